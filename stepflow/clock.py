@@ -1,0 +1,99 @@
+"""The only reader of time. Everything else asks a `Clock`.
+
+Two times exist. **Monotonic** seconds measure durations inside this process and are never stored.
+**Hybrid** milliseconds since 1970 (UTC) go into records and timers: they are the wall clock, but
+never run backwards and never slower than the monotonic clock, so that
+
+- a backward jump of the wall clock delays no timer, and
+- a forward jump fires what is due by the new time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Clock", "HybridTime", "SystemClock", "TimerHandle", "rfc3339"]
+
+
+class TimerHandle(Protocol):
+    """What `Clock.call_later` returns."""
+
+    def cancel(self) -> None:
+        """Do not call; harmless when it was called already."""
+
+
+class Clock(Protocol):
+    """Wall time, monotonic time and a way to be called later. Tests replace it."""
+
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, as the machine believes; may jump."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds since some moment; never jumps, never stored."""
+        ...
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
+        """Call on the running loop after `delay_s` monotonic seconds."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    __slots__ = ()
+
+    def wall_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
+        return asyncio.get_running_loop().call_later(delay_s, callback)
+
+
+class HybridTime:
+    """max(wall, last + monotonic time gone by): the time that records and timers carry."""
+
+    __slots__ = ("_clock", "_last_ms", "_last_mono_s")
+
+    def __init__(self, clock: Clock, last_ms: int = 0) -> None:
+        self._clock = clock
+        self._last_ms = last_ms
+        self._last_mono_s = clock.monotonic_s()
+
+    def now_ms(self) -> int:
+        """Return hybrid milliseconds; never less than what was returned before."""
+        mono = self._clock.monotonic_s()
+        gone_ms = int((mono - self._last_mono_s) * 1000)
+        wall = self._clock.wall_ms()
+        behind = self._last_ms + gone_ms
+        if wall >= behind:
+            self._last_ms = wall
+            self._last_mono_s = mono
+            return wall
+        # Advance only by whole milliseconds, so that no fraction is ever lost.
+        if gone_ms:
+            self._last_ms = behind
+            self._last_mono_s += gone_ms / 1000
+        return behind
+
+    def observe(self, ts_ms: int) -> None:
+        """Never return less than `ts_ms` from now on: recovery tells the journal's last time."""
+        if ts_ms > self.now_ms():
+            self._last_ms = ts_ms
+            self._last_mono_s = self._clock.monotonic_s()
+
+
+def rfc3339(ms: int) -> str:
+    """Return milliseconds since 1970 as RFC 3339 in UTC with a `Z`: `2024-01-15T10:30:00.123Z`."""
+    seconds, rest = divmod(ms, 1000)
+    stamp = datetime.fromtimestamp(seconds, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"

@@ -1,0 +1,124 @@
+"""Every knob and every bound, once.
+
+Each field's metadata says its unit, the environment variable that sets it, and what happens at the
+edge. `Settings()` is the default; `Settings.from_env()` reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from stepflow.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MEMORY", "MIB", "Settings"]
+
+MEMORY: Final = ":memory:"
+"""`data_dir=MEMORY` keeps everything in memory, for tests."""
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+
+def _knob(default: Any, unit: str, edge: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "edge": edge})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings. Set `STEPFLOW_<FIELD>` (upper case) to change one from the environment."""
+
+    # ------------------------------------------------------------ journal
+    segment_bytes_first: int = _knob(1 * MIB, "bytes", "the first segment after a start")
+    segment_bytes_max: int = _knob(64 * MIB, "bytes", "segments double up to this size")
+    frame_bytes_max: int = _knob(1 * MIB, "bytes", "a group commit is closed at this size")
+    room_reserve_bytes: int = _knob(1 * MIB, "bytes", "kept for cancels; else read-only, 503")
+    lazy_delay_s: float = _knob(0.005, "seconds", "a lazy record is written after this long")
+    sync_slow_s: float = _knob(1.0, "seconds", "a slower sync is logged as a warning")
+    outcome_wait_s: float = _knob(30.0, "seconds", "then a caller gets OUTCOME_UNKNOWN")
+    lock_wait_s: float = _knob(30.0, "seconds", "then DataDirLockedError, exit 75")
+    snapshot_wal_bytes: int = _knob(64 * MIB, "bytes", "journal since the last snapshot; then one")
+    snapshot_interval_s: float = _knob(900.0, "seconds", "a snapshot at least so often")
+    snapshot_slice_runs: int = _knob(200, "runs", "encoded in one turn of the loop")
+
+    # ------------------------------------------------------------ values
+    input_bytes_max: int = _knob(1 * MIB, "bytes", "413 PAYLOAD_TOO_LARGE")
+    result_bytes_max: int = _knob(1 * MIB, "bytes", "the step fails and says so")
+    event_bytes_max: int = _knob(1 * MIB, "bytes", "413 PAYLOAD_TOO_LARGE")
+    run_bytes_max: int = _knob(64 * MIB, "bytes", "the step fails and says so")
+    json_depth_max: int = _knob(64, "levels", "400 INVALID_INPUT")
+    name_chars_max: int = _knob(64, "characters", "AuthoringError")
+    key_bytes_max: int = _knob(256, "bytes", "AuthoringError")
+    traceback_bytes_max: int = _knob(16 * KIB, "bytes", "cut in the middle")
+    batch_max: int = _knob(1000, "inputs", "400 INVALID_INPUT")
+    tags_max: int = _knob(16, "tags", "400 INVALID_INPUT")
+
+    # ------------------------------------------------------------ runtime
+    threads: int = _knob(32, "threads", "sync steps wait for a free one")
+    quiet_passes: int = _knob(8, "loop passes", "a run with no task stepped so long is quiet")
+    plain_calls_max: int = _knob(1000, "calls", "more between two awaits: AuthoringError")
+    drain_timeout_s: float = _knob(1.0, "seconds", "steps get so long to end at shutdown")
+    cancel_grace_s: float = _knob(30.0, "seconds", "then a cancelled run is ended by force")
+    passivate_after_s: float = _knob(5.0, "seconds", "a waiting run gives up its task")
+    timers_per_second: int = _knob(1000, "timers", "more due at once are fired later")
+    wakes_per_second: int = _knob(200, "runs", "woken after a restart")
+    clock_check_s: float = _knob(1.0, "seconds", "a jump of the wall clock is noticed so soon")
+    kept_events_max: int = _knob(1000, "events", "a run keeps so many, then 429 RATE_LIMITED")
+    kept_bytes_max: int = _knob(1 * MIB, "bytes", "a run keeps so much, then 429 RATE_LIMITED")
+    notify_frame_waiters: int = _knob(10_000, "waiters", "more go into further frames")
+    idempotency_ttl_s: float = _knob(86_400.0, "seconds", "then the key starts a new run")
+    live_runs_max: int = _knob(1_000_000, "runs", "503 UNAVAILABLE")
+
+    # ------------------------------------------------------------ retention
+    finished_bytes_max: int = _knob(256 * MIB, "bytes", "the oldest finished runs are purged")
+    completed_age_s: float = _knob(7 * 86_400.0, "seconds", "then a completed run is purged")
+    failed_age_s: float = _knob(30 * 86_400.0, "seconds", "then a failed or cancelled one is")
+
+    # ------------------------------------------------------------ HTTP
+    header_bytes_max: int = _knob(32 * KIB, "bytes", "431")
+    headers_max: int = _knob(100, "headers", "431")
+    url_bytes_max: int = _knob(8 * KIB, "bytes", "414")
+    header_deadline_s: float = _knob(10.0, "seconds", "408, closed")
+    body_deadline_s: float = _knob(30.0, "seconds", "408, closed")
+    authorization_bytes_max: int = _knob(8 * KIB, "bytes", "401")
+    connections_max: int = _knob(12_000, "connections", "refused")
+    page_max: int = _knob(200, "runs", "a longer page is cut to this")
+    page_default: int = _knob(50, "runs", "a page's length when none is asked for")
+    stream_slice_bytes: int = _knob(256 * KIB, "bytes", "of history are written in one go")
+    stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber that cannot be written is closed")
+    stream_comment_s: float = _knob(15.0, "seconds", "a comment line keeps proxies awake")
+    stream_retry_ms: int = _knob(1000, "milliseconds", "a browser reconnects after this")
+    token_ttl_s: float = _knob(86_400.0, "seconds", "a public access token's life")
+    token_ttl_min_s: float = _knob(60.0, "seconds", "400 below")
+    token_ttl_max_s: float = _knob(30 * 86_400.0, "seconds", "400 above")
+    jwt_lifetime_max_s: float = _knob(86_400.0, "seconds", "401 for a longer exp - iat")
+    jwt_leeway_s: float = _knob(30.0, "seconds", "clock difference allowed in a JWT")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Return the settings that `STEPFLOW_<FIELD>` variables and `overrides` give.
+
+        Raises `ConfigurationError` for a value that is not a number or is negative.
+        """
+        env = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for knob in fields(cls):
+            name = f"STEPFLOW_{knob.name.upper()}"
+            text = env.get(name)
+            if text is None:
+                continue
+            kind = type(knob.default)
+            try:
+                value = kind(text)
+            except ValueError:
+                message = f"{name}={text!r} is not a number of {knob.metadata['unit']}"
+                raise ConfigurationError(message) from None
+            if value < 0:
+                message = f"{name}={text!r} is negative"
+                raise ConfigurationError(message)
+            values[knob.name] = value
+        return cls(**(values | overrides))
