@@ -89,7 +89,7 @@ class Settings:
     page_max: int = _knob(200, "runs", "a longer page is cut to this")
     page_default: int = _knob(50, "runs", "a page's length when none is asked for")
     stream_slice_bytes: int = _knob(256 * KIB, "bytes", "of history are written in one go")
-    stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber that cannot be written is closed")
+    stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber blocked so long is closed")
     stream_comment_s: float = _knob(15.0, "seconds", "a comment line keeps proxies awake")
     stream_retry_ms: int = _knob(1000, "milliseconds", "a browser reconnects after this")
     token_ttl_s: float = _knob(86_400.0, "seconds", "a public access token's life")
@@ -111,9 +111,9 @@ class Settings:
             text = env.get(name)
             if text is None:
                 continue
-            kind = type(knob.default)
+            kind = int if isinstance(knob.default, int) else float
             try:
-                value = kind(text)
+                value: float = kind(text)
             except ValueError:
                 message = f"{name}={text!r} is not a number of {knob.metadata['unit']}"
                 raise ConfigurationError(message) from None

@@ -77,7 +77,7 @@ class ControlFlow(BaseException):
     """The engine's own control flow; never caught by `except Exception` in a workflow."""
 
 
-class RunSuspended(ControlFlow):  # noqa: N818  not an error: nothing went wrong
+class RunSuspended(ControlFlow):
     """Ends a run's task because the run is passivated or the process stops."""
 
 
@@ -134,7 +134,7 @@ class StepFailedError(StepflowError):
 
 
 class EventTimeoutError(StepflowError):
-    """Nobody sent the event before the wait's timeout. `.name` is the wait, `.event_id` the event."""
+    """Nobody sent the event in time. `.name` is the wait, `.event_id` the event."""
 
     def __init__(self, name: str, event_id: str) -> None:
         self.name = name
@@ -180,7 +180,7 @@ class RunCancelledError(StepflowError):
 
 
 class RunFailedError(StepflowError):
-    """The run failed. `.run_id` names it; `.error_type`, `.message`, `.step`, `.attempts` say why."""
+    """The run failed. `.error_type`, `.message`, `.step` and `.attempts` say why."""
 
     def __init__(
         self,
