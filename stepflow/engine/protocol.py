@@ -1,0 +1,181 @@
+"""What HTTP, client, CLI and dashboard ask of an engine: whatever satisfies `Engine` will do.
+
+Every answer is durable when it is given, refusals included. Errors are those of `stepflow.errors`
+with a `.code` and a `.status`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from stepflow.errors import ApiError
+    from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
+
+__all__ = ["Engine", "EngineState", "RunFilter", "RunStream", "WaitingEvent"]
+
+EngineState = Literal["stopped", "starting", "ready", "read-only", "draining", "failed"]
+
+
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs a list shows. Times are milliseconds since 1970; empty means all."""
+
+    status: frozenset[str] = frozenset()
+    workflow_id: str = ""
+    tag: str = ""
+    created_after_ms: int = 0
+    created_before_ms: int = 0
+
+
+class WaitingEvent(msgspec.Struct, frozen=True, rename="camel"):
+    """One row of `GET /events`: who waits for the id. `run_ids` holds the first 100."""
+
+    event_id: str
+    runs: int
+    run_ids: tuple[str, ...]
+
+
+class RunStream(Protocol):
+    """One subscriber of one run: a cursor into its durable events. Close it when done."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether everything up to the run's end was read, or the engine shuts streams down."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether `ended` is because the run has ended (not because the engine drains)."""
+        ...
+
+    @property
+    def cursor(self) -> int:
+        """The id of the last event read."""
+        ...
+
+    def read(self, nbytes: int) -> bytes:
+        """Return the next durable events as server-sent event bytes, some `nbytes`; may be empty."""
+        ...
+
+    def read_events(self, limit: int) -> list[RunEvent]:
+        """Return the next durable events, at most `limit`; may be empty."""
+        ...
+
+    async def changed(self) -> None:
+        """Return once there may be more to read, or the stream has ended."""
+        ...
+
+    def close(self) -> None:
+        """Give the subscription back; harmless twice."""
+        ...
+
+
+class Engine(Protocol):
+    """A durable workflow engine."""
+
+    @property
+    def state(self) -> EngineState:
+        """Where the engine is in its life."""
+        ...
+
+    async def start(self) -> None:
+        """Recover and begin to run; returns when everything is served. Counted: twice is harmless."""
+        ...
+
+    async def stop(self) -> None:
+        """Drain, put runs to sleep, flush and close."""
+        ...
+
+    def begin_shutdown(self) -> None:
+        """End streams and take no new work."""
+        ...
+
+    def workflows(self) -> Sequence[WorkflowView]:
+        """Return what can be triggered, by id."""
+        ...
+
+    def has_workflow(self, workflow_id: str) -> bool:
+        """Say whether the workflow is registered."""
+        ...
+
+    async def trigger(
+        self,
+        workflow_id: str,
+        body: bytes,
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        by: str = "",
+        tags: Sequence[str] = (),
+        delay_ms: int = 0,
+    ) -> str:
+        """Start a run with the JSON text `body` as its input and return its id, durable.
+
+        Raises `WorkflowNotFoundError`, `InvalidInputError`, `PayloadTooLargeError`,
+        `ConflictError` (a taken run id; another input under a used key), `UnavailableError`,
+        `OutcomeUnknownError`.
+        """
+        ...
+
+    async def trigger_many(
+        self, workflow_id: str, bodies: Sequence[bytes], *, by: str = ""
+    ) -> list[str | ApiError]:
+        """Start many runs in one durable write: a run id or the error of each, in order."""
+        ...
+
+    async def require_run(self, run_id: str) -> None:
+        """Return when the run exists, durably; else raise `RunNotFoundError`."""
+        ...
+
+    async def get_run(self, run_id: str) -> RunView:
+        """Return the run, or raise `RunNotFoundError`."""
+        ...
+
+    async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        """Return a page of runs, newest first; `InvalidInputError` for a bad cursor."""
+        ...
+
+    async def notify(
+        self, event_id: str, body: bytes, *, run_id: str | None = None, by: str = ""
+    ) -> int:
+        """Deliver the event with the JSON text `body`; return how many runs it reached.
+
+        Raises `EventNotFoundError` when it reached none, `InvalidInputError` when every taker's
+        type refuses the payload, `RateLimitedError` when a run keeps too many.
+        """
+        ...
+
+    async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        """Cancel a live run; `ConflictError` when it has ended."""
+        ...
+
+    async def purge(self, run_id: str, *, by: str = "") -> None:
+        """Forget a finished run; `ConflictError` when it is live."""
+        ...
+
+    async def stream(self, run_id: str, after: int | None = None) -> RunStream:
+        """Subscribe: history after event id `after` (all when `None`), then what follows.
+
+        Raises `RunNotFoundError`. An id that was not reached yet gives a `resync` event first.
+        """
+        ...
+
+    async def waiting_events(self) -> list[WaitingEvent]:
+        """Return which events live runs wait for."""
+        ...
+
+    def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:
+        """Return a read-only token of the run and its expiry in ms since 1970."""
+        ...
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return gauges and counters by their Prometheus name."""
+        ...
+
+    def readiness(self) -> Mapping[str, object]:
+        """Return the body of `GET /ready`: state and what is degraded, as JSON values."""
+        ...

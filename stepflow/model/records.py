@@ -1,0 +1,410 @@
+"""The facts of a run, one class each: this module is the specification of record format 1.
+
+A record is a JSON object. Every record carries
+
+===== =====================================================================
+`t`   its type, the tag below
+`v`   version of that type, left out while it is 1
+`lsn` its log sequence number, dense over the whole journal, from 1
+`r`   the run it belongs to; empty for records that belong to none
+`rs`  its number within that run, dense, from 1: the `id:` on the run's stream
+`ts`  hybrid time in milliseconds since 1970
+===== =====================================================================
+
+A reader refuses a type it does not know when the record says `"crit":true`, and skips it otherwise.
+A **lazy** record starts no sync of its own: nothing is lost that anyone was told of when the process
+dies before it is written, because whatever rests on it has a later LSN.
+
+Times are hybrid milliseconds. `key` is a step key, `args` the hash of the encoded arguments, `fn` the
+function's qualified name. `solo` says that the run had one task and one call outstanding when it
+asked, so that a run whose last word is a solo wait may sleep until something wakes it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+from msgspec import Raw
+
+__all__ = [
+    "CallAdopted",
+    "CallCancelled",
+    "CancelRequested",
+    "ChildEnded",
+    "ChildStarted",
+    "Emitted",
+    "EventKept",
+    "EventReceived",
+    "Kind",
+    "NotifySent",
+    "Progressed",
+    "Record",
+    "RunCancelled",
+    "RunCompleted",
+    "RunFailed",
+    "RunPurged",
+    "RunReleased",
+    "RunStarted",
+    "SleepEnded",
+    "SleepStarted",
+    "StepCompleted",
+    "StepFailed",
+    "StepRetrying",
+    "StepStarted",
+    "UnknownRecordError",
+    "ValueRecorded",
+    "VersionChosen",
+    "WaitResolved",
+    "WaitStarted",
+    "WaitTimedOut",
+    "decode_record",
+    "encode_record",
+]
+
+Kind = Literal["step", "sleep", "event", "child", "notify"]
+
+
+class Record(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="t", gc=False
+):
+    """What every record has."""
+
+    lazy: ClassVar[bool] = False
+
+    lsn: int
+    r: str
+    rs: int
+    ts: int
+    v: int = 1
+
+
+# ------------------------------------------------------------------- the run
+
+
+class RunStarted(Record, tag="run.started"):
+    """A run exists. `due`: it is held (`pending`) until then."""
+
+    workflow: str
+    input: Raw
+    by: str = ""
+    tags: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    """Concrete event ids this run declared."""
+    idem: str = ""
+    """The `Idempotency-Key` it was triggered with, under the principal `by`."""
+    due: int = 0
+    parent: str = ""
+    parent_key: str = ""
+    lineage: Raw = Raw(b"")
+    """Fork: where it came from."""
+    admission: Raw = Raw(b"")
+    """Which limits it was admitted under."""
+    schedule: str = ""
+
+
+class RunReleased(Record, tag="run.released"):
+    """A pending run may begin: its delay is over or it was admitted."""
+
+    by: str = ""
+
+
+class CancelRequested(Record, tag="run.cancelling"):
+    """Someone cancelled the run; it has until `deadline` to clean up."""
+
+    deadline: int
+    by: str = ""
+    reason: str = ""
+
+
+class RunCompleted(Record, tag="run.completed"):
+    """The body returned."""
+
+    result: Raw
+
+
+class RunFailed(Record, tag="run.failed"):
+    """The body raised."""
+
+    error: Raw
+
+
+class RunCancelled(Record, tag="run.cancelled"):
+    """The run ended because it was cancelled; `forced` when its grace ran out."""
+
+    error: Raw
+    forced: bool = False
+
+
+class RunPurged(Record, tag="run.purged"):
+    """The run is forgotten."""
+
+    by: str = ""
+
+
+# ------------------------------------------------------------------- steps
+
+
+class StepStarted(Record, tag="step.started"):
+    """An attempt of a step began. Lazy, unless `once`: then it is on disk before the body runs."""
+
+    lazy: ClassVar[bool] = True
+
+    key: str
+    name: str
+    fn: str
+    args: str
+    attempt: int = 1
+    solo: bool = False
+    once: bool = False
+    undo: str = ""
+    """Compensation mark: the function that undoes the step."""
+
+
+class StepRetrying(Record, tag="step.retrying"):
+    """An attempt failed; the next one is due at `due`."""
+
+    key: str
+    attempt: int
+    error: Raw
+    due: int
+
+
+class StepCompleted(Record, tag="step.completed"):
+    """The step has its one result."""
+
+    key: str
+    result: Raw
+    attempt: int = 1
+
+
+class StepFailed(Record, tag="step.failed"):
+    """The step failed after its last attempt."""
+
+    key: str
+    error: Raw
+    attempt: int = 1
+
+
+# ------------------------------------------------------------------- sleeps, waits, children
+
+
+class SleepStarted(Record, tag="sleep.started"):
+    """A durable timer runs until `due`."""
+
+    key: str
+    name: str
+    due: int
+    solo: bool = False
+
+
+class SleepEnded(Record, tag="sleep.ended"):
+    """The timer fired."""
+
+    key: str
+
+
+class WaitStarted(Record, tag="wait.started"):
+    """The run waits for an event, until `due` if that is not 0."""
+
+    key: str
+    name: str
+    event: str
+    due: int = 0
+    solo: bool = False
+
+
+class WaitResolved(Record, tag="wait.resolved"):
+    """The event came: `payload` is the LSN of its `EventReceived`."""
+
+    key: str
+    payload: int
+
+
+class WaitTimedOut(Record, tag="wait.timed-out"):
+    """The event did not come in time."""
+
+    key: str
+
+
+class ChildStarted(Record, tag="child.started"):
+    """A child run was started, in the same frame as its own `RunStarted`."""
+
+    key: str
+    name: str
+    workflow: str
+    child: str
+    args: str
+    solo: bool = False
+    awaited: bool = True
+
+
+class ChildEnded(Record, tag="child.ended"):
+    """The awaited child ended: `result` of a completed one, else `error`."""
+
+    key: str
+    result: Raw = Raw(b"")
+    error: Raw = Raw(b"")
+
+
+class NotifySent(Record, tag="notify.sent"):
+    """`ctx.notify` reached `count` runs, in the same frame as what it did to them."""
+
+    key: str
+    name: str
+    args: str
+    count: int
+
+
+class CallCancelled(Record, tag="call.cancelled"):
+    """The body gave the call up; a late result of it is not recorded."""
+
+    lazy: ClassVar[bool] = True
+
+    key: str
+
+
+class CallAdopted(Record, tag="call.adopted"):
+    """A call takes the result recorded at LSN `of` under another key or with other arguments.
+
+    This record's own LSN is the result's new place in the order of results.
+    """
+
+    key: str
+    name: str
+    kind: Kind
+    fn: str
+    args: str
+    of: int
+
+
+# ------------------------------------------------------------------- values and live output
+
+
+class ValueRecorded(Record, tag="value"):
+    """What `ctx.now`, `ctx.random` or `ctx.uuid` gave."""
+
+    lazy: ClassVar[bool] = True
+
+    key: str
+    value: Raw
+
+
+class VersionChosen(Record, tag="version"):
+    """`ctx.version(name, n)` chose `n` for this run."""
+
+    lazy: ClassVar[bool] = True
+
+    name: str
+    n: int
+
+
+class Emitted(Record, tag="emit"):
+    """`ctx.emit`: an event of the author's on the run's stream."""
+
+    key: str
+    name: str
+    data: Raw
+
+
+class Progressed(Record, tag="progress"):
+    """`ctx.progress`."""
+
+    lazy: ClassVar[bool] = True
+
+    key: str
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+# ------------------------------------------------------------------- events
+
+
+class EventReceived(Record, tag="event.received"):
+    """An event came from outside; the `takers` records that name this LSN follow it."""
+
+    event: str
+    payload: Raw
+    takers: int
+    by: str = ""
+
+
+class EventKept(Record, tag="event.kept"):
+    """The run declared the event, or was addressed, and does not wait now: kept until it does."""
+
+    event: str
+    payload: int
+
+
+AnyRecord = (
+    RunStarted
+    | RunReleased
+    | CancelRequested
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | RunPurged
+    | StepStarted
+    | StepRetrying
+    | StepCompleted
+    | StepFailed
+    | SleepStarted
+    | SleepEnded
+    | WaitStarted
+    | WaitResolved
+    | WaitTimedOut
+    | ChildStarted
+    | ChildEnded
+    | NotifySent
+    | CallCancelled
+    | CallAdopted
+    | ValueRecorded
+    | VersionChosen
+    | Emitted
+    | Progressed
+    | EventReceived
+    | EventKept
+)
+
+
+class UnknownRecordError(Exception):
+    """A record of a type this version does not know, and which must not be skipped."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"record type {kind!r} is not known to this version")
+
+
+class _Head(msgspec.Struct):
+    t: str
+    crit: bool = False
+
+
+encode_record = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(AnyRecord).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def decode_record(data: bytes) -> Record | None:
+    """Return the record that `data` encodes, or `None` for an unknown one that may be skipped.
+
+    Raises `UnknownRecordError` for an unknown one that may not, `msgspec.MsgspecError` for bytes
+    that are no record.
+    """
+    try:
+        return _decode(data)
+    except msgspec.ValidationError:
+        head = _decode_head(data)
+        if head.t in _TAGS:
+            raise
+        if head.crit:
+            raise UnknownRecordError(head.t) from None
+        return None
+
+
+_TAGS = frozenset(
+    cls.__struct_config__.tag
+    for cls in Record.__subclasses__()
+    if isinstance(cls.__struct_config__.tag, str)
+)

@@ -1,0 +1,593 @@
+"""The truth about one run: `RunState.apply(record)` is the only way it changes.
+
+Live, in recovery, in replay and for every view the same records go through the same `apply`. It
+checks first and changes afterwards, so a record that does not fit changes nothing.
+
+A run is kept in one of two forms:
+
+- **open**: a `RunState`, with every call the body made as a `CallState`;
+- **packed**: one `bytes` object, the run's line in a snapshot::
+
+      {"k":"run","id":"run_…","lsn":L,"payloads":{"E":…},"records":[…]}
+
+  `records` are the run's own records as they stand in the journal, `payloads` the events they name
+  by LSN. `RunState.unpack(line).pack() == line`, so a packed run goes into a snapshot verbatim.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from stepflow.model.records import (
+    CallAdopted,
+    CallCancelled,
+    CancelRequested,
+    ChildEnded,
+    ChildStarted,
+    Emitted,
+    EventKept,
+    Kind,
+    NotifySent,
+    Progressed,
+    Record,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunReleased,
+    RunStarted,
+    SleepEnded,
+    SleepStarted,
+    StepCompleted,
+    StepFailed,
+    StepRetrying,
+    StepStarted,
+    ValueRecorded,
+    VersionChosen,
+    WaitResolved,
+    WaitStarted,
+    WaitTimedOut,
+    decode_record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "FINISHED",
+    "ApplyError",
+    "CallState",
+    "RunState",
+    "RunStatus",
+    "RunSummary",
+    "StepStatus",
+    "call_name",
+]
+
+RunStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
+StepStatus = Literal["pending", "completed", "failed"]
+
+FINISHED: Final = frozenset({"completed", "failed", "cancelled"})
+
+FN_SLEEP: Final = "@sleep"
+FN_EVENT: Final = "@event"
+FN_CHILD: Final = "@child"
+FN_NOTIFY: Final = "@notify"
+
+
+class ApplyError(Exception):
+    """A record does not fit the run's state: the run is set aside, nothing was changed."""
+
+
+def call_name(key: str) -> str:
+    """Return the name inside a step key: `charge` of `pay#1/charge#2` and of `charge[sku-7]`."""
+    if key.endswith("]"):
+        return key[: key.index("[")]
+    return key.rpartition("/")[2].partition("#")[0]
+
+
+class CallState:
+    """One thing the body asked for by name: a step, a sleep, a wait, a child or a notify."""
+
+    __slots__ = (
+        "args",
+        "attempt",
+        "cancelled",
+        "child",
+        "due",
+        "ended_ms",
+        "error",
+        "event",
+        "fn",
+        "generation",
+        "key",
+        "kind",
+        "lsn",
+        "name",
+        "once",
+        "result",
+        "solo",
+        "started_ms",
+        "status",
+        "timed_out",
+    )
+
+    def __init__(self, key: str, name: str, kind: Kind, fn: str, args: str) -> None:
+        self.key = key
+        self.name = name
+        self.kind: Kind = kind
+        self.fn = fn
+        self.args = args
+        self.status: StepStatus = "pending"
+        self.attempt = 0
+        self.started_ms = 0
+        self.ended_ms = 0
+        self.result: bytes | None = None
+        self.error: bytes | None = None
+        self.due = 0
+        """Hybrid ms at which a sleep, a wait's timeout or a retry is due; 0: none."""
+        self.event = ""
+        self.child = ""
+        self.lsn = 0
+        """Place in the order of results; 0 while there is none."""
+        self.cancelled = False
+        self.timed_out = False
+        self.solo = False
+        self.once = False
+        self.generation = 0
+        """How often the key was given to another call before: part of the idempotency key."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing of it runs: a timer, an event or a child will end it."""
+        if self.kind == "step":
+            return self.due > 0
+        return self.kind != "notify"
+
+
+class RunSummary(msgspec.Struct, gc=False):
+    """What lists need of a run, without opening it."""
+
+    workflow: str
+    status: RunStatus
+    created_ms: int
+    updated_ms: int
+    lsn: int
+    tags: tuple[str, ...] = ()
+    idem: str = ""
+    by: str = ""
+
+
+class RunState:
+    """All that is known of one run. Only `apply` changes it."""
+
+    __slots__ = (
+        "calls",
+        "cancel_deadline_ms",
+        "cancel_reason",
+        "created_ms",
+        "due",
+        "error",
+        "forced",
+        "generations",
+        "id",
+        "input",
+        "kept",
+        "kept_bytes",
+        "kept_count",
+        "lsn",
+        "marks",
+        "nbytes",
+        "payloads",
+        "records",
+        "result",
+        "rs",
+        "started",
+        "status",
+        "updated_ms",
+        "values",
+        "versions",
+    )
+
+    def __init__(self, run_id: str) -> None:
+        self.id = run_id
+        self.rs = 0
+        self.lsn = 0
+        self.status: RunStatus = "pending"
+        self.created_ms = 0
+        self.updated_ms = 0
+        self.started: RunStarted | None = None
+        self.input = b"null"
+        self.result: bytes | None = None
+        self.error: bytes | None = None
+        self.forced = False
+        self.due = 0
+        self.cancel_deadline_ms = 0
+        self.cancel_reason = ""
+        self.calls: dict[str, CallState] = {}
+        """By key, in the order of first asking."""
+        self.values: dict[str, bytes] = {}
+        self.versions: dict[str, int] = {}
+        self.marks: set[str] = set()
+        """Keys of `emit` and `progress` calls that are recorded."""
+        self.generations: dict[str, int] = {}
+        self.kept: dict[str, deque[int]] = {}
+        """Event id to the LSNs of payloads kept for it, oldest first."""
+        self.kept_count = 0
+        self.kept_bytes = 0
+        self.payloads: dict[int, bytes] = {}
+        self.records: list[bytes] = []
+        self.nbytes = 0
+
+    # ------------------------------------------------------------ reading
+
+    @property
+    def workflow(self) -> str:
+        """The id of the run's workflow."""
+        return self.started.workflow if self.started else ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        return self.status in FINISHED
+
+    @property
+    def cancelling(self) -> bool:
+        """Whether a cancel was recorded and the run has not ended."""
+        return self.cancel_deadline_ms > 0 and not self.finished
+
+    def summary(self) -> RunSummary:
+        """Return what lists show."""
+        start = self.started
+        return RunSummary(
+            workflow=self.workflow,
+            status=self.status,
+            created_ms=self.created_ms,
+            updated_ms=self.updated_ms,
+            lsn=self.lsn,
+            tags=start.tags if start else (),
+            idem=start.idem if start else "",
+            by=start.by if start else "",
+        )
+
+    def pending_calls(self) -> list[CallState]:
+        """Return the calls without a result that were not given up, oldest first."""
+        return [c for c in self.calls.values() if c.status == "pending" and not c.cancelled]
+
+    def idempotency_key(self, call: CallState) -> str:
+        """Return the key that is the same at every attempt of the step, and no other's ever."""
+        base = f"{self.id}/{call.key}"
+        return f"{base}~{call.generation}" if call.generation else base
+
+    # ------------------------------------------------------------ changing
+
+    def apply(self, record: Record, data: bytes, payload: bytes | None = None) -> None:
+        """Change the state as `record` says. `data` is its encoding, kept as the run's history.
+
+        `payload` is the event that a `WaitResolved` or `EventKept` names, where the run does not
+        have it yet. Raises `ApplyError`, having changed nothing, when the record does not fit.
+        """
+        if record.r != self.id or record.rs != self.rs + 1 or record.lsn <= self.lsn:
+            message = (
+                f"record {record.lsn} of {record.r} has number {record.rs}, "
+                f"{self.id} expects {self.rs + 1} after LSN {self.lsn}"
+            )
+            raise ApplyError(message)
+        if self.finished:
+            message = f"{self.id} has ended, record {record.lsn} came after it"
+            raise ApplyError(message)
+        handler = _HANDLERS.get(type(record))
+        if handler is None:
+            message = f"{type(record).__name__} does not belong to a run"
+            raise ApplyError(message)
+        handler(self, record, payload)
+        self.rs = record.rs
+        self.lsn = record.lsn
+        self.updated_ms = record.ts
+        self.records.append(data)
+        self.nbytes += len(data)
+
+    def _call(self, key: str) -> CallState:
+        call = self.calls.get(key)
+        if call is None:
+            message = f"{self.id} has no call {key!r}"
+            raise ApplyError(message)
+        return call
+
+    def _pending(self, key: str) -> CallState:
+        call = self._call(key)
+        if call.status != "pending":
+            message = f"{self.id}: call {key!r} has its result already"
+            raise ApplyError(message)
+        return call
+
+    def _begin(self, record: _Begins, kind: Kind, fn: str, args: str) -> CallState:
+        """Return the call that `record` begins: a new one, or the same one once more."""
+        call = self.calls.get(record.key)
+        if call is not None and (call.kind, call.fn, call.args) == (kind, fn, args):
+            call.cancelled = False
+            if call.status != "pending":
+                message = f"{self.id}: call {record.key!r} has its result already"
+                raise ApplyError(message)
+            return call
+        if call is not None and call.status != "pending":
+            message = f"{self.id}: key {record.key!r} belongs to another call"
+            raise ApplyError(message)
+        if call is not None:
+            self.generations[record.key] = self.generations.get(record.key, 0) + 1
+        fresh = CallState(record.key, record.name, kind, fn, args)
+        fresh.generation = self.generations.get(record.key, 0)
+        fresh.started_ms = record.ts
+        self.calls[record.key] = fresh
+        return fresh
+
+    def _end(self, call: CallState, record: Record, status: StepStatus) -> None:
+        call.status = status
+        call.lsn = record.lsn
+        call.ended_ms = record.ts
+        call.due = 0
+        call.cancelled = False
+
+    # One method a record type. Each checks before it changes.
+
+    def _run_started(self, record: RunStarted, _: bytes | None) -> None:
+        if self.started is not None:
+            message = f"{self.id} was started twice"
+            raise ApplyError(message)
+        self.started = record
+        self.input = bytes(record.input)
+        self.created_ms = record.ts
+        self.due = record.due
+        self.status = "pending" if record.due else "running"
+
+    def _run_released(self, _record: RunReleased, _: bytes | None) -> None:
+        self.due = 0
+        self.status = "running"
+
+    def _cancel_requested(self, record: CancelRequested, _: bytes | None) -> None:
+        self.cancel_deadline_ms = record.deadline
+        self.cancel_reason = record.reason
+
+    def _run_completed(self, record: RunCompleted, _: bytes | None) -> None:
+        self.result = bytes(record.result)
+        self._close("completed")
+
+    def _run_failed(self, record: RunFailed, _: bytes | None) -> None:
+        self.error = bytes(record.error)
+        self._close("failed")
+
+    def _run_cancelled(self, record: RunCancelled, _: bytes | None) -> None:
+        self.error = bytes(record.error)
+        self.forced = record.forced
+        self._close("cancelled")
+
+    def _close(self, status: RunStatus) -> None:
+        self.status = status
+        self.kept.clear()
+        self.kept_count = self.kept_bytes = 0
+
+    def _step_started(self, record: StepStarted, _: bytes | None) -> None:
+        call = self._begin(record, "step", record.fn, record.args)
+        call.attempt = record.attempt
+        call.due = 0
+        call.solo = record.solo
+        call.once = record.once
+
+    def _step_retrying(self, record: StepRetrying, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        call.due = record.due
+        call.error = bytes(record.error)
+
+    def _step_completed(self, record: StepCompleted, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        call.result = bytes(record.result)
+        call.error = None
+        self._end(call, record, "completed")
+
+    def _step_failed(self, record: StepFailed, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        call.error = bytes(record.error)
+        self._end(call, record, "failed")
+
+    def _sleep_started(self, record: SleepStarted, _: bytes | None) -> None:
+        call = self._begin(record, "sleep", FN_SLEEP, "")
+        call.due = record.due
+        call.solo = record.solo
+
+    def _sleep_ended(self, record: SleepEnded, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        call.result = b"null"
+        self._end(call, record, "completed")
+
+    def _wait_started(self, record: WaitStarted, _: bytes | None) -> None:
+        call = self._begin(record, "event", FN_EVENT, record.event)
+        call.event = record.event
+        call.due = record.due
+        call.solo = record.solo
+
+    def _wait_resolved(self, record: WaitResolved, payload: bytes | None) -> None:
+        call = self._pending(record.key)
+        body = self.payloads.get(record.payload) if payload is None else payload
+        if body is None:
+            message = f"{self.id}: the payload at LSN {record.payload} is not known"
+            raise ApplyError(message)
+        queue = self.kept.get(call.event)
+        if queue and queue[0] == record.payload:
+            queue.popleft()
+            self.kept_count -= 1
+            self.kept_bytes -= len(body)
+            if not queue:
+                del self.kept[call.event]
+        self.payloads[record.payload] = body
+        call.result = body
+        self._end(call, record, "completed")
+
+    def _wait_timed_out(self, record: WaitTimedOut, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        call.timed_out = True
+        self._end(call, record, "failed")
+
+    def _event_kept(self, record: EventKept, payload: bytes | None) -> None:
+        body = self.payloads.get(record.payload) if payload is None else payload
+        if body is None:
+            message = f"{self.id}: the payload at LSN {record.payload} is not known"
+            raise ApplyError(message)
+        self.payloads[record.payload] = body
+        self.kept.setdefault(record.event, deque()).append(record.payload)
+        self.kept_count += 1
+        self.kept_bytes += len(body)
+        self.nbytes += len(body)
+
+    def _child_started(self, record: ChildStarted, _: bytes | None) -> None:
+        call = self._begin(record, "child", f"{FN_CHILD}:{record.workflow}", record.args)
+        call.child = record.child
+        call.solo = record.solo
+        if not record.awaited:
+            call.result = msgspec.json.encode(record.child)
+            self._end(call, record, "completed")
+
+    def _child_ended(self, record: ChildEnded, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        if record.error:
+            call.error = bytes(record.error)
+            self._end(call, record, "failed")
+        else:
+            call.result = bytes(record.result)
+            self._end(call, record, "completed")
+
+    def _notify_sent(self, record: NotifySent, _: bytes | None) -> None:
+        call = self._begin(record, "notify", FN_NOTIFY, record.args)
+        call.result = b"%d" % record.count
+        self._end(call, record, "completed")
+
+    def _call_cancelled(self, record: CallCancelled, _: bytes | None) -> None:
+        call = self._pending(record.key)
+        call.cancelled = True
+        call.due = 0
+
+    def _call_adopted(self, record: CallAdopted, _: bytes | None) -> None:
+        source = next((c for c in self.calls.values() if c.lsn == record.of), None)
+        if source is None:
+            message = f"{self.id}: no result at LSN {record.of} to adopt"
+            raise ApplyError(message)
+        if source.key != record.key:
+            self.generations[source.key] = self.generations.get(source.key, 0) + 1
+            if record.key in self.calls:
+                self.generations[record.key] = self.generations.get(record.key, 0) + 1
+            # The dict keeps the order of first asking: the source's place goes to the new key.
+            self.calls = {
+                (record.key if k == source.key else k): c
+                for k, c in self.calls.items()
+                if k != record.key
+            }
+        source.key = record.key
+        source.name = record.name
+        source.fn = record.fn
+        source.args = record.args
+        source.lsn = record.lsn
+
+    def _value_recorded(self, record: ValueRecorded, _: bytes | None) -> None:
+        self.values[record.key] = bytes(record.value)
+
+    def _version_chosen(self, record: VersionChosen, _: bytes | None) -> None:
+        self.versions[record.name] = record.n
+
+    def _emitted(self, record: Emitted, _: bytes | None) -> None:
+        self.marks.add(record.key)
+
+    def _progressed(self, record: Progressed, _: bytes | None) -> None:
+        self.marks.add(record.key)
+
+    # ------------------------------------------------------------ packing
+
+    def pack(self) -> bytes:
+        """Return the run as its snapshot line: one exact `bytes` object, without a newline."""
+        head = b'{"k":"run","id":"%b","lsn":%d' % (self.id.encode(), self.lsn)
+        parts = [head]
+        if self.payloads:
+            pairs = b",".join(b'"%d":%b' % (k, v) for k, v in self.payloads.items())
+            parts.append(b',"payloads":{%b}' % pairs)
+        parts.append(b',"records":[%b]}' % b",".join(self.records))
+        return b"".join(parts)
+
+    @classmethod
+    def unpack(cls, line: bytes) -> RunState:
+        """Return the run that `pack` wrote. Raises `ApplyError` where it does not fold up."""
+        packed = _decode_packed(line)
+        state = cls(packed.id)
+        payloads = {int(k): bytes(v) for k, v in packed.payloads.items()}
+        for raw in packed.records:
+            data = bytes(raw)
+            record = decode_record(data)
+            if record is None:
+                state._skip(data)
+                continue
+            payload = None
+            if isinstance(record, WaitResolved | EventKept):
+                payload = payloads.get(record.payload)
+            state.apply(record, data, payload)
+        if state.lsn != packed.lsn:
+            message = f"{packed.id}: its line says LSN {packed.lsn}, its records end at {state.lsn}"
+            raise ApplyError(message)
+        return state
+
+    def _skip(self, data: bytes) -> None:
+        """Keep a record of a type this version does not know and may skip."""
+        head = _decode_skipped(data)
+        self.rs = head.rs
+        self.lsn = head.lsn
+        self.records.append(data)
+        self.nbytes += len(data)
+
+    skip = _skip
+
+
+class _Packed(msgspec.Struct):
+    id: str
+    lsn: int
+    records: list[msgspec.Raw]
+    payloads: dict[str, msgspec.Raw] = {}
+
+
+class _Skipped(msgspec.Struct):
+    lsn: int
+    rs: int
+
+
+_decode_packed = msgspec.json.Decoder(_Packed).decode
+_decode_skipped = msgspec.json.Decoder(_Skipped).decode
+
+_Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent
+
+if TYPE_CHECKING:
+    Handler = Callable[[RunState, Record, bytes | None], None]
+
+_HANDLERS: dict[type[Record], Handler] = {
+    RunStarted: RunState._run_started,
+    RunReleased: RunState._run_released,
+    CancelRequested: RunState._cancel_requested,
+    RunCompleted: RunState._run_completed,
+    RunFailed: RunState._run_failed,
+    RunCancelled: RunState._run_cancelled,
+    StepStarted: RunState._step_started,
+    StepRetrying: RunState._step_retrying,
+    StepCompleted: RunState._step_completed,
+    StepFailed: RunState._step_failed,
+    SleepStarted: RunState._sleep_started,
+    SleepEnded: RunState._sleep_ended,
+    WaitStarted: RunState._wait_started,
+    WaitResolved: RunState._wait_resolved,
+    WaitTimedOut: RunState._wait_timed_out,
+    EventKept: RunState._event_kept,
+    ChildStarted: RunState._child_started,
+    ChildEnded: RunState._child_ended,
+    NotifySent: RunState._notify_sent,
+    CallCancelled: RunState._call_cancelled,
+    CallAdopted: RunState._call_adopted,
+    ValueRecorded: RunState._value_recorded,
+    VersionChosen: RunState._version_chosen,
+    Emitted: RunState._emitted,
+    Progressed: RunState._progressed,
+}  # type: ignore[dict-item]  # each handler takes its own record type; the key says which

@@ -1,0 +1,325 @@
+"""What others see of a run: the JSON of http-api.md, and the events of its stream. PURE.
+
+`run_view` gives `GET /runs/{runId}`. `Narrator` turns a run's records into its events, at most one a
+record, whose id is the record's number in the run; fed with the same records it gives the same
+bytes, live or from history.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from stepflow.clock import rfc3339
+from stepflow.model import records as rec
+from stepflow.model.codec import public_error
+from stepflow.model.run import CallState, RunState, RunStatus, StepStatus
+
+if TYPE_CHECKING:
+    from stepflow.model.records import Record
+
+__all__ = [
+    "EventName",
+    "Narrator",
+    "RunEvent",
+    "RunPage",
+    "RunView",
+    "RunViewState",
+    "StepView",
+    "WorkflowView",
+    "run_view",
+    "sse_frame",
+]
+
+EventName = Literal["status", "step", "complete", "error", "emit", "progress", "resync", "expired"]
+
+RunViewState = Literal[
+    "queued",
+    "active",
+    "sleeping",
+    "waiting",
+    "retrying",
+    "paused",
+    "parked",
+    "quarantined",
+    "missing-workflow",
+    "cancelling",
+    "completed",
+    "failed",
+    "cancelled",
+]
+
+
+class StepView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """One entry of a run's `steps`; without a `result` while it has none."""
+
+    name: str
+    status: StepStatus
+    key: str
+    kind: str
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    started_at: str | UnsetType = UNSET
+    completed_at: str | UnsetType = UNSET
+    due_at: str | UnsetType = UNSET
+    event_id: str | UnsetType = UNSET
+    child_run_id: str | UnsetType = UNSET
+    cancelled: bool | UnsetType = UNSET
+
+
+class RunView(msgspec.Struct, rename="camel", kw_only=True):
+    """A run, as `GET /runs/{runId}` gives it; list rows have no `steps`."""
+
+    id: str
+    workflow_id: str
+    status: RunStatus
+    input: Raw
+    steps: list[StepView] | UnsetType = UNSET
+    created_at: str
+    updated_at: str
+    state: RunViewState | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    result: Raw | UnsetType = UNSET
+    error: Raw | UnsetType = UNSET
+    parent_run_id: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+
+
+class RunPage(msgspec.Struct, rename="camel", kw_only=True):
+    """One page of `GET /runs`, newest first."""
+
+    runs: list[RunView]
+    next_cursor: str | None
+    stream_cursor: str
+
+
+class WorkflowView(msgspec.Struct, rename="camel", kw_only=True):
+    """What `GET /workflows` says of one workflow. Schemas are JSON Schema 2020-12 objects."""
+
+    id: str
+    description: str | None
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    events: tuple[str, ...] = ()
+    schedule: str | None = None
+
+
+class RunEvent(msgspec.Struct, frozen=True):
+    """One event of a run's stream. `id` is 0 for events that are not journaled."""
+
+    id: int
+    event: EventName
+    data: bytes
+    """JSON."""
+    lsn: int = 0
+
+    def json(self) -> Any:
+        """Return the decoded data."""
+        return msgspec.json.decode(self.data)
+
+
+def sse_frame(event: RunEvent) -> bytes:
+    """Return the event as server-sent event bytes; JSON has no line break, so it is one data line."""
+    if event.id:
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.id, event.event.encode(), event.data)
+    return b"event: %b\ndata: %b\n\n" % (event.event.encode(), event.data)
+
+
+def _step_view(call: CallState) -> StepView:
+    view = StepView(name=call.name, status=call.status, key=call.key, kind=call.kind)
+    if call.started_ms:
+        view.started_at = rfc3339(call.started_ms)
+    if call.kind == "step":
+        view.attempts = max(call.attempt, 1)
+    if call.event:
+        view.event_id = call.event
+    if call.child:
+        view.child_run_id = call.child
+    if call.cancelled:
+        view.cancelled = True
+    if call.status == "pending":
+        if call.due:
+            view.due_at = rfc3339(call.due)
+        return view
+    view.completed_at = rfc3339(call.ended_ms)
+    if call.status == "completed":
+        view.result = Raw(call.result or b"null")
+    else:
+        view.error = Raw(call_error(call))
+    return view
+
+
+def call_error(call: CallState) -> bytes:
+    """Return the public error object of a failed call."""
+    if call.timed_out:
+        message = f"event {call.event!r} did not arrive in time"
+        return _encode({"type": "EventTimeoutError", "message": message, "step": call.name})
+    return public_error(call.error or b"{}")
+
+
+def run_view(
+    state: RunState, live_state: RunViewState | None = None, *, steps: bool = True, reason: str = ""
+) -> RunView:
+    """Return the run as the API shows it. `live_state` is what only the supervisor knows."""
+    start = state.started
+    view = RunView(
+        id=state.id,
+        workflow_id=state.workflow,
+        status=state.status,
+        input=Raw(state.input),
+        created_at=rfc3339(state.created_ms),
+        updated_at=rfc3339(state.updated_ms),
+        state=live_state or derived_state(state),
+    )
+    if steps:
+        view.steps = [_step_view(call) for call in state.calls.values()]
+    if start is not None and start.tags:
+        view.tags = start.tags
+    if start is not None and start.parent:
+        view.parent_run_id = start.parent
+    if state.result is not None:
+        view.result = Raw(state.result)
+    if state.error is not None:
+        view.error = Raw(public_error(state.error))
+    if reason:
+        view.reason = reason
+    return view
+
+
+def derived_state(state: RunState) -> RunViewState:
+    """Return the finer state that the records alone give."""
+    if state.status != "running":
+        return "queued" if state.status == "pending" else state.status
+    if state.cancelling:
+        return "cancelling"
+    pending = state.pending_calls()
+    if not pending or any(not call.waits for call in pending):
+        return "active"
+    kinds = {call.kind for call in pending}
+    if kinds & {"event", "child"}:
+        return "waiting"
+    return "retrying" if "step" in kinds else "sleeping"
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Told(msgspec.Struct):
+    """What the narrator remembers of a call: outcome records carry its key alone."""
+
+    name: str
+    kind: str
+    event: str = ""
+
+
+class Narrator:
+    """Turns one run's records, in order, into the events of its stream."""
+
+    __slots__ = ("_payloads", "_told")
+
+    def __init__(self, payloads: dict[int, bytes]) -> None:
+        self._told: dict[str, _Told] = {}
+        self._payloads = payloads
+
+    def event(self, record: Record) -> RunEvent | None:
+        """Return the record's event, or `None` where it makes none."""
+        told = self._tell(record)
+        if told is None:
+            return None
+        name, data = told
+        return RunEvent(record.rs, name, _encode(data), record.lsn)
+
+    def _tell(self, record: Record) -> tuple[EventName, Any] | None:  # noqa: PLR0911, C901, PLR0912  one row a record type
+        match record:
+            case rec.RunStarted():
+                return "status", {"status": "pending" if record.due else "running"}
+            case rec.RunReleased():
+                return "status", {"status": "running"}
+            case rec.CancelRequested():
+                return "status", {"status": "running", "state": "cancelling"}
+            case rec.StepStarted():
+                return self._began(record, "step", attempt=record.attempt)
+            case rec.SleepStarted():
+                return self._began(record, "sleep", dueAt=rfc3339(record.due))
+            case rec.WaitStarted():
+                self._told[record.key] = _Told(record.name, "event", record.event)
+                return self._began(record, "event", eventId=record.event)
+            case rec.ChildStarted():
+                return self._began(record, "child", childRunId=record.child)
+            case rec.NotifySent():
+                self._told[record.key] = _Told(record.name, "notify")
+                return self._ended(record.key, b"%d" % record.count)
+            case rec.StepCompleted():
+                return self._ended(record.key, bytes(record.result))
+            case rec.StepFailed():
+                return self._failed(record.key, public_error(bytes(record.error)))
+            case rec.SleepEnded():
+                return self._ended(record.key, b"null")
+            case rec.WaitResolved():
+                return self._ended(record.key, self._payloads.get(record.payload, b"null"))
+            case rec.WaitTimedOut():
+                told = self._told[record.key]
+                message = f"event {told.event!r} did not arrive in time"
+                error = {"type": "EventTimeoutError", "message": message, "step": told.name}
+                return self._failed(record.key, _encode(error))
+            case rec.ChildEnded():
+                if record.error:
+                    return self._failed(record.key, public_error(bytes(record.error)))
+                return self._ended(record.key, bytes(record.result))
+            case rec.CallAdopted():
+                self._told[record.key] = _Told(record.name, record.kind)
+                return None
+            case rec.Emitted():
+                return "emit", {"name": record.name, "data": record.data}
+            case rec.Progressed():
+                data = {"done": record.done, "total": record.total, "message": record.message}
+                return "progress", data
+            case rec.RunCompleted():
+                return "complete", {"status": "completed", "result": record.result}
+            case rec.RunFailed():
+                error = Raw(public_error(bytes(record.error)))
+                return "error", {"status": "failed", "error": error}
+            case rec.RunCancelled():
+                error = Raw(public_error(bytes(record.error)))
+                return "error", {"status": "cancelled", "error": error}
+            case _:
+                return None
+
+    def _began(
+        self,
+        record: rec.StepStarted | rec.SleepStarted | rec.WaitStarted | rec.ChildStarted,
+        kind: str,
+        **more: Any,
+    ) -> tuple[EventName, Any]:
+        if record.key not in self._told:
+            self._told[record.key] = _Told(record.name, kind)
+        return "status", {
+            "status": "running",
+            "stepName": record.name,
+            "key": record.key,
+            "kind": kind,
+            **more,
+        }
+
+    def _ended(self, key: str, result: bytes) -> tuple[EventName, Any]:
+        told = self._told[key]
+        return "step", {
+            "name": told.name,
+            "status": "completed",
+            "result": Raw(result),
+            "key": key,
+            "kind": told.kind,
+        }
+
+    def _failed(self, key: str, error: bytes) -> tuple[EventName, Any]:
+        told = self._told[key]
+        return "step", {
+            "name": told.name,
+            "status": "failed",
+            "error": Raw(error),
+            "key": key,
+            "kind": told.kind,
+        }
