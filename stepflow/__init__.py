@@ -1,0 +1,1 @@
+"""Durable workflows inside one Python process: no database, no broker, one directory."""
