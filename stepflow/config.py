@@ -97,6 +97,18 @@ class Settings:
     token_ttl_max_s: float = _knob(30 * 86_400.0, "seconds", "400 above")
     jwt_lifetime_max_s: float = _knob(86_400.0, "seconds", "401 for a longer exp - iat")
     jwt_leeway_s: float = _knob(30.0, "seconds", "clock difference allowed in a JWT")
+    jwks_refresh_min_s: float = _knob(
+        30.0, "seconds", "an unknown key id asks again at most so often"
+    )
+    jwks_age_s: float = _knob(600.0, "seconds", "then a key set is fetched again")
+    jwks_timeout_s: float = _knob(5.0, "seconds", "a fetch of a key set is given up")
+    jwks_bytes_max: int = _knob(256 * KIB, "bytes", "a bigger key set is refused")
+    keys_check_s: float = _knob(0.5, "seconds", "a changed keys.json is noticed so soon")
+    keys_max: int = _knob(1000, "keys", "in keys.json; revoke or remove some first")
+    token_runs_max: int = _knob(100, "runs", "400 for a token that names more")
+    auth_failures_per_s: float = _knob(10.0, "failures", "a second and address, then 429")
+    auth_failures_burst: int = _knob(20, "failures", "at once and address, then 429")
+    auth_hosts_max: int = _knob(10_000, "addresses", "the least recent one is forgotten")
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:

@@ -1,0 +1,240 @@
+"""From a request's credentials to a `Principal`, or to a refusal.
+
+`AuthChain` is what `auth=None` means. The first present of these decides, and a bad one is 401 even
+if a later one would have been good:
+
+1. `X-API-Key`: a key of the environment, of `keys.json`, or the one that `serve` made itself
+2. `Authorization: Bearer`: a public access token `pat_…`, else a JWT
+3. `?token=`: a public access token
+
+Bad credentials are counted by client address; too many get 429 instead of 401. Good credentials are
+never counted and never asked to wait, so nobody can lock another out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from stepflow.auth.api_key import KeyRing, keys_from_env, load_default_key, plain_key
+from stepflow.auth.handlers import AuthRequest, AuthResult
+from stepflow.auth.keys_file import KeyFollower, KeysFile
+from stepflow.auth.public_token import (
+    PREFIX,
+    TokenSigner,
+    load_or_create_token_key,
+    token_keys_from_env,
+)
+from stepflow.config import MEMORY
+from stepflow.errors import RateLimitedError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from stepflow.auth.jwt_bearer import JwtBearer
+    from stepflow.auth.principal import Principal
+    from stepflow.clock import Clock
+    from stepflow.config import Settings
+
+__all__ = ["DEFAULT_KEY_FILE", "KEYS_FILE", "TOKEN_KEY_FILE", "AuthChain", "FailureLimiter"]
+
+KEYS_FILE: Final = "keys.json"
+DEFAULT_KEY_FILE: Final = "api.key"
+TOKEN_KEY_FILE: Final = "token.key"  # noqa: S105  a file name
+
+logger = logging.getLogger("stepflow.auth")
+
+
+class AuthChain:
+    """Checks API keys, JWTs and public access tokens."""
+
+    __slots__ = ("_clock", "_failures", "_fixed", "_follower", "_jwt", "_settings", "signer")
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        settings: Settings,
+        signer: TokenSigner,
+        keys: KeyRing | None = None,
+        follower: KeyFollower | None = None,
+        jwt: JwtBearer | None = None,
+    ) -> None:
+        self.signer = signer
+        self._clock = clock
+        self._settings = settings
+        self._fixed = keys or KeyRing()
+        self._follower = follower
+        self._jwt = jwt
+        self._failures = FailureLimiter(clock, settings)
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str],
+        data_dir: Path | str | None,
+        settings: Settings,
+        clock: Clock,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> AuthChain:
+        """Return the chain that environment and data directory ask for.
+
+        The directory exists already, or is None or `MEMORY`; `token.key` is made in it when
+        missing. Raises `ConfigurationError` for a credential that cannot be used.
+        """
+        directory = None if data_dir in (None, MEMORY) else Path(str(data_dir))
+        jwt = _jwt_from_env(environ, settings, clock)
+        return cls(
+            clock=clock,
+            settings=settings,
+            signer=_signer(environ, directory, settings, entropy),
+            keys=_fixed_keys(environ, directory, has_jwt=jwt is not None),
+            follower=_follower(directory, settings, clock),
+            jwt=jwt,
+        )
+
+    @property
+    def configured(self) -> bool:
+        """Say whether any key or JWT can be good; public access tokens come from triggers only."""
+        made = len(self._follower.ring()) if self._follower else 0
+        return bool(len(self._fixed) or made or self._jwt)
+
+    async def authenticate(
+        self,
+        headers_get: Callable[[str], str | None],
+        query_token: str | None = None,
+        client: str | None = None,
+    ) -> Principal:
+        """Return who calls. `headers_get` takes lower-case names; `client` is the peer's address.
+
+        Raises `UnauthorizedError`, or `RateLimitedError` after too many bad ones from `client`.
+        """
+        key = headers_get("x-api-key")
+        if key is not None:
+            found = self.find_key(key)
+        elif (authorization := headers_get("authorization")) is not None:
+            found = await self._bearer(authorization)
+        elif query_token is not None:
+            found = self.signer.verify(query_token, self._clock.wall_ms())
+        else:
+            raise UnauthorizedError
+        if found is None:
+            self._failures.count(client)
+            raise UnauthorizedError
+        return found
+
+    async def __call__(self, request: AuthRequest) -> AuthResult:
+        """Be an `AuthHandler`, so that a chain can stand beside a host's own handlers."""
+        principal = await self.authenticate(
+            request.headers.get, request.query.get("token"), request.client
+        )
+        return AuthResult(ok=True, principal=principal)
+
+    def find_key(self, text: str) -> Principal | None:
+        """Return whose API key `text` is."""
+        now_ms = self._clock.wall_ms()
+        found = self._fixed.find(text, now_ms)
+        if found is None and self._follower is not None:
+            found = self._follower.ring().find(text, now_ms)
+        return found
+
+    def still_good(self, principal: Principal) -> bool:
+        """Say whether a credential that was good still is: a stream asks while it is open."""
+        if principal.expires_ms is not None and self._clock.wall_ms() >= principal.expires_ms:
+            return False
+        if principal.key_id is None or self._follower is None:
+            return True
+        return self._follower.ring().holds(principal.key_id)
+
+    async def _bearer(self, authorization: str) -> Principal | None:
+        if len(authorization) > self._settings.authorization_bytes_max:
+            return None
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        if token.startswith(PREFIX):
+            return self.signer.verify(token, self._clock.wall_ms())
+        return None if self._jwt is None else await self._jwt.verify(token)
+
+
+class FailureLimiter:
+    """A token bucket of bad credentials for each client address; the least recent is forgotten."""
+
+    __slots__ = ("_buckets", "_burst", "_clock", "_hosts_max", "_per_s")
+
+    def __init__(self, clock: Clock, settings: Settings) -> None:
+        self._clock = clock
+        self._per_s = settings.auth_failures_per_s
+        self._burst = settings.auth_failures_burst
+        self._hosts_max = settings.auth_hosts_max
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def count(self, client: str | None) -> None:
+        """Count one failure. Raises `RateLimitedError` when there were too many."""
+        host = _network(client or "")
+        now_s = self._clock.monotonic_s()
+        left, since_s = self._buckets.pop(host, (float(self._burst), now_s))
+        left = min(float(self._burst), left + (now_s - since_s) * self._per_s)
+        refused = left < 1
+        self._buckets[host] = (left if refused else left - 1, now_s)
+        if len(self._buckets) > self._hosts_max:
+            self._buckets.popitem(last=False)
+        if refused:
+            raise RateLimitedError(retry_after_s=1)
+
+
+def _network(client: str) -> str:
+    """Return an IPv4 address as it is, an IPv6 one as its /64: a caller owns all of that."""
+    if ":" not in client:
+        return client
+    try:
+        return IPv6Address(client.partition("%")[0]).exploded[:19]
+    except ValueError:
+        return client
+
+
+# ---------------------------------------------------------------- from the environment
+
+
+def _signer(
+    environ: Mapping[str, str],
+    directory: Path | None,
+    settings: Settings,
+    entropy: Callable[[int], bytes],
+) -> TokenSigner:
+    keys = token_keys_from_env(environ)
+    if not keys and directory is not None:
+        keys = (load_or_create_token_key(directory / TOKEN_KEY_FILE, entropy),)
+    key, *older = keys or (entropy(32),)
+    return TokenSigner(key, *older, runs_max=settings.token_runs_max)
+
+
+def _fixed_keys(environ: Mapping[str, str], directory: Path | None, *, has_jwt: bool) -> KeyRing:
+    keys = keys_from_env(environ)
+    # The key of the first start is for who has configured nothing; it ends when something is.
+    if not keys and not has_jwt and directory is not None:
+        text = load_default_key(directory / DEFAULT_KEY_FILE)
+        keys = () if text is None else (plain_key(text),)
+    return KeyRing(keys)
+
+
+def _follower(directory: Path | None, settings: Settings, clock: Clock) -> KeyFollower | None:
+    if directory is None:
+        return None
+    return KeyFollower(KeysFile(directory / KEYS_FILE, settings.keys_max), clock, settings)
+
+
+def _jwt_from_env(environ: Mapping[str, str], settings: Settings, clock: Clock) -> JwtBearer | None:
+    if not (environ.get("STEPFLOW_JWT_SECRET") or environ.get("STEPFLOW_JWT_JWKS")):
+        return None
+    # Imported here: PyJWT brings cryptography, 60 ms of a start that most services do not need.
+    from stepflow.auth.jwt_bearer import JwtBearer  # noqa: PLC0415
+
+    return JwtBearer.from_env(environ, settings, clock)

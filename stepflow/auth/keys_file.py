@@ -1,0 +1,254 @@
+"""`keys.json`: the keys that `stepflow keys` makes, and how a running server follows it.
+
+::
+
+    {"format": 1,
+     "checksum": "<SHA-256, hex, of the compact JSON of keys, members sorted>",
+     "keys": [{"id", "name", "sha256", "scopes", "createdAt", "expiresAt", "revokedAt"}]}
+
+Times are milliseconds since 1970. The file is private (0600) and replaced whole. Writers take turns
+by a lock on `keys.lock` beside it, which is never replaced. A server looks at the file's identity
+when a key is asked for, at most every half second, so a revocation is in force within a second.
+A damaged file is refused at a start; in a running server it lets no made key in until it is mended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import json
+import logging
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from stepflow.auth.api_key import ApiKey, KeyRing, digest_of, make_key
+from stepflow.auth.principal import Scope, known_scopes
+from stepflow.auth.secret_file import read_secret, write_secret
+from stepflow.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from pathlib import Path
+
+    from stepflow.clock import Clock
+    from stepflow.config import Settings
+
+__all__ = ["KeyFollower", "KeyRow", "KeysFile"]
+
+FORMAT: Final = 1
+_BYTES_MAX: Final = 4 * 1024 * 1024
+_NAME_CHARS_MAX: Final = 64
+
+logger = logging.getLogger("stepflow.auth")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One key in the file."""
+
+    id: str
+    name: str
+    sha256: str = field(repr=False)
+    scopes: frozenset[Scope]
+    created_ms: int
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+
+    def live(self, now_ms: int) -> bool:
+        """Say whether it is neither revoked nor over."""
+        return self.revoked_ms is None and (self.expires_ms is None or now_ms < self.expires_ms)
+
+
+class KeysFile:
+    """Reads and changes one `keys.json`. Every change is durable when it returns."""
+
+    __slots__ = ("_keys_max", "path")
+
+    def __init__(self, path: Path, keys_max: int = 1000) -> None:
+        self.path = path
+        self._keys_max = keys_max
+
+    def rows(self) -> list[KeyRow]:
+        """Return all rows, the revoked too. Raises `ConfigurationError` for a damaged file."""
+        content = read_secret(self.path, _BYTES_MAX)
+        return [] if content is None else _decode(content, self.path)
+
+    def create(
+        self,
+        name: str,
+        scopes: Iterable[Scope],
+        now_ms: int,
+        expires_ms: int | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> tuple[str, KeyRow]:
+        """Add a key; return it, to be shown once, and its row. A name may be used again."""
+        if not 0 < len(name) <= _NAME_CHARS_MAX or not name.isprintable():
+            raise ConfigurationError(
+                f"a key's name has 1 to {_NAME_CHARS_MAX} printable characters"
+            )
+        text, key_id = make_key(entropy)
+        row = KeyRow(key_id, name, digest_of(text).hex(), frozenset(scopes), now_ms, expires_ms)
+        with self._turn():
+            rows = self.rows()
+            if len(rows) >= self._keys_max:
+                raise ConfigurationError(
+                    f"{self.path} holds {len(rows)} keys, the most allowed; remove some"
+                )
+            self._write([*rows, row])
+        return text, row
+
+    def revoke(self, key_id: str, now_ms: int) -> KeyRow | None:
+        """End a key now; None when there is no such id. A second time changes nothing."""
+        with self._turn():
+            rows = self.rows()
+            for place, row in enumerate(rows):
+                if row.id == key_id:
+                    if row.revoked_ms is None:
+                        rows[place] = replace(row, revoked_ms=now_ms)
+                        self._write(rows)
+                    return rows[place]
+        return None
+
+    def remove_dead(self, now_ms: int) -> int:
+        """Forget revoked and expired keys; return how many."""
+        with self._turn():
+            rows = self.rows()
+            live = [row for row in rows if row.live(now_ms)]
+            if len(live) < len(rows):
+                self._write(live)
+        return len(rows) - len(live)
+
+    def _write(self, rows: list[KeyRow]) -> None:
+        write_secret(self.path, _encode(rows))
+
+    @contextlib.contextmanager
+    def _turn(self) -> Generator[None]:
+        # The lock file is a sibling, because `keys.json` itself is another file after each change.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self.path.with_suffix(".lock"), flags, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+# ---------------------------------------------------------------- following a file that changes
+
+
+class KeyFollower:
+    """The ring of a `keys.json` that another process may change."""
+
+    __slots__ = ("_checked_s", "_clock", "_every_s", "_file", "_ring", "_seen")
+
+    def __init__(self, file: KeysFile, clock: Clock, settings: Settings) -> None:
+        """Read the file. Raises `ConfigurationError` when it is damaged."""
+        self._file = file
+        self._clock = clock
+        self._every_s = settings.keys_check_s
+        self._checked_s = clock.monotonic_s()
+        self._seen = self._identity()
+        self._ring = _ring(file.rows())
+
+    def ring(self) -> KeyRing:
+        """Return the keys that are good now."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._checked_s >= self._every_s:
+            self._checked_s = now_s
+            self._look()
+        return self._ring
+
+    def _look(self) -> None:
+        try:
+            identity = self._identity()
+            if identity != self._seen:
+                self._ring = self._ring_of_file()
+                self._seen = identity
+        except OSError as error:
+            # Too many open files, say. The keys are what they were; the next look tries again.
+            logger.error("keeping the API keys known so far: %s", error)  # noqa: TRY400
+
+    def _ring_of_file(self) -> KeyRing:
+        try:
+            return _ring(self._file.rows())
+        except ConfigurationError as error:
+            # Whoever edited it may have meant to take a key away: let none in.
+            logger.error("no made API key is accepted: %s", error)  # noqa: TRY400
+            return KeyRing()
+
+    def _identity(self) -> tuple[int, int, int, int] | None:
+        try:
+            info = self._file.path.stat()
+        except FileNotFoundError:
+            return None
+        return info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_size
+
+
+def _ring(rows: list[KeyRow]) -> KeyRing:
+    return KeyRing(
+        ApiKey(row.name, bytes.fromhex(row.sha256), row.scopes, row.expires_ms, row.id)
+        for row in rows
+        if row.revoked_ms is None
+    )
+
+
+# ---------------------------------------------------------------- the format
+
+
+def _encode(rows: list[KeyRow]) -> bytes:
+    keys = [_row_to_json(row) for row in rows]
+    document = {"format": FORMAT, "checksum": _checksum(keys), "keys": keys}
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def _decode(content: bytes, path: Path) -> list[KeyRow]:
+    try:
+        document = json.loads(content)
+        found = document["format"]
+        if found == FORMAT:
+            keys = document["keys"]
+            if hmac.compare_digest(str(document["checksum"]), _checksum(keys)):
+                return [_row_of_json(key) for key in keys]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = FORMAT
+    if found != FORMAT:
+        raise ConfigurationError(
+            f"{path} has format {found}, this version reads {FORMAT}; use a newer stepflow"
+        )
+    raise ConfigurationError(
+        f"{path} is damaged; put back a copy, or move it aside and make new keys "
+        "with `stepflow keys create`"
+    )
+
+
+def _checksum(keys: Any) -> str:
+    text = json.dumps(keys, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _row_to_json(row: KeyRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "sha256": row.sha256,
+        "scopes": sorted(row.scopes),
+        "createdAt": row.created_ms,
+        "expiresAt": row.expires_ms,
+        "revokedAt": row.revoked_ms,
+    }
+
+
+def _row_of_json(row: Any) -> KeyRow:
+    bytes.fromhex(row["sha256"])
+    return KeyRow(
+        row["id"],
+        row["name"],
+        row["sha256"],
+        known_scopes(row["scopes"]),
+        row["createdAt"],
+        row["expiresAt"],
+        row["revokedAt"],
+    )
