@@ -1,4 +1,4 @@
-"""What users can see is documented: a setting, variable, route, flag, event or code that is not, fails."""
+"""A setting, variable, route, flag, event or code that users can see and the docs lack, fails."""
 
 from __future__ import annotations
 
