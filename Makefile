@@ -77,7 +77,7 @@ run: $(VENV)/.run ## start the server on examples/; APP=, DATA=, PORT=, SERVE_AR
 # ------------------------------------------------------------------------------- check
 
 .PHONY: check
-check: lint types rooms ## lint, types and rooms: everything that needs no test
+check: lint types rooms fresh ## lint, types, rooms, generated files: all that needs no test
 
 .PHONY: lint
 lint: $(VENV)/.dev
@@ -91,6 +91,13 @@ types: $(VENV)/.dev
 .PHONY: rooms
 rooms: $(VENV)/.dev
 	@cd $(ROOT) && $(BIN)/lint-imports --no-cache
+
+# What is generated and committed must be what would be generated now.
+.PHONY: fresh
+fresh: $(VENV)/.dev
+	@cd $(ROOT) && $(BIN)/python tools/make_docs.py --check
+	$(BIN)/stepflow openapi | diff -u openapi.yaml - || { echo "stale: run make openapi"; exit 1; }
+	$(BIN)/openapi-spec-validator openapi.yaml
 
 .PHONY: format
 format: $(VENV)/.dev ## let ruff mend and format what it can
