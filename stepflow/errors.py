@@ -9,6 +9,7 @@
     Exception
     └── StepflowError
         ├── AuthoringError        a workflow uses the API wrongly          (author acts)
+        │   └── EncodingError     a value that is not JSON, by its path
         ├── StepFailedError       a step failed after its last attempt     (author)
         ├── EventTimeoutError     nobody sent the event in time            (author)
         ├── StepInterruptedError  an at-most-once step was cut             (author)
@@ -45,6 +46,7 @@ __all__ = [
     "DataDirLockedError",
     "DiskFailedError",
     "DivergenceError",
+    "EncodingError",
     "EventNotFoundError",
     "EventTimeoutError",
     "ForbiddenError",
@@ -106,6 +108,18 @@ class StepflowError(Exception):
 
 class AuthoringError(StepflowError):
     """A workflow uses the API wrongly: a bad name, a key used twice, a value that is not JSON."""
+
+
+class EncodingError(AuthoringError):
+    """A value that JSON cannot hold. `.path` says where it is: `result.items[3].conn`."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        self.why = why
+        super().__init__(path, why)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.why}"
 
 
 class StepFailedError(StepflowError):
