@@ -23,6 +23,8 @@ SERVE_ARGS ?=
 
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX PYTHONSTARTUP
 export UV_PROJECT_ENVIRONMENT := $(VENV)
+# Certificates that the machine trusts, a company's own among them.
+export UV_SYSTEM_CERTS ?= true
 export PATH := $(BIN):$(PATH)
 
 UV := cd $(ROOT) && $(BIN)/uv --quiet --no-progress
@@ -82,7 +84,7 @@ check: lint types rooms fresh ## lint, types, rooms, generated files: all that n
 .PHONY: lint
 lint: $(VENV)/.dev
 	@cd $(ROOT) && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . \
-		&& echo "ruff: ok"
+		&& $(BIN)/shellcheck tools/*.sh .ci/run && echo "ruff, shellcheck: ok"
 
 .PHONY: types
 types: $(VENV)/.dev
