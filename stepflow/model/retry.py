@@ -104,8 +104,8 @@ def _ms(name: str, value: Duration) -> int:
 
 
 def _classes(value: object) -> tuple[type[BaseException], ...]:
-    found = value if isinstance(value, tuple | list) else (value,)
-    return tuple(map(_exception_class, cast("tuple[object, ...]", found)))
+    many = isinstance(value, tuple | list)
+    return tuple(map(_exception_class, cast("tuple[object, ...]", value if many else (value,))))
 
 
 def _exception_class(item: object) -> type[BaseException]:
