@@ -37,6 +37,8 @@ class Settings:
     segment_bytes_max: int = _knob(64 * MIB, "bytes", "segments double up to this size")
     frame_bytes_max: int = _knob(1 * MIB, "bytes", "a group commit is closed at this size")
     room_reserve_bytes: int = _knob(1 * MIB, "bytes", "kept for cancels; else read-only, 503")
+    reserve_file_bytes: int = _knob(8 * MIB, "bytes", "given up first when the disk is full")
+    free_bytes_min: int = _knob(64 * MIB, "bytes", "with less free disk only made segments count")
     lazy_delay_s: float = _knob(0.005, "seconds", "a lazy record is written after this long")
     sync_slow_s: float = _knob(1.0, "seconds", "a slower sync is logged as a warning")
     outcome_wait_s: float = _knob(30.0, "seconds", "then a caller gets OUTCOME_UNKNOWN")
@@ -55,6 +57,7 @@ class Settings:
     key_bytes_max: int = _knob(256, "bytes", "AuthoringError")
     traceback_bytes_max: int = _knob(16 * KIB, "bytes", "cut in the middle")
     batch_max: int = _knob(1000, "inputs", "400 INVALID_INPUT")
+    batch_bytes_max: int = _knob(16 * MIB, "bytes", "413 PAYLOAD_TOO_LARGE")
     tags_max: int = _knob(16, "tags", "400 INVALID_INPUT")
 
     # ------------------------------------------------------------ runtime
@@ -86,6 +89,9 @@ class Settings:
     body_deadline_s: float = _knob(30.0, "seconds", "408, closed")
     authorization_bytes_max: int = _knob(8 * KIB, "bytes", "401")
     connections_max: int = _knob(12_000, "connections", "refused")
+    send_buffer_bytes: int = _knob(64 * KIB, "bytes", "the kernel holds no more for a slow reader")
+    linger_s: float = _knob(1.0, "seconds", "a refused connection may still read its answer")
+    http_drain_s: int = _knob(5, "seconds", "open requests get so long at shutdown, then are cut")
     page_max: int = _knob(200, "runs", "a longer page is cut to this")
     page_default: int = _knob(50, "runs", "a page's length when none is asked for")
     stream_slice_bytes: int = _knob(256 * KIB, "bytes", "of history are written in one go")

@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from stepflow.auth.api_key import KeyRing, plain_key
 from stepflow.auth.principal import ANONYMOUS, Principal
@@ -109,10 +109,7 @@ class RouteAuth:
 
         Without `"global"` the endpoints that are not named let nobody in.
         """
-        if isinstance(auth, Mapping):
-            overrides = dict(cast("Mapping[str, AuthHandler]", auth))
-        else:
-            overrides = {GLOBAL: auth}
+        overrides = {GLOBAL: auth} if callable(auth) else dict(auth)
         self._default = overrides.pop(GLOBAL, deny_all)
         self._overrides = overrides
         self._on_failure = on_failure

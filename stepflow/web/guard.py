@@ -1,0 +1,370 @@
+"""The HTTP/1.1 protocol of uvicorn with the limits that uvicorn lacks.
+
+Used as `uvicorn.Config(http=guarded(settings))`. It needs httptools, whose parser refuses what
+makes request smuggling possible: both kinds of length, doubled lengths, bare LF.
+
+======================================= ==================================================
+what a client does                      what it gets
+======================================= ==================================================
+a request that is no HTTP               400
+a URL over 8 KiB                        414
+headers over 32 KiB or 100 lines        431, trailers counted
+half a header for 10 s                  408
+half a body for 30 s                    408
+a connection and no byte for 10 s       closed
+a keep-alive connection, idle           closed by uvicorn's own timeout
+one connection over the limit           503
+never reads                             64 KiB in the kernel; then `send()` waits
+======================================= ==================================================
+
+Every refusal has the API's error shape. It is written when no response is under way: at once, or
+after the responses to the good requests before it; if the bad request's own response has begun, the
+connection is cut instead. A refused connection is read and not parsed for a second, because closing
+it with unread bytes would make the kernel throw the answer away.
+
+Header bytes are counted as they are parsed, so that a body in the same read is not taken for
+headers; bytes the parser still holds are counted by the read. The deadlines are absolute, and one
+lazy timer serves a whole connection: a request that comes in one piece touches no timer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from stepflow.config import Settings
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from uvicorn._types import ASGI3Application
+
+__all__ = ["Guard", "guarded"]
+
+logger = logging.getLogger("stepflow.web")
+
+_QUIET, _HEAD, _BODY = "quiet", "head", "body"
+
+
+class Refusal(Exception):  # noqa: N818  raised through the parser, which then stops
+    """An answer that ends the connection."""
+
+    def __init__(self, status: int, code: str, message: str, *headers: bytes) -> None:
+        super().__init__(message)
+        self.status = status
+        body = json.dumps({"error": message, "code": code}, separators=(",", ":")).encode()
+        self.wire = b"\r\n".join(
+            (
+                b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()),
+                b"content-type: application/json",
+                b"content-length: %d" % len(body),
+                b"cache-control: no-store",
+                b"connection: close",
+                *headers,
+                b"",
+                body,
+            )
+        )
+
+
+MALFORMED: Final = Refusal(400, "INVALID_INPUT", "Malformed HTTP request")
+NO_HOST: Final = Refusal(400, "INVALID_INPUT", "An HTTP/1.1 request has one Host header")
+TOO_SLOW: Final = Refusal(408, "UNAVAILABLE", "The request did not arrive in time")
+URL_TOO_LONG: Final = Refusal(414, "PAYLOAD_TOO_LARGE", "The URL is too long")
+HEADERS_TOO_LARGE: Final = Refusal(431, "PAYLOAD_TOO_LARGE", "The headers are too many or too long")
+TOO_MANY: Final = Refusal(503, "UNAVAILABLE", "Too many connections", b"retry-after: 1")
+
+
+def guarded(settings: Settings) -> type[Guard]:
+    """Return the protocol class with these limits."""
+    return type("Guard", (Guard,), {"limits": settings})
+
+
+class Guard(HttpToolsProtocol):
+    """One connection."""
+
+    limits: ClassVar[Settings] = Settings()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._phase = _QUIET
+        self._messages = 0
+        self._parsed_bytes = 0
+        self._raw_bytes = 0
+        self._header_count = 0
+        self._deaf = False
+        self._muted = False
+        self._upgrade_body: list[tuple[bytes, bytes]] = []
+        self._refused_after: Refusal | None = None
+        self._deadline = _Deadline(self.loop, self._late)
+
+    # ------------------------------------------------------------ the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
+        if len(self.connections) > self.limits.connections_max:
+            self._answer(TOO_MANY)
+        else:
+            self._deadline.begin(self.limits.header_deadline_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.end()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        messages, phase = self._messages, self._phase
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            reason = error.__context__
+            self._refuse(reason if isinstance(reason, Refusal) else MALFORMED)
+            return
+        if self._phase is _HEAD:
+            # What the parser holds of an unfinished line is in no callback yet.
+            is_new = self._messages != messages
+            self._raw_bytes = self._parsed_bytes if is_new else self._raw_bytes + len(data)
+            if self._raw_bytes > self.limits.header_bytes_max:
+                self._refuse(HEADERS_TOO_LARGE)
+                return
+        self._watch(is_new=self._messages != messages or self._phase is not phase)
+
+    def _watch(self, *, is_new: bool) -> None:
+        """Set the deadline that the present phase has."""
+        if self._phase is _QUIET and self._messages:
+            if is_new:
+                self._deadline.stop()
+            elif not self._deadline.is_set:
+                self._deadline.begin(self.limits.header_deadline_s)  # blank lines between requests
+        elif is_new or not self._deadline.is_set:
+            is_head = self._phase is not _BODY
+            self._deadline.begin(
+                self.limits.header_deadline_s if is_head else self.limits.body_deadline_s
+            )
+
+    def _late(self) -> None:
+        if self.flow.read_paused:
+            # We asked the client to wait, so the time was ours.
+            self._deadline.begin(self.limits.body_deadline_s)
+        elif self._phase is _QUIET:
+            self.transport.close()
+        else:
+            self._refuse(TOO_SLOW)
+
+    # ------------------------------------------------------------ refusing
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer no further request of this connection, and this one with `refusal`."""
+        self._deaf = True
+        self._deadline.stop()
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        if cycle is None:
+            self._answer(refusal)
+        elif self._phase is _BODY:
+            self._refuse_body(cycle, refusal)
+        elif cycle.response_complete:
+            self._answer(refusal)
+        else:
+            self._refused_after = refusal
+
+    def _refuse_body(self, cycle: RequestResponseCycle, refusal: Refusal) -> None:
+        """Refuse a request whose head was good and has been handed to the application."""
+        queued = [entry for entry in self.pipeline if entry[0] is cycle]
+        if queued:
+            self.pipeline.remove(queued[0])
+            self._refused_after = refusal
+            return
+        begun = cycle.response_started
+        cycle.disconnected = True  # its application hears http.disconnect and can send no more
+        cycle.message_event.set()
+        if begun:
+            self.transport.close()
+        else:
+            self._answer(refusal)
+
+    def _answer(self, refusal: Refusal) -> None:
+        self._deaf = True
+        if self.transport.is_closing():
+            return
+        logger.debug("refused a request with %d: %s", refusal.status, refusal)
+        self.transport.write(refusal.wire)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self._deadline.close_in(self.limits.linger_s, self.transport)
+
+    def on_response_complete(self) -> None:
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if is_last and self._refused_after is not None:
+            self._unset_keepalive_if_required()
+            self._answer(self._refused_after)
+
+    # ------------------------------------------------------------ what the parser says
+
+    def on_message_begin(self) -> None:
+        if self._muted:
+            return
+        super().on_message_begin()
+        self._phase = _HEAD
+        self._messages += 1
+        self._parsed_bytes = self._raw_bytes = self._header_count = 0
+
+    def on_url(self, url: bytes) -> None:
+        if self._muted:
+            return
+        self._parsed_bytes += len(url)
+        super().on_url(url)
+        if len(self.url) > self.limits.url_bytes_max:
+            raise URL_TOO_LONG
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._muted:
+            return
+        self._parsed_bytes += len(name) + len(value) + 4
+        self._header_count += 1
+        if (
+            self._parsed_bytes > self.limits.header_bytes_max
+            or self._header_count > self.limits.headers_max
+        ):
+            raise HEADERS_TOO_LARGE
+        if self._phase is _HEAD:
+            # A trailer comes after the application has looked: it must not become a header.
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._muted:
+            return
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
+            raise NO_HOST
+        self._phase = _BODY
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if self._muted or self._awaits_upgrade_body():
+            return
+        self._phase = _QUIET
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        # uvicorn makes the cycle deep inside a long method; its last word has to be in our shape.
+        cycle.__class__ = _Cycle
+        super()._start_asgi_task(cycle, app)
+
+    # ------------------------------------------------------------ Upgrade is ignored
+
+    def _feed(self, data: bytes) -> None:
+        """Parse; go on behind a request that asks for an upgrade, which is never granted.
+
+        The parser takes what follows such a head for another protocol, a body included; Java's
+        client asks for h2c with its POSTs. So the body is given to a parser that knows only its
+        length.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                if self._upgrade_body:
+                    self._parser_for_body()
+                if data:
+                    continue
+            return
+
+    def _awaits_upgrade_body(self) -> bool:
+        if self._phase is not _BODY or not self.parser.should_upgrade():
+            return False
+        self._upgrade_body = [
+            (name, value)
+            for name, value in self.headers
+            if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        ]
+        return bool(self._upgrade_body)
+
+    def _parser_for_body(self) -> None:
+        lines = [name + b": " + value + b"\r\n" for name, value in self._upgrade_body]
+        self._upgrade_body = []
+        self.parser = httptools.HttpRequestParser(self)
+        self._muted = True
+        try:
+            self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
+        finally:
+            self._muted = False
+
+
+class _Cycle(RequestResponseCycle):
+    """One request and its response."""
+
+    async def send_500_response(self) -> None:
+        body = b'{"error":"Internal error","code":"INTERNAL"}'
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class _Deadline:
+    """A moment that mostly does not come: setting and clearing it costs next to nothing.
+
+    The timer under it is not moved with it; it looks, when it fires, whether its time has come.
+    """
+
+    __slots__ = ("_at_s", "_expired", "_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expired: Any) -> None:
+        self._loop = loop
+        self._expired = expired
+        self._at_s: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._at_s is not None
+
+    def begin(self, after_s: float) -> None:
+        """Call `expired` after so long, unless stopped."""
+        self._at_s = at_s = self._loop.time() + after_s
+        if self._timer is not None and self._timer.when() > at_s:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(after_s, self._look)
+
+    def stop(self) -> None:
+        self._at_s = None
+
+    def end(self) -> None:
+        self._at_s = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def close_in(self, after_s: float, transport: asyncio.Transport) -> None:
+        self.end()
+        self._timer = self._loop.call_later(after_s, transport.close)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._at_s is None:
+            return
+        left_s = self._at_s - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._look)
+        else:
+            self._at_s = None
+            self._expired()
