@@ -1,0 +1,749 @@
+"""The journal as the runtime sees it: append now, hear later that it is durable.
+
+::
+
+    append ──► gather ──► (two passes of the loop) ──► writer thread: one frame, one sync
+                 ▲                                          │
+                 └── while it syncs, the next batch gathers │ one wake-up of the loop
+    release, in LSN order ◄── durable_lsn, on_commit ◄──────┘
+
+Nothing tunes the batch: the sync in flight is the window in which the next one gathers. The two
+passes let the code that one release wakes append before the next batch is closed, so that whatever
+was woken together is synced together. Lazy records start no sync; they go with the next strict one
+or after `lazy_delay_s`.
+
+All methods are called on the loop's thread. A failed write or sync ends the journal for good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+from stepflow.config import MEMORY
+from stepflow.errors import DiskFailedError, OutcomeUnknownError, UnavailableError
+from stepflow.journal.background import (
+    Background,
+    InlineBackground,
+    InlineWriter,
+    ThreadBackground,
+    Writing,
+)
+from stepflow.journal.disk import RealDisk, is_full
+from stepflow.journal.frame import RECORD_OVERHEAD
+from stepflow.journal.lock import acquire_lock
+from stepflow.journal.memory import MemoryDisk
+from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress, tidy
+from stepflow.journal.release import Releases, call_isolated
+from stepflow.journal.segment import segment_lsn
+from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo, snapshot_lsn
+from stepflow.journal.snapshotting import SnapshotWriter
+from stepflow.journal.space import RETRY_FULL_S, Space, fill_reserve
+from stepflow.journal.store import Store, create_store, read_store
+from stepflow.journal.system import system_record
+from stepflow.journal.writer import Batch, Committed, JournalWriter, NoRoomError, WriterThread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stepflow.clock import Clock, TimerHandle
+    from stepflow.config import Settings
+    from stepflow.journal.disk import Disk, DiskLock
+
+__all__ = [
+    "Journal",
+    "JournalStats",
+    "RecoveryProgress",
+    "RecoveryReport",
+    "SnapshotWriter",
+    "open_journal",
+]
+
+_log: Final = logging.getLogger("stepflow.journal")
+_PROGRESS_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """What a start found. `messages` are the lines for the operator, with their SFW codes."""
+
+    clean: bool
+    lsn: int
+    records: int
+    lines: int
+    snapshot_base: int | None
+    messages: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStats:
+    """Figures for /metrics and for the one who decides on snapshots."""
+
+    durable_lsn: int
+    last_lsn: int
+    queued_bytes: int
+    segments: int
+    segment_bytes: int
+    bytes_since_snapshot: int
+    bytes_written: int
+    syncs: int
+    sync_seconds_total: float
+    sync_seconds_last: float
+    sync_seconds_max: float
+    snapshots: int
+    snapshot_lsn: int
+    snapshot_bytes: int
+    snapshot_created_ms: int
+    room_bytes: int
+    read_only: bool
+
+
+@dataclass(slots=True)
+class _Counters:
+    syncs: int = 0
+    sync_s_total: float = 0.0
+    sync_s_last: float = 0.0
+    sync_s_max: float = 0.0
+    bytes_written: int = 0
+    bytes_since_snapshot: int = 0
+    segments: int = 0
+    segment_bytes: int = 0
+    snapshots: int = 0
+
+
+class Journal:
+    """One open journal. Made by `open_journal`."""
+
+    def __init__(  # noqa: PLR0913  it is made in one place, by name
+        self,
+        disk: Disk,
+        settings: Settings,
+        clock: Clock,
+        *,
+        lock: DiskLock,
+        store: Store,
+        found: Recovered,
+        free_bytes: int,
+        background: Background,
+        threads: bool,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._disk = disk
+        self._settings = settings
+        self._clock = clock
+        self._lock = lock
+        self._background = background
+        self._space = Space(
+            disk,
+            settings,
+            clock,
+            background,
+            free_bytes=free_bytes,
+            broke=self._space_broke,
+            came_back=self._room_came_back,
+        )
+        self._writing: Writing = WriterThread(self._loop) if threads else InlineWriter(self._loop)
+        self._writer = JournalWriter(
+            self._space.stock,
+            clock,
+            store_id=store.store_id,
+            next_lsn=found.lsn + 1,
+            chain=found.chain,
+            first_size=settings.segment_bytes_first,
+            max_size=settings.segment_bytes_max,
+        )
+        self._store = store
+
+        self.next_lsn = found.lsn + 1
+        """LSN that the next appended record gets."""
+        self.durable_lsn = found.lsn
+        """The highest LSN on disk."""
+        self.last_ts_ms = 0
+        """Time of the last record, for the caller to keep."""
+        self.failed: BaseException | None = None
+        """Why the journal is dead, if it is."""
+        self.on_commit: Callable[[int], None] | None = None
+        self.on_fatal: Callable[[BaseException], None] | None = None
+        self.on_room: Callable[[], None] | None = None
+
+        self._groups: list[Sequence[bytes]] = []
+        self._queued_bytes = 0
+        self._flying_bytes = 0
+        self._taken_lsn = found.lsn
+        self._strict_lsn = found.lsn
+        self._busy = False
+        self._flush_is_due = False
+        self._lazy_timer: TimerHandle | None = None
+        self._retry_timer: TimerHandle | None = None
+        self._closing = False
+        self._stopped = False
+        self._over: BaseException | None = None
+        self._starting: asyncio.Future[None] | None = None
+        self._releases = Releases()
+        self._rotations: list[asyncio.Future[int]] = []
+        self._snapshot: SnapshotInfo | None = found.snapshots[-1] if found.snapshots else None
+        self._counters = _Counters()
+        self._segment = ""
+        self._segment_left = 0
+
+    # ------------------------------------------------------------ append
+
+    @property
+    def last_lsn(self) -> int:
+        """LSN of the last appended record."""
+        return self.next_lsn - 1
+
+    @property
+    def store_id(self) -> str:
+        """The store's id, 16 hex digits."""
+        return self._store.hex_id
+
+    def append(self, records: Sequence[bytes], *, strict: bool = True) -> int:
+        """Queue one group, all or nothing on disk; return the LSN of its last record.
+
+        Each record already carries its LSN: the first one's is `next_lsn`. A strict group starts a
+        sync soon; a lazy one rides with the next strict one. Raises `UnavailableError` when the
+        journal has failed or is closed, before anything is queued.
+        """
+        if self._closing or self._over is not None:
+            raise self._unavailable()
+        count = len(records)
+        last = self.next_lsn + count - 1
+        self.next_lsn = last + 1
+        self._groups.append(records)
+        self._queued_bytes += sum(map(len, records)) + RECORD_OVERHEAD * count
+        if strict:
+            self._strict_lsn = last
+            if not (self._flush_is_due or self._busy):
+                self._flush_soon()
+        elif self._lazy_timer is None:
+            self._lazy_timer = self._clock.call_later(
+                self._settings.lazy_delay_s, self._lazy_is_due
+            )
+        return last
+
+    def hurry(self, lsn: int) -> None:
+        """Make lazy records up to `lsn` strict: somebody waits for them."""
+        lsn = min(lsn, self.next_lsn - 1)
+        if lsn <= self._strict_lsn:
+            return
+        self._strict_lsn = lsn
+        if not (self._flush_is_due or self._busy):
+            self._flush_soon()
+
+    def when_durable(self, lsn: int, callback: Callable[[BaseException | None], None]) -> None:
+        """Call on the loop when `lsn` is on disk, in LSN order; with the error if it never is."""
+        if self._over is not None:
+            self._loop.call_soon(callback, self._over)
+        elif lsn <= self.durable_lsn:
+            self._loop.call_soon(callback, None)
+        else:
+            self._releases.add(lsn, callback)
+
+    async def durable(self, lsn: int) -> None:
+        """Return when `lsn` is on disk.
+
+        Raises `OutcomeUnknownError` when the journal fails, or after `outcome_wait_s`.
+        """
+        if lsn <= self.durable_lsn:
+            return
+        if self._over is not None:
+            raise OutcomeUnknownError
+        self.hurry(lsn)
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self.when_durable(lsn, partial(_outcome, waiter))
+        limit = self._clock.call_later(self._settings.outcome_wait_s, partial(_give_up, waiter))
+        try:
+            await waiter
+        finally:
+            limit.cancel()
+
+    # ------------------------------------------------------------ flush
+
+    def _flush_soon(self) -> None:
+        self._flush_is_due = True
+        self._loop.call_soon(self._loop.call_soon, self._flush)
+
+    def _lazy_is_due(self) -> None:
+        self._lazy_timer = None
+        self.hurry(self.next_lsn - 1)
+
+    def _flush(self) -> None:
+        """Hand the writer what has gathered, if it is idle."""
+        self._flush_is_due = False
+        if self._busy or self._over is not None or self._strict_lsn <= self._taken_lsn:
+            return
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+            self._lazy_timer = None
+        self._busy = True
+        self._submit(self._take())
+
+    def _take(self) -> Batch:
+        groups = self._groups
+        size = self._queued_bytes
+        if size <= self._settings.frame_bytes_max:
+            self._groups = []
+        else:
+            count, size = _fill(groups, self._settings.frame_bytes_max)
+            self._groups = groups[count:]
+            groups = groups[:count]
+        self._queued_bytes -= size
+        self._flying_bytes = size
+        records = sum(map(len, groups))
+        batch = Batch(self._taken_lsn + 1, records, size, groups)
+        self._taken_lsn = batch.last_lsn
+        return batch
+
+    def _submit(self, batch: Batch) -> None:
+        self._writing.submit(partial(self._commit, batch))
+
+    def _commit(self, batch: Batch) -> Callable[[], None]:
+        """Runs in the writer's thread."""
+        try:
+            done = self._writer.commit(batch)
+        except NoRoomError as error:
+            return partial(self._no_room, batch, error)
+        except BaseException as error:  # noqa: BLE001  whatever it is, the writer is over
+            return partial(self._broke, error)
+        return partial(self._committed, done)
+
+    def _committed(self, done: Committed) -> None:
+        """The batch is on disk: count, tell, release, and see to the next one."""
+        if self._over is not None:
+            return
+        self._busy = False
+        self._flying_bytes = 0
+        self.durable_lsn = done.durable_lsn
+        self._count(done)
+        if self.on_commit is not None:
+            call_isolated(self.on_commit, done.durable_lsn)
+        self._releases.release(done.durable_lsn)
+        self._after(done)
+
+    def _after(self, done: Committed) -> None:
+        self._note_segment(done)
+        if self._rotations and not self._busy:
+            self._busy = True
+            self._writing.submit(self._rotate)
+        elif self._strict_lsn > self._taken_lsn and not (self._flush_is_due or self._busy):
+            self._flush_soon()
+        self._space.note(done, self._queued())
+
+    def _count(self, done: Committed) -> None:
+        counters = self._counters
+        counters.syncs += 1
+        counters.sync_s_last = done.sync_s
+        counters.sync_s_total += done.sync_s
+        counters.sync_s_max = max(counters.sync_s_max, done.sync_s)
+        counters.bytes_written += done.bytes
+        counters.bytes_since_snapshot += done.bytes
+        if done.sync_s > self._settings.sync_slow_s:
+            _log.warning("slow disk: a sync of %d bytes took %.1f s", done.bytes, done.sync_s)
+
+    def _note_segment(self, done: Committed) -> None:
+        counters = self._counters
+        if done.segment != self._segment:
+            # The one before was cut to what it holds.
+            counters.segment_bytes += done.segment_size - self._segment_left
+            counters.segments += 1
+            self._segment = done.segment
+        self._segment_left = done.segment_left
+
+    # ------------------------------------------------------------ the end of it
+
+    def _broke(self, error: BaseException) -> None:
+        """A write or a sync failed. Nothing is tried again; all who wait are told."""
+        if self._over is not None:
+            return
+        self.failed = error
+        _log.critical("%s", error)
+        self._end(error)
+        if self.on_fatal is not None:
+            call_isolated(self.on_fatal, error)
+
+    def _space_broke(self, error: BaseException) -> None:
+        self._broke(DiskFailedError(f"making the next segment failed: {error!r}"))
+
+    def _end(self, error: BaseException) -> None:
+        """Nothing more will be written: drop what is queued, tell those who wait."""
+        self._over = error
+        for timer in (self._lazy_timer, self._retry_timer):
+            if timer is not None:
+                timer.cancel()
+        self._groups = []
+        self._releases.fail(error)
+        self._fail_rotations(error)
+
+    def _unavailable(self) -> UnavailableError:
+        return UnavailableError(f"the journal is closed: {self.failed or 'it was stopped'}")
+
+    async def close(self, *, clean: bool = True) -> None:
+        """Write what is queued and the clean stop's record, then end. `clean=False` drops it all.
+
+        When the disk is full or has failed nothing more can be written; the journal ends all the
+        same, and the next start says that it was not clean.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        if clean and self._over is None:
+            lsn = self.append([self._system("close")])
+            self._closing = True
+            try:
+                await self.durable(lsn)
+            except OutcomeUnknownError:
+                _log.exception("the journal could not be closed cleanly")
+        self._closing = True
+        if self._over is None:
+            self._end(self._unavailable())
+        await self._background.run(self._writing.stop)
+        await self._space.close()
+        await self._background.run(self._let_go)
+        self._background.stop()
+
+    def _let_go(self) -> None:
+        self._writer.close()
+        try:
+            self._space.stock.discard()
+        except OSError:
+            _log.warning("could not remove the prepared segment", exc_info=True)
+        self._lock.release()
+
+    def _system(self, kind: str, **extra: int | str) -> bytes:
+        ts_ms = max(self.last_ts_ms, self._clock.wall_ms())
+        return system_record(kind, self.next_lsn, ts_ms, **extra)
+
+    # ------------------------------------------------------------ room
+
+    def has_room(self, nbytes: int, *, reserve: bool = False) -> bool:
+        """Say whether a record of `nbytes` may be decided; `reserve` may use the last of the room.
+
+        After a False `on_room` is called when it is worth asking again.
+        """
+        return self._space.has_room(nbytes, self._queued(), reserve=reserve)
+
+    def _queued(self) -> int:
+        return self._queued_bytes + self._flying_bytes
+
+    def _no_room(self, batch: Batch, error: BaseException) -> None:
+        """The writer met a full disk: the same batch is tried again, nothing is acknowledged."""
+        if self._over is not None:
+            return
+        self._space.lost(error)
+        self._retry_timer = self._clock.call_later(RETRY_FULL_S, partial(self._submit, batch))
+        if self._starting is not None:
+            _settle(self._starting, None)
+
+    def _room_came_back(self) -> None:
+        if self.on_room is not None:
+            call_isolated(_ignoring(self.on_room), None)
+
+    # ------------------------------------------------------------ snapshots
+
+    async def rotate(self) -> int:
+        """Begin a new segment; return its first LSN, the base of the snapshot to be written.
+
+        All records below the base are applied already, so a state that is encoded from now on
+        includes them.
+        """
+        if self._closing or self._over is not None:
+            raise self._unavailable()
+        waiter: asyncio.Future[int] = self._loop.create_future()
+        self._rotations.append(waiter)
+        if not self._busy:
+            self._busy = True
+            self._writing.submit(self._rotate)
+        return await waiter
+
+    def _rotate(self) -> Callable[[], None]:
+        """Runs in the writer's thread."""
+        try:
+            done = self._writer.rotate()
+        except NoRoomError as error:
+            return partial(self._not_rotated, error)
+        except BaseException as error:  # noqa: BLE001  whatever it is, the writer is over
+            return partial(self._broke, error)
+        return partial(self._rotated, done)
+
+    def _rotated(self, done: Committed) -> None:
+        if self._over is not None:
+            return
+        self._busy = False
+        waiters, self._rotations = self._rotations, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(done.base_lsn)
+        self._after(done)
+
+    def _not_rotated(self, error: BaseException) -> None:
+        if self._over is not None:
+            return
+        self._busy = False
+        self._space.lost(error)
+        self._fail_rotations(UnavailableError(f"no room for a snapshot's segment: {error}"))
+        if self._strict_lsn > self._taken_lsn:
+            self._flush_soon()
+
+    def _fail_rotations(self, error: BaseException) -> None:
+        waiters, self._rotations = self._rotations, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def open_snapshot(self, base_lsn: int, created_ms: int) -> SnapshotWriter:
+        """Return a writer for the snapshot with the base that `rotate` returned."""
+        file = SnapshotFile(self._disk, base_lsn, created_ms, self._store.store_id)
+        return SnapshotWriter(self, self._background, self._disk, file)
+
+    def snapshot_done(self, info: SnapshotInfo, removed: Sequence[tuple[str, int]]) -> None:
+        """Take note of a verified snapshot and of what compaction removed. For SnapshotWriter."""
+        self._snapshot = info
+        counters = self._counters
+        counters.bytes_since_snapshot = 0
+        counters.snapshots += 1
+        for name, size in removed:
+            if segment_lsn(name) is None:
+                counters.snapshots -= 1
+            else:
+                counters.segments -= 1
+                counters.segment_bytes -= size
+        if self._over is None and not self._closing:
+            record = self._system("snapshot", base=info.base_lsn, end=info.end_lsn)
+            self.append([record], strict=False)
+
+    def stats(self) -> JournalStats:
+        """Return the present figures."""
+        counters, snapshot = self._counters, self._snapshot
+        return JournalStats(
+            durable_lsn=self.durable_lsn,
+            last_lsn=self.last_lsn,
+            queued_bytes=self._queued(),
+            segments=counters.segments,
+            segment_bytes=counters.segment_bytes,
+            bytes_since_snapshot=counters.bytes_since_snapshot,
+            bytes_written=counters.bytes_written,
+            syncs=counters.syncs,
+            sync_seconds_total=counters.sync_s_total,
+            sync_seconds_last=counters.sync_s_last,
+            sync_seconds_max=counters.sync_s_max,
+            snapshots=counters.snapshots,
+            snapshot_lsn=snapshot.base_lsn if snapshot else 0,
+            snapshot_bytes=snapshot.size if snapshot else 0,
+            snapshot_created_ms=snapshot.created_ms if snapshot else 0,
+            room_bytes=self._space.bytes,
+            read_only=self._space.read_only(self._queued()),
+        )
+
+    # ------------------------------------------------------------ start
+
+    async def begin(self, found: Recovered) -> None:
+        """Write the start's record into a new segment, then cut what recovery dropped.
+
+        Without room it returns all the same: the journal is then read-only until there is room.
+        """
+        self._count_files(await self._background.run(self._survey), found.base_lsn)
+        self._starting = self._loop.create_future()
+        lsn = self.append([self._system("open", version=_version())])
+        self.when_durable(lsn, partial(_settle, self._starting))
+        await self._starting
+        self._starting = None
+        if self.durable_lsn >= lsn:
+            await self._background.run(partial(self._tidy, found))
+
+    def _tidy(self, found: Recovered) -> None:
+        try:
+            tidy(self._disk, found, self._clock.wall_ms())
+        except OSError:
+            # Nothing rests on it: the next segment's header says where the one before ends.
+            _log.warning("old journal files could not be cut", exc_info=True)
+
+    def _survey(self) -> list[tuple[str, int]]:
+        return [
+            (name, self._disk.size(name))
+            for name in self._disk.listdir()
+            if segment_lsn(name) is not None or snapshot_lsn(name) is not None
+        ]
+
+    def _count_files(self, files: list[tuple[str, int]], base_lsn: int) -> None:
+        counters = self._counters
+        for name, size in files:
+            first_lsn = segment_lsn(name)
+            if first_lsn is None:
+                counters.snapshots += 1
+                continue
+            counters.segments += 1
+            counters.segment_bytes += size
+            if first_lsn >= base_lsn:
+                counters.bytes_since_snapshot += size
+
+
+async def open_journal(  # noqa: PLR0913  all but the first are options
+    data_dir: str,
+    *,
+    settings: Settings,
+    clock: Clock,
+    on_line: Callable[[int, bytes], None],
+    on_record: Callable[[int, bytes], None],
+    disk: Disk | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+    progress: Callable[[RecoveryProgress], None] | None = None,
+    threads: bool = True,
+) -> tuple[Journal, RecoveryReport]:
+    """Lock the directory, recover what it holds, and return the journal, ready to append.
+
+    `on_line(lsn, json)` gets every line of the newest whole snapshot, `on_record(lsn, json)` then
+    every record from its base on; both are called in another thread. `threads=False` does all file
+    work on the loop, for simulations. Raises `DataDirLockedError`, `JournalCorruptError` or
+    `DiskFailedError`; an exception of a callback comes through.
+    """
+    if disk is None:
+        disk = MemoryDisk() if data_dir == MEMORY else RealDisk(data_dir)
+    background: Background = ThreadBackground() if threads else InlineBackground()
+    tell = _Throttle(clock, progress)
+    lock: DiskLock | None = None
+    try:
+        await background.run(partial(_make_root, disk))
+        lock = await acquire_lock(disk, clock, settings.lock_wait_s, tell.waiting)
+        job = _Opening(disk, settings, clock, entropy, on_line, on_record, tell)
+        store, found, free = await background.run(job.run)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        background.stop()
+        raise
+    journal = Journal(
+        disk,
+        settings,
+        clock,
+        lock=lock,
+        store=store,
+        found=found,
+        free_bytes=free,
+        background=background,
+        threads=threads,
+    )
+    try:
+        await journal.begin(found)
+    except BaseException:
+        await journal.close(clean=False)
+        raise
+    return journal, _report(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """What is done under the lock before there is a journal. Blocking."""
+
+    disk: Disk
+    settings: Settings
+    clock: Clock
+    entropy: Callable[[int], bytes]
+    on_line: Callable[[int, bytes], None]
+    on_record: Callable[[int, bytes], None]
+    tell: Callable[[RecoveryProgress], None]
+
+    def run(self) -> tuple[Store, Recovered, int]:
+        """Return the store, what recovery found, and the disk's free bytes."""
+        store = read_store(self.disk)
+        if store is None:
+            store = create_store(self.disk, self.entropy, _version())
+        found = Recovery(
+            self.disk, store, self.clock.wall_ms(), self.on_line, self.on_record, self.tell
+        ).run()
+        return store, found, self._free_bytes()
+
+    def _free_bytes(self) -> int:
+        try:
+            return fill_reserve(self.disk, self.settings)
+        except OSError as error:
+            if is_full(error):
+                return 0
+            raise DiskFailedError(f"making the reserve file failed: {error}") from error
+
+
+class _Throttle:
+    """Passes progress on once a second, and each change of phase."""
+
+    def __init__(self, clock: Clock, progress: Callable[[RecoveryProgress], None] | None) -> None:
+        self._clock = clock
+        self._progress = progress
+        self._phase = ""
+        self._told_s = 0.0
+
+    def __call__(self, progress: RecoveryProgress) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._progress is None or (
+            progress.phase == self._phase and now_s - self._told_s < _PROGRESS_S
+        ):
+            return
+        self._phase = progress.phase
+        self._told_s = now_s
+        self._progress(progress)
+
+    def waiting(self, message: str) -> None:
+        """Tell that another process has the directory."""
+        _log.warning("%s", message)
+        self(RecoveryProgress("waiting", 0, 0, 0, message))
+
+
+def _make_root(disk: Disk) -> None:
+    try:
+        disk.make_root()
+    except OSError as error:
+        raise DiskFailedError(f"cannot make the data directory {disk.path}: {error}") from error
+
+
+def _report(found: Recovered) -> RecoveryReport:
+    return RecoveryReport(
+        clean=found.clean,
+        lsn=found.lsn,
+        records=found.records,
+        lines=found.lines,
+        snapshot_base=found.snapshots[-1].base_lsn if found.snapshots else None,
+        messages=list(found.messages),
+    )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("stepflow")
+    except metadata.PackageNotFoundError:
+        return "0"
+
+
+def _fill(groups: Sequence[Sequence[bytes]], limit: int) -> tuple[int, int]:
+    """Return how many groups fit into a frame of `limit` bytes, at least one, and their size."""
+    total = 0
+    for count, group in enumerate(groups):
+        size = sum(map(len, group)) + RECORD_OVERHEAD * len(group)
+        if count and total + size > limit:
+            return count, total
+        total += size
+    return len(groups), total
+
+
+def _settle(waiter: asyncio.Future[None], error: BaseException | None) -> None:
+    if waiter.done():
+        return
+    if error is None:
+        waiter.set_result(None)
+    else:
+        waiter.set_exception(error)
+
+
+def _outcome(waiter: asyncio.Future[None], error: BaseException | None) -> None:
+    _settle(waiter, None if error is None else OutcomeUnknownError())
+
+
+def _give_up(waiter: asyncio.Future[None]) -> None:
+    _settle(waiter, OutcomeUnknownError())
+
+
+def _ignoring(callback: Callable[[], None]) -> Callable[[None], None]:
+    return lambda _nothing: callback()
