@@ -131,14 +131,24 @@ class Guard(HttpToolsProtocol):
             reason = error.__context__
             self._refuse(reason if isinstance(reason, Refusal) else MALFORMED)
             return
-        if self._phase is _HEAD:
-            # What the parser holds of an unfinished line is in no callback yet.
-            is_new = self._messages != messages
-            self._raw_bytes = self._parsed_bytes if is_new else self._raw_bytes + len(data)
-            if self._raw_bytes > self.limits.header_bytes_max:
-                self._refuse(HEADERS_TOO_LARGE)
-                return
+        if self._phase is _HEAD and self._head_is_long(len(data), messages, phase):
+            self._refuse(HEADERS_TOO_LARGE)
+            return
         self._watch(is_new=self._messages != messages or self._phase is not phase)
+
+    def _head_is_long(self, read_bytes: int, messages: int, phase: str) -> bool:
+        """Say whether an unfinished head is too long already.
+
+        What the parser holds of an unfinished line is in no callback yet, so whole reads count, if
+        nothing but this head was in them.
+        """
+        if self._messages == messages:
+            self._raw_bytes += read_bytes
+        elif self._messages == messages + 1 and phase is _QUIET:
+            self._raw_bytes = read_bytes
+        else:
+            self._raw_bytes = self._parsed_bytes
+        return self._raw_bytes > self.limits.header_bytes_max
 
     def _watch(self, *, is_new: bool) -> None:
         """Set the deadline that the present phase has."""
