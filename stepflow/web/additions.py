@@ -1,0 +1,566 @@
+"""The routes that part 2 of the API adds: lists, batch, cancel, purge, tokens, readiness, metrics."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import msgspec
+
+from stepflow.clock import rfc3339
+from stepflow.engine.protocol import RunFilter, WaitingEvent
+from stepflow.errors import (
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RunNotFoundError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from stepflow.model.durations import parse_duration_ms
+from stepflow.model.run import RunStatus
+from stepflow.model.views import RunPage, RunView, WorkflowView
+from stepflow.web.asgi import query_all, read_json, send_answer
+from stepflow.web.endpoints import RUN_EXAMPLE, encode
+from stepflow.web.metrics import CONTENT_TYPE, exposition
+from stepflow.web.operations import (
+    Content,
+    Endpoint,
+    JsonEndpoint,
+    Operation,
+    Param,
+    run_id_of,
+    taking_work,
+)
+from stepflow.web.policy import require_run, require_scope, require_whole
+from stepflow.web.problems import SAFE_HEADERS, Answer, problem
+from stepflow.web.schemas import (
+    EventList,
+    Readiness,
+    Success,
+    TokenGrant,
+    TokenRequest,
+    WorkflowList,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.types import Receive, Send
+    from starlette.types import Scope as AsgiScope
+
+__all__ = [
+    "BatchTrigger",
+    "CancelRun",
+    "GetMetrics",
+    "GetReady",
+    "GetWorkflow",
+    "ListEvents",
+    "ListRuns",
+    "ListWorkflows",
+    "MintToken",
+    "PurgeRun",
+    "run_filter",
+]
+
+_STATUSES: Final[tuple[str, ...]] = get_args(RunStatus)
+_WORKFLOW_EXAMPLE: Final[dict[str, Any]] = {
+    "id": "welcome-user",
+    "description": "Sends two mails, three days apart.",
+    "inputSchema": {
+        "type": "object",
+        "properties": {"userId": {"type": "string"}, "email": {"type": "string"}},
+        "required": ["userId", "email"],
+    },
+    "outputSchema": {},
+    "events": [],
+    "schedule": None,
+}
+_BATCH_REPLY: Final = {
+    "type": "array",
+    "items": {
+        "oneOf": [
+            {"$ref": "#/components/schemas/TriggerResult"},
+            {"$ref": "#/components/schemas/BatchFailure"},
+        ]
+    },
+}
+
+
+# ---------------------------------------------------------------- workflows
+
+
+class ListWorkflows(JsonEndpoint):
+    """List what can be triggered."""
+
+    operation = Operation(
+        id="listWorkflows",
+        method="GET",
+        path="/workflows",
+        switch="runs",
+        tag="Workflows",
+        summary="List workflows",
+        description="What can be triggered, with the JSON Schema of each input and output.",
+        scope="read",
+        replies={
+            200: Content(
+                description="The workflows, by id",
+                schema=WorkflowList,
+                example={"workflows": [_WORKFLOW_EXAMPLE]},
+            )
+        },
+        errors=(ForbiddenError,),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        require_whole(await self.principal(scope), "read")
+        return b'{"workflows":%b}' % encode(self.engine.workflows())
+
+
+class GetWorkflow(JsonEndpoint):
+    """Read one workflow."""
+
+    operation = Operation(
+        id="getWorkflow",
+        method="GET",
+        path="/workflows/{workflowId}",
+        switch="runs",
+        tag="Workflows",
+        summary="Read a workflow",
+        scope="read",
+        replies={
+            200: Content(description="The workflow", schema=WorkflowView, example=_WORKFLOW_EXAMPLE)
+        },
+        errors=(ForbiddenError, WorkflowNotFoundError),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        principal = await self.principal(scope)
+        wanted: str = scope["path_params"]["workflowId"]
+        found = next((view for view in self.engine.workflows() if view.id == wanted), None)
+        if found is None:
+            raise WorkflowNotFoundError
+        require_whole(principal, "read")
+        return encode(found)
+
+
+class BatchTrigger(JsonEndpoint):
+    """Start many runs."""
+
+    operation = Operation(
+        id="triggerWorkflowBatch",
+        method="POST",
+        path="/trigger/{workflowId}/batch",
+        switch="trigger",
+        tag="Workflows",
+        summary="Start many runs",
+        description=(
+            "One durable write for all: at most 1,000 inputs. Each has its run or its error, "
+            "in order."
+        ),
+        scope="trigger",
+        body=Content(
+            description="The inputs",
+            schema={"type": "array", "maxItems": 1000, "items": {"description": "Any JSON value"}},
+            example=[{"userId": "user_1"}, {"userId": "user_2"}],
+            required=True,
+        ),
+        replies={
+            200: Content(
+                description="A run or an error for each input, in order",
+                schema=_BATCH_REPLY,
+                example=[
+                    {"runId": RUN_EXAMPLE["id"], "publicAccessToken": "pat_AQFd0k…"},
+                    {"error": "input.userId: Expected `str`, got `int`", "code": "INVALID_INPUT"},
+                ],
+            )
+        },
+        errors=(
+            InvalidInputError,
+            ForbiddenError,
+            WorkflowNotFoundError,
+            PayloadTooLargeError,
+            UnavailableError,
+            OutcomeUnknownError,
+        ),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+        principal = await self.principal(scope)
+        workflow_id: str = scope["path_params"]["workflowId"]
+        if not self.engine.has_workflow(workflow_id):
+            raise WorkflowNotFoundError
+        require_scope(principal, "trigger")
+        taking_work(self.engine)
+        body = await read_json(scope, receive, self.settings.batch_bytes_max)
+        inputs = _inputs_of(body, self.settings.batch_max)
+        outcomes = await self.engine.trigger_many(workflow_id, inputs, by=principal.id)
+        return b"[%b]" % b",".join(self._row(outcome) for outcome in outcomes)
+
+    def _row(self, outcome: str | ApiError) -> bytes:
+        if isinstance(outcome, ApiError):
+            return problem(outcome).body
+        token, _ = self.engine.public_token(outcome)
+        return b'{"runId":"%b","publicAccessToken":"%b"}' % (outcome.encode(), token.encode())
+
+
+def _inputs_of(body: bytes, count_max: int) -> list[bytes]:
+    try:
+        raws = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidInputError("The body is not a JSON array of inputs") from None
+    if len(raws) > count_max:
+        raise InvalidInputError(f"{len(raws)} inputs in one batch: send at most {count_max}")
+    return [bytes(raw) for raw in raws]
+
+
+# ---------------------------------------------------------------- runs
+
+
+class ListRuns(JsonEndpoint):
+    """List runs."""
+
+    operation = Operation(
+        id="listRuns",
+        method="GET",
+        path="/runs",
+        switch="runs",
+        tag="Runs",
+        summary="List runs",
+        description="Newest first; rows carry no `steps`. A page goes on where `nextCursor` says.",
+        scope="read",
+        params=(
+            Param(
+                name="status",
+                place="query",
+                schema={"type": "array", "items": {"type": "string", "enum": list(_STATUSES)}},
+                description="Only runs with one of these statuses.",
+                example=["running"],
+            ),
+            Param(
+                name="workflowId",
+                place="query",
+                schema={"type": "string"},
+                description="Only runs of this workflow.",
+                example="welcome-user",
+            ),
+            Param(
+                name="tag",
+                place="query",
+                schema={"type": "string"},
+                description="Only runs that bear this tag.",
+                example="customer-7",
+            ),
+            Param(
+                name="createdAfter",
+                place="query",
+                schema={"type": "string", "format": "date-time"},
+                description="Only runs created after this moment.",
+                example="2024-01-15T00:00:00Z",
+            ),
+            Param(
+                name="createdBefore",
+                place="query",
+                schema={"type": "string", "format": "date-time"},
+                description="Only runs created before this moment.",
+                example="2024-01-16T00:00:00Z",
+            ),
+            Param(
+                name="limit",
+                place="query",
+                schema={"type": "integer", "minimum": 1, "default": 50},
+                description="How many runs; a page has at most 200.",
+                example=50,
+            ),
+            Param(
+                name="cursor",
+                place="query",
+                schema={"type": "string"},
+                description="The `nextCursor` of the page before.",
+            ),
+        ),
+        replies={
+            200: Content(
+                description="A page of runs",
+                schema=RunPage,
+                example={
+                    "runs": [{k: v for k, v in RUN_EXAMPLE.items() if k != "steps"}],
+                    "nextCursor": None,
+                    "streamCursor": "1-42",
+                },
+            )
+        },
+        errors=(InvalidInputError, ForbiddenError),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        require_whole(await self.principal(scope), "read")
+        query = query_all(scope)
+        first: dict[str, str] = {}
+        for name, value in query:
+            first.setdefault(name, value)
+        limit = _limit_of(first.get("limit"), self.settings.page_default, self.settings.page_max)
+        where = run_filter(first, [value for name, value in query if name == "status"])
+        return encode(
+            await self.engine.list_runs(where, limit=limit, cursor=first.get("cursor") or None)
+        )
+
+
+def run_filter(query: Mapping[str, str], statuses: list[str]) -> RunFilter:
+    """Return the filter that a query asks for. Raises `InvalidInputError`, naming the parameter."""
+    wanted = frozenset(part for text in statuses for part in text.split(",") if text)
+    unknown = wanted.difference(_STATUSES)
+    if unknown:
+        raise InvalidInputError(f"status: {min(unknown)!r} is none of {', '.join(_STATUSES)}")
+    return RunFilter(
+        status=wanted,
+        workflow_id=query.get("workflowId", ""),
+        tag=query.get("tag", ""),
+        created_after_ms=_moment_ms(query, "createdAfter"),
+        created_before_ms=_moment_ms(query, "createdBefore"),
+    )
+
+
+def _moment_ms(query: Mapping[str, str], name: str) -> int:
+    text = query.get(name)
+    if not text:
+        return 0
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidInputError(f"{name}: write it as 2024-01-15T10:30:00Z")
+    # Nought stands for "not asked for"; no run is older than 1970.
+    return max(int(moment.timestamp() * 1000), 1)
+
+
+def _limit_of(text: str | None, default: int, most: int) -> int:
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or not text.strip("0"):
+        raise InvalidInputError("limit: write a whole number from 1")
+    # Beyond nine digits it is over every maximum, and int() need not look at a long text.
+    return most if len(text) > 9 else min(int(text), most)
+
+
+class CancelRun(JsonEndpoint):
+    """Cancel a run."""
+
+    operation = Operation(
+        id="cancelRun",
+        method="POST",
+        path="/runs/{runId}/cancel",
+        switch="runs",
+        tag="Runs",
+        summary="Cancel a run",
+        description=(
+            "Recorded; the workflow hears `CancelledError` and has 30 s to clean up. Meanwhile the "
+            "run's `state` is `cancelling`. A second cancel while it is cancelling is 200."
+        ),
+        scope="control",
+        replies={200: Content(description="The run", schema=RunView, example=RUN_EXAMPLE)},
+        errors=(
+            ForbiddenError,
+            RunNotFoundError,
+            ConflictError,
+            UnavailableError,
+            OutcomeUnknownError,
+        ),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        run_id, by = await _controlled(self, scope)
+        return encode(await self.engine.cancel(run_id, by=by))
+
+
+class PurgeRun(JsonEndpoint):
+    """Forget a finished run."""
+
+    operation = Operation(
+        id="purgeRun",
+        method="DELETE",
+        path="/runs/{runId}",
+        switch="runs",
+        tag="Runs",
+        summary="Forget a finished run",
+        description="With its events and its idempotency key. A live run is 409: cancel it first.",
+        scope="control",
+        replies={200: Content(description="It is gone", schema=Success, example={"success": True})},
+        errors=(
+            ForbiddenError,
+            RunNotFoundError,
+            ConflictError,
+            UnavailableError,
+            OutcomeUnknownError,
+        ),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        run_id, by = await _controlled(self, scope)
+        await self.engine.purge(run_id, by=by)
+        return b'{"success":true}'
+
+
+class MintToken(JsonEndpoint):
+    """Make a public access token of a run."""
+
+    operation = Operation(
+        id="createRunToken",
+        method="POST",
+        path="/runs/{runId}/token",
+        switch="runs",
+        tag="Runs",
+        summary="Make a public access token",
+        description=(
+            "It reads this one run and its stream, from a browser, and nothing else. "
+            "`ttl` is 24 hours unless given; from one minute to 30 days."
+        ),
+        scope="control",
+        body=Content(
+            description="How long it is to be good",
+            schema=TokenRequest,
+            example={"ttl": "2h"},
+        ),
+        replies={
+            200: Content(
+                description="The token",
+                schema=TokenGrant,
+                example={
+                    "publicAccessToken": "pat_AQFd0k…",
+                    "expiresAt": "2024-01-15T12:30:00.000Z",
+                },
+            )
+        },
+        errors=(InvalidInputError, ForbiddenError, RunNotFoundError, PayloadTooLargeError),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+        run_id, _ = await _controlled(self, scope)
+        ttl_s = self._ttl_s(await read_json(scope, receive, _TOKEN_BODY_MAX))
+        token, expires_ms = self.engine.public_token(run_id, ttl_s)
+        return encode(TokenGrant(public_access_token=token, expires_at=rfc3339(expires_ms)))
+
+    def _ttl_s(self, body: bytes) -> float | None:
+        settings = self.settings
+        try:
+            wanted = msgspec.json.decode(body, type=TokenRequest | None)
+            if wanted is None or wanted.ttl is None:
+                return None
+            ttl_s = parse_duration_ms(wanted.ttl) / 1000
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"ttl: {error}") from None
+        if not settings.token_ttl_min_s <= ttl_s <= settings.token_ttl_max_s:
+            raise InvalidInputError(
+                f"ttl: from {settings.token_ttl_min_s:.0f} to {settings.token_ttl_max_s:.0f} seconds"
+            )
+        return ttl_s
+
+
+_TOKEN_BODY_MAX: Final = 4096
+
+
+async def _controlled(endpoint: JsonEndpoint, scope: AsgiScope) -> tuple[str, str]:
+    """Return the run in the path and who controls it, after the checks that all of these make."""
+    principal = await endpoint.principal(scope)
+    run_id = run_id_of(scope)
+    await require_run(endpoint.engine, principal, run_id)
+    require_scope(principal, "control")
+    return run_id, principal.id
+
+
+# ---------------------------------------------------------------- events, readiness, metrics
+
+
+class ListEvents(JsonEndpoint):
+    """List which events runs wait for."""
+
+    operation = Operation(
+        id="listEvents",
+        method="GET",
+        path="/events",
+        switch="runs",
+        tag="Events",
+        summary="List awaited events",
+        description="Which events live runs wait for; `runIds` holds the first 100 of each.",
+        scope="read",
+        replies={
+            200: Content(
+                description="The events",
+                schema=EventList,
+                example={
+                    "events": [
+                        {"eventId": "paid-1042", "runs": 1, "runIds": [RUN_EXAMPLE["id"]]},
+                    ]
+                },
+            )
+        },
+        errors=(ForbiddenError,),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        require_whole(await self.principal(scope), "read")
+        waiting: list[WaitingEvent] = await self.engine.waiting_events()
+        return b'{"events":%b}' % encode(waiting)
+
+
+class GetReady(JsonEndpoint):
+    """Say whether requests are served."""
+
+    operation = Operation(
+        id="getReady",
+        method="GET",
+        path="/ready",
+        switch="health",
+        tag="Service",
+        summary="Does it take requests?",
+        description="503 until recovery is done, and while draining. Shows what is degraded.",
+        replies={200: Content(description="It does", schema=Readiness, example={"state": "ready"})},
+        errors=(UnavailableError,),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        state = self.engine.state
+        if state not in {"ready", "read-only"}:
+            raise UnavailableError(f"Not ready: {state}")
+        return encode({"state": state, **self.engine.readiness()})
+
+
+class GetMetrics(Endpoint):
+    """Serve the metrics."""
+
+    operation = Operation(
+        id="getMetrics",
+        method="GET",
+        path="/metrics",
+        switch="metrics",
+        tag="Service",
+        summary="Prometheus metrics",
+        scope="read",
+        replies={
+            200: Content(
+                description="Prometheus text format",
+                schema={"type": "string"},
+                media="text/plain",
+                example="# TYPE stepflow_runs_live gauge\nstepflow_runs_live 12.0\n",
+            )
+        },
+        errors=(ForbiddenError,),
+    )
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        try:
+            require_whole(await self.principal(scope), "read")
+            body = exposition(self.engine.metrics())
+        except Exception as error:
+            await send_answer(send, self.refusal(error))
+            return
+        headers = (
+            (b"content-type", CONTENT_TYPE),
+            (b"content-length", b"%d" % len(body)),
+            *SAFE_HEADERS,
+        )
+        await send_answer(send, Answer(200, headers, body))

@@ -1,0 +1,191 @@
+"""The routes, and the application made of them.
+
+`build_routes` gives a list for any Starlette application; each route answers for itself, its errors,
+its 405 and its CORS headers, so it behaves the same wherever it is mounted. `build_app` adds what
+only an application can: the 404 of a path that is no route.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final, Literal
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.websockets import WebSocketClose
+
+from stepflow.errors import ConfigurationError, NotFoundError
+from stepflow.web import additions, docs_page, endpoints, sse
+from stepflow.web.asgi import send_answer
+from stepflow.web.cors import Cors, cors_origins
+from stepflow.web.operations import Resource, Service
+from stepflow.web.problems import problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+
+    from stepflow.clock import Clock
+    from stepflow.config import Settings
+    from stepflow.engine.protocol import Engine
+    from stepflow.web.operations import Endpoint
+    from stepflow.web.policy import Policy
+
+__all__ = ["ENDPOINTS", "EndpointPreset", "Endpoints", "NoSuchRoute", "build_app", "build_routes"]
+
+EndpointPreset = Literal["all", "public", "private", "internal", "none"]
+
+# The hot routes first: Starlette tries one after the other.
+ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
+    endpoints.Trigger,
+    endpoints.GetRun,
+    additions.PurgeRun,
+    sse.StreamRun,
+    endpoints.Notify,
+    endpoints.GetHealth,
+    additions.BatchTrigger,
+    additions.ListRuns,
+    additions.CancelRun,
+    additions.MintToken,
+    additions.ListWorkflows,
+    additions.GetWorkflow,
+    additions.ListEvents,
+    additions.GetReady,
+    additions.GetMetrics,
+    endpoints.GetOpenApi,
+    docs_page.GetDocs,
+    docs_page.GetRoot,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Which routes are served. One that is not answers 404, as if it did not exist.
+
+    `runs` covers all that is under `/runs` but the stream, and the lists of workflows and events;
+    `trigger` covers batches; `health` covers `/ready`; `docs` the document and its page.
+    """
+
+    trigger: bool = True
+    notify: bool = True
+    runs: bool = True
+    runs_stream: bool = True
+    health: bool = True
+    docs: bool = True
+    metrics: bool = True
+
+    @classmethod
+    def of(cls, choice: EndpointPreset | Endpoints) -> Endpoints:
+        """Return what a preset's name stands for. Raises `ConfigurationError` for no name."""
+        if isinstance(choice, Endpoints):
+            return choice
+        preset = _PRESETS.get(choice)
+        if preset is None:
+            raise ConfigurationError(f"endpoints={choice!r} is none of {', '.join(_PRESETS)}")
+        return preset
+
+
+_NONE: Final = Endpoints(**{knob.name: False for knob in fields(Endpoints)})
+_PRESETS: Final[Mapping[str, Endpoints]] = {
+    "all": Endpoints(),
+    "public": Endpoints(),
+    "private": Endpoints(trigger=False, notify=False),
+    "internal": Endpoints(
+        trigger=False, notify=False, runs=False, runs_stream=False, docs=False, metrics=False
+    ),
+    "none": _NONE,
+}
+
+
+def build_routes(
+    engine: Engine,
+    policy: Policy,
+    settings: Settings,
+    clock: Clock,
+    *,
+    endpoints: EndpointPreset | Endpoints = "all",
+    health_check: Callable[[], bool | Awaitable[bool]] | None = None,
+    cors: Iterable[str] = (),
+) -> list[BaseRoute]:
+    """Return the routes, relative to wherever they are mounted."""
+    service = Service(engine, policy, settings, clock, health_check)
+    enabled = Endpoints.of(endpoints)
+    origins = cors_origins(cors)
+    by_path: dict[str, list[Endpoint]] = {}
+    disabled: set[str] = set()
+    for kind in ENDPOINTS:
+        path = kind.operation.path
+        if getattr(enabled, kind.operation.switch):
+            by_path.setdefault(path, []).append(kind(service))
+        else:
+            disabled.add(path)
+    routes: list[BaseRoute] = [
+        _route(path, Resource(served), origins) for path, served in by_path.items()
+    ]
+    # Said by us, so that the answer has our shape in a host's application too.
+    routes += [_route(path, _no_such_route, origins) for path in sorted(disabled - by_path.keys())]
+    return routes
+
+
+def _route(path: str, app: ASGIApp, origins: frozenset[bytes]) -> BaseRoute:
+    route = Route(path, Cors(app, origins) if origins else app, include_in_schema=False)
+    # Python's `$` also matches before a line break at the end, and `/health%0a` is no path of ours.
+    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
+    return route
+
+
+class NoSuchRoute:
+    """Answers 404. A class, because Starlette would call a function with a request."""
+
+    __slots__ = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose()(scope, receive, send)
+        else:
+            await send_answer(send, problem(NotFoundError()))
+
+
+_no_such_route: Final = NoSuchRoute()
+
+
+class _App(Starlette):
+    """Starlette without its two layers that catch exceptions: every endpoint has an edge of its own."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app: ASGIApp = self.router
+        for cls, args, kwargs in reversed(self.user_middleware):
+            app = cls(app, *args, **kwargs)
+        return app
+
+
+def build_app(
+    engine: Engine,
+    policy: Policy,
+    settings: Settings,
+    clock: Clock,
+    *,
+    endpoints: EndpointPreset | Endpoints = "all",
+    health_check: Callable[[], bool | Awaitable[bool]] | None = None,
+    cors: Iterable[str] = (),
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """Return the application: the routes, and our 404 for everything else."""
+    origins = cors_origins(cors)
+    routes = build_routes(
+        engine,
+        policy,
+        settings,
+        clock,
+        endpoints=endpoints,
+        health_check=health_check,
+        cors=cors,
+    )
+    app = _App(routes=routes, lifespan=lifespan)
+    # A redirect to the path without its slash would be an answer without our shape.
+    app.router.redirect_slashes = False
+    app.router.default = Cors(_no_such_route, origins) if origins else _no_such_route
+    return app

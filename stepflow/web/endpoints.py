@@ -1,0 +1,321 @@
+"""The contract's routes: trigger, runs, stream, notify, health, the document.
+
+Four of them are hot: trigger, runs, stream (in `sse.py`) and notify work on the ASGI scope itself.
+What a trigger does here: authenticate, know the workflow, ask for the scope, read the body within
+its limit, call the engine, and put two strings into the answer. The engine returns when the run is
+durable.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from stepflow.clock import rfc3339
+from stepflow.errors import (
+    ConflictError,
+    EventNotFoundError,
+    ForbiddenError,
+    InvalidInputError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    RunNotFoundError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from stepflow.model.ids import is_run_id
+from stepflow.model.views import RunView
+from stepflow.web.asgi import header, query_of, read_json, send_answer
+from stepflow.web.operations import (
+    Content,
+    Endpoint,
+    JsonEndpoint,
+    Operation,
+    Param,
+    run_id_of,
+    taking_work,
+)
+from stepflow.web.policy import require_scope, require_visible
+from stepflow.web.problems import SAFE_HEADERS, Answer
+from stepflow.web.schemas import Health, Success, TriggerResult
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Send
+    from starlette.types import Scope as AsgiScope
+
+__all__ = ["GetHealth", "GetOpenApi", "GetRun", "Notify", "Trigger", "encode", "openapi_yaml"]
+
+encode = msgspec.json.Encoder().encode
+
+_KEY: Final = re.compile(rb"[\x21-\x7e][\x20-\x7e]{0,255}")
+RUN_EXAMPLE: Final[dict[str, Any]] = {
+    "id": "run_4fXo2bKq9TzW1mYc7RdE5h",
+    "workflowId": "welcome-user",
+    "status": "running",
+    "input": {"userId": "user_123", "email": "user@example.com"},
+    "steps": [
+        {
+            "name": "send-welcome",
+            "status": "completed",
+            "key": "send-welcome",
+            "kind": "step",
+            "result": {"sent": True},
+            "attempts": 1,
+            "startedAt": "2024-01-15T10:30:00.012Z",
+            "completedAt": "2024-01-15T10:30:00.240Z",
+        },
+        {
+            "name": "pause",
+            "status": "pending",
+            "key": "pause",
+            "kind": "sleep",
+            "startedAt": "2024-01-15T10:30:00.241Z",
+            "dueAt": "2024-01-18T10:30:00.241Z",
+        },
+    ],
+    "createdAt": "2024-01-15T10:30:00.000Z",
+    "updatedAt": "2024-01-15T10:30:00.241Z",
+    "state": "sleeping",
+}
+
+
+class Trigger(JsonEndpoint):
+    """Start a run."""
+
+    operation = Operation(
+        id="triggerWorkflow",
+        method="POST",
+        path="/trigger/{workflowId}",
+        switch="trigger",
+        tag="Workflows",
+        summary="Start a run",
+        description=(
+            "The body is the workflow's input: any JSON value; an empty body is `null`. "
+            "The answer comes when the run is durable: a crash cannot lose it."
+        ),
+        scope="trigger",
+        params=(
+            Param(
+                name="Idempotency-Key",
+                place="header",
+                schema={"type": "string", "pattern": "^[!-~][ -~]{0,255}$"},
+                description=(
+                    "The same key, workflow and caller give the same run for 24 hours, across "
+                    "restarts; another input under the key is 409."
+                ),
+                example="order-1042",
+            ),
+        ),
+        body=Content(
+            description="The workflow's input",
+            schema={"description": "Any JSON value"},
+            example={"userId": "user_123", "email": "user@example.com"},
+        ),
+        replies={
+            200: Content(
+                description="The run is started",
+                schema=TriggerResult,
+                example={"runId": RUN_EXAMPLE["id"], "publicAccessToken": "pat_AQFd0k…"},
+            )
+        },
+        errors=(
+            InvalidInputError,
+            ForbiddenError,
+            WorkflowNotFoundError,
+            ConflictError,
+            PayloadTooLargeError,
+            RateLimitedError,
+            UnavailableError,
+            OutcomeUnknownError,
+        ),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+        engine = self.engine
+        principal = await self.principal(scope)
+        workflow_id: str = scope["path_params"]["workflowId"]
+        if not engine.has_workflow(workflow_id):
+            raise WorkflowNotFoundError
+        require_scope(principal, "trigger")
+        taking_work(engine)
+        key = _idempotency_key(scope)
+        body = await read_json(scope, receive, self.settings.input_bytes_max)
+        run_id = await engine.trigger(workflow_id, body, idempotency_key=key, by=principal.id)
+        token, _ = engine.public_token(run_id)
+        # Neither string has a character that JSON would escape.
+        return b'{"runId":"%b","publicAccessToken":"%b"}' % (run_id.encode(), token.encode())
+
+
+def _idempotency_key(scope: AsgiScope) -> str | None:
+    key = header(scope, b"idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise InvalidInputError("Idempotency-Key: send 1 to 256 printable ASCII characters")
+    return key.decode("ascii")
+
+
+class GetRun(JsonEndpoint):
+    """Read a run."""
+
+    operation = Operation(
+        id="getRun",
+        method="GET",
+        path="/runs/{runId}",
+        switch="runs",
+        tag="Runs",
+        summary="Read a run",
+        description=(
+            "`steps` lists what the workflow asked for by name, in the order of first asking. "
+            "A step without a result yet is `pending`. A completed run has `result`; a failed or "
+            "cancelled one has `error`."
+        ),
+        scope="read",
+        token=True,
+        replies={200: Content(description="The run", schema=RunView, example=RUN_EXAMPLE)},
+        errors=(ForbiddenError, RunNotFoundError),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        principal = await self.principal(scope)
+        run_id = run_id_of(scope)
+        view = await self.engine.get_run(run_id)
+        require_visible(principal, view)
+        require_scope(principal, "read")
+        return encode(view)
+
+
+class Notify(JsonEndpoint):
+    """Deliver an event."""
+
+    operation = Operation(
+        id="notifyEvent",
+        method="POST",
+        path="/notify/{eventId}",
+        switch="notify",
+        tag="Events",
+        summary="Deliver an event",
+        description=(
+            "The body is the event's payload: any JSON value; an empty body is `null`. It reaches "
+            "every live run that waits for the event, and is kept for every live run that declared "
+            "it and does not wait now. It is durable when the answer comes."
+        ),
+        scope="notify",
+        params=(
+            Param(
+                name="runId",
+                place="query",
+                schema={"type": "string", "pattern": "^run_[A-Za-z0-9]{8,64}$"},
+                description="Deliver it to this one live run, and keep it there until it waits.",
+                example=RUN_EXAMPLE["id"],
+            ),
+        ),
+        body=Content(
+            description="The event's payload",
+            schema={"description": "Any JSON value"},
+            example={"amount": 4200, "currency": "EUR"},
+        ),
+        replies={
+            200: Content(description="It is delivered", schema=Success, example={"success": True})
+        },
+        errors=(
+            InvalidInputError,
+            ForbiddenError,
+            RunNotFoundError,
+            EventNotFoundError,
+            PayloadTooLargeError,
+            RateLimitedError,
+            UnavailableError,
+            OutcomeUnknownError,
+        ),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+        engine = self.engine
+        principal = await self.principal(scope)
+        run_id = query_of(scope, "runId")
+        if run_id is not None and not is_run_id(run_id):
+            raise RunNotFoundError
+        require_scope(principal, "notify")
+        taking_work(engine)
+        body = await read_json(scope, receive, self.settings.event_bytes_max)
+        event_id: str = scope["path_params"]["eventId"]
+        await engine.notify(event_id, body, run_id=run_id, by=principal.id)
+        return b'{"success":true}'
+
+
+class GetHealth(JsonEndpoint):
+    """Say that the process serves."""
+
+    operation = Operation(
+        id="getHealth",
+        method="GET",
+        path="/health",
+        switch="health",
+        tag="Service",
+        summary="Is the process alive?",
+        description="Says ok while the process serves. What is degraded shows in `/ready`.",
+        replies={
+            200: Content(
+                description="It serves",
+                schema=Health,
+                example={"status": "ok", "timestamp": "2024-01-15T10:30:00Z"},
+            )
+        },
+        errors=(UnavailableError,),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+        if not await self._healthy():
+            raise UnavailableError("The health check of the application says no")
+        stamp = rfc3339(self.service.clock.wall_ms() // 1000 * 1000).replace(".000Z", "Z")
+        return b'{"status":"ok","timestamp":"%b"}' % stamp.encode()
+
+    async def _healthy(self) -> bool:
+        check = self.service.health_check
+        if check is None:
+            return True
+        try:
+            result = check()
+            return bool(await result if inspect.isawaitable(result) else result)
+        except Exception as error:
+            raise UnavailableError("The health check of the application failed") from error
+
+
+def openapi_yaml() -> bytes:
+    """Return the packaged document, as `stepflow openapi` wrote it."""
+    return resources.files("stepflow.web").joinpath("openapi.yaml").read_bytes()
+
+
+class GetOpenApi(Endpoint):
+    """Serve the document."""
+
+    operation = Operation(
+        id="getOpenApi",
+        method="GET",
+        path="/openapi.yaml",
+        switch="docs",
+        tag="Service",
+        summary="This document",
+        replies={
+            200: Content(
+                description="OpenAPI 3.1",
+                schema={"type": "string"},
+                media="application/yaml",
+            )
+        },
+    )
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        body = openapi_yaml()
+        headers = (
+            (b"content-type", b"application/yaml"),
+            (b"content-length", b"%d" % len(body)),
+            *SAFE_HEADERS,
+        )
+        await send_answer(send, Answer(200, headers, body))

@@ -1,0 +1,175 @@
+"""The bodies of the API that are not views of the model, as msgspec structs.
+
+One declaration serves twice: the document is made from these, and requests are read with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from stepflow.model.run import RunStatus  # noqa: TC001  msgspec reads the annotations
+
+__all__ = ["BatchFailure", "EventList", "Health", "Problem", "ProblemCode", "Readiness", "RunError"]
+__all__ += ["CompleteEvent", "EmitEvent", "ErrorEvent", "ExpiredEvent", "ProgressEvent"]
+__all__ += ["StatusEvent", "StepEvent"]
+__all__ += ["Success", "TokenGrant", "TokenRequest", "TriggerResult", "WorkflowList"]
+
+ProblemCode = Literal[
+    "WORKFLOW_NOT_FOUND",
+    "RUN_NOT_FOUND",
+    "EVENT_NOT_FOUND",
+    "UNAUTHORIZED",
+    "INVALID_INPUT",
+    "PAYLOAD_TOO_LARGE",
+    "METHOD_NOT_ALLOWED",
+    "NOT_FOUND",
+    "FORBIDDEN",
+    "CONFLICT",
+    "RATE_LIMITED",
+    "UNAVAILABLE",
+    "OUTCOME_UNKNOWN",
+    "INTERNAL",
+]
+
+
+class _Body(msgspec.Struct, frozen=True, rename="camel"):
+    """The base of all of them: camelCase on the wire."""
+
+
+class Problem(_Body, kw_only=True):
+    """Why a request was refused. Every response that is not 2xx has this shape."""
+
+    error: str
+    code: ProblemCode
+
+
+class TriggerResult(_Body, kw_only=True):
+    """The new run, durable, and a token with which a browser may watch it."""
+
+    run_id: str
+    public_access_token: str
+
+
+class BatchFailure(_Body, kw_only=True):
+    """Why one input of a batch started no run."""
+
+    error: str
+    code: ProblemCode
+
+
+class Success(_Body, kw_only=True):
+    """It is done, and durable."""
+
+    success: Literal[True]
+
+
+class Health(_Body, kw_only=True):
+    """The process serves."""
+
+    status: Literal["ok"]
+    timestamp: str
+
+
+class Readiness(_Body, kw_only=True):
+    """Where the engine is in its life, and what is degraded."""
+
+    state: str
+
+
+class TokenRequest(_Body, forbid_unknown_fields=True):
+    """How long the token is to be good: seconds, or `"15m"`, `"2h"`, `"7d"`."""
+
+    ttl: float | str | None = None
+
+
+class TokenGrant(_Body, kw_only=True):
+    """A read-only token of one run."""
+
+    public_access_token: str
+    expires_at: str
+
+
+class RunError(_Body, kw_only=True):
+    """Why a run or a step failed."""
+
+    type: str
+    message: str
+    step: str | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    data: Any | UnsetType = UNSET
+
+
+class EventList(_Body, kw_only=True):
+    """Which events live runs wait for."""
+
+    events: list[Any]
+
+
+class WorkflowList(_Body, kw_only=True):
+    """What can be triggered."""
+
+    workflows: list[Any]
+
+
+# ---------------------------------------------------------------- the data of a stream's events
+
+
+class StatusEvent(_Body, kw_only=True):
+    """`event: status`: the run's status changed, or something began."""
+
+    status: RunStatus
+    step_name: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
+    due_at: str | UnsetType = UNSET
+    event_id: str | UnsetType = UNSET
+    child_run_id: str | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+
+
+class StepEvent(_Body, kw_only=True):
+    """`event: step`: a step completed or failed."""
+
+    name: str
+    status: Literal["completed", "failed"]
+    result: Any | UnsetType = UNSET
+    error: RunError | UnsetType = UNSET
+    key: str
+    kind: str
+
+
+class CompleteEvent(_Body, kw_only=True):
+    """`event: complete`: the run finished; the stream ends."""
+
+    status: Literal["completed"]
+    result: Any
+
+
+class ErrorEvent(_Body, kw_only=True):
+    """`event: error`: the run failed or was cancelled; the stream ends."""
+
+    status: Literal["failed", "cancelled"]
+    error: RunError
+
+
+class EmitEvent(_Body, kw_only=True):
+    """`event: emit`: what the workflow tells its watchers."""
+
+    name: str
+    data: Any
+
+
+class ProgressEvent(_Body, kw_only=True):
+    """`event: progress`: how far the workflow is."""
+
+    done: float
+    total: float | None
+    message: str | None
+
+
+class ExpiredEvent(_Body, kw_only=True):
+    """`event: expired`: the token is over; the stream ends."""

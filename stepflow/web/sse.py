@@ -1,0 +1,376 @@
+"""`GET /runs/{runId}/stream`: one run's events as server-sent events, from any point on.
+
+A subscriber is a cursor into the run's durable events, so nothing queues up for a slow reader: what
+it has not read stays where it is. One task reads and sends. Everything else that can happen to it
+is an **interruption**, and so costs nothing while events flow:
+
+================ ==========================================================
+interruption     what the stream does
+================ ==========================================================
+the client goes  closes; noticed although nothing is sent, because
+                 `receive()` is watched beside it
+15 s of silence  sends a comment line, which keeps proxies awake
+token expired    sends `event: expired` and ends
+send blocked 30 s closes the connection; the client resumes by id
+shutdown         the engine ends the stream: a clean end of the response,
+                 after which browsers reconnect by themselves
+================ ==========================================================
+
+The subscription is made inside the `try` that gives it back, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from stepflow.errors import ForbiddenError, RunNotFoundError
+from stepflow.web.asgi import header, logger, next_pass, query_of, send_answer
+from stepflow.web.operations import Content, Endpoint, Operation, Param, run_id_of
+from stepflow.web.policy import require_run, require_scope
+from stepflow.web.problems import SAFE_HEADERS, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.types import Message, Receive, Send
+    from starlette.types import Scope as AsgiScope
+
+    from stepflow.auth.principal import Principal
+    from stepflow.clock import Clock, TimerHandle
+    from stepflow.config import Settings
+    from stepflow.engine.protocol import RunStream
+
+__all__ = ["EventStream", "Interrupter", "StreamRun", "last_event_id"]
+
+Reason = Literal["gone", "silence", "expired", "blocked"]
+
+_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_COMMENT: Final = b": still here\n\n"
+_EXPIRED: Final = b"event: expired\ndata: {}\n\n"
+_LOOK_MIN_S: Final = 0.05
+_ID: Final = re.compile(r"[0-9]{1,19}")
+
+
+def last_event_id(scope: AsgiScope) -> int | None:
+    """Return the id after which the client wants to go on; a text that is no id counts as none.
+
+    The header comes first: a browser that reconnects repeats the query and sends the newer header.
+    """
+    sent = header(scope, b"last-event-id")
+    for text in (sent.decode("latin-1") if sent else None, query_of(scope, "lastEventId")):
+        if text is not None and _ID.fullmatch(text):
+            return int(text)
+    return None
+
+
+class StreamRun(Endpoint):
+    """Watch a run."""
+
+    operation = Operation(
+        id="streamRun",
+        method="GET",
+        path="/runs/{runId}/stream",
+        switch="runs_stream",
+        tag="Runs",
+        summary="Watch a run",
+        description=(
+            "Server-sent events: the run's history, then what follows. Each event's `id` is where "
+            "to go on: a client that sends it as `Last-Event-ID` gets precisely what it missed. "
+            "`status`: the run's status changed or a step began. `step`: a step completed or "
+            "failed. `complete` and `error` end the stream. `emit` and `progress` come from the "
+            "workflow. `resync` brings the whole run when history is not kept. `expired`: the "
+            "token is over. A finished run whose last event the client has is 204, which stops an "
+            "`EventSource`."
+        ),
+        scope="read",
+        token=True,
+        params=(
+            Param(
+                name="Last-Event-ID",
+                place="header",
+                schema={"type": "string"},
+                description="The last event's id; browsers send it when they reconnect.",
+                example="12",
+            ),
+            Param(
+                name="lastEventId",
+                place="query",
+                schema={"type": "string"},
+                description="The same, where a header cannot be set. The header comes first.",
+                example="12",
+            ),
+        ),
+        replies={
+            200: Content(
+                description="The events",
+                schema={"type": "string"},
+                media="text/event-stream",
+                example=(
+                    'retry: 1000\n\nid: 1\nevent: status\ndata: {"status":"running"}\n\n'
+                    'id: 3\nevent: step\ndata: {"name":"send-welcome","status":"completed",'
+                    '"result":{"sent":true},"key":"send-welcome","kind":"step"}\n\n'
+                    'id: 4\nevent: complete\ndata: {"status":"completed","result":'
+                    '{"success":true}}\n\n'
+                ),
+            ),
+            204: Content(description="The run has ended and the client has its last event"),
+        },
+        errors=(ForbiddenError, RunNotFoundError),
+    )
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            principal = await self.principal(scope)
+            run_id = run_id_of(scope)
+            await require_run(self.engine, principal, run_id)
+            require_scope(principal, "read")
+        except Exception as error:
+            await send_answer(send, self.refusal(error))
+            return
+        if scope["method"] == "HEAD":
+            await send_answer(send, Answer(200, _HEADERS, b""))
+            return
+        await self._stream(scope, receive, send, principal)
+
+    async def _stream(
+        self, scope: AsgiScope, receive: Receive, send: Send, principal: Principal
+    ) -> None:
+        after = last_event_id(scope)
+        try:
+            stream = await self.engine.stream(run_id_of(scope), after)
+        except Exception as error:
+            await send_answer(send, self.refusal(error))
+            return
+        try:
+            if after is not None and stream.ended and stream.finished:
+                await send_answer(send, Answer(204, SAFE_HEADERS, b""))
+                return
+            events = EventStream(stream, self.settings, self.service.clock)
+            still_good = self.service.policy.still_good
+            await events.serve(receive, send, lambda: still_good(principal), principal.expires_ms)
+        finally:
+            stream.close()
+        if events.abandoned:
+            await _abort(scope)
+
+
+async def _abort(scope: AsgiScope) -> None:
+    """Drop the connection of a reader that does not read; our own server offers a way to do it."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    abort: Callable[[], None] | None = extensions.get("stepflow.abort", {}).get("abort")
+    if abort is not None:
+        abort()
+        # The server hears of it in the next pass, and then misses no end of the response.
+        await next_pass()
+
+
+class EventStream:
+    """Sends one subscription to one client, until one of them ends."""
+
+    __slots__ = ("_clock", "_settings", "_stream", "abandoned")
+
+    def __init__(self, stream: RunStream, settings: Settings, clock: Clock) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._clock = clock
+        self.abandoned = False
+        """Whether the response was given up in the middle: its connection is of no use."""
+
+    async def serve(
+        self,
+        receive: Receive,
+        send: Send,
+        still_good: Callable[[], bool] = lambda: True,
+        expires_ms: int | None = None,
+    ) -> None:
+        """Send everything, from the response's start to its end."""
+        interrupter = Interrupter(send, self._clock, self._settings, still_good, expires_ms)
+        watch = asyncio.ensure_future(_disconnected(receive))
+        watch.add_done_callback(interrupter.client_gone)
+        try:
+            await self._pump(interrupter)
+        except Interrupted as interruption:
+            self.abandoned = interruption.reason == "blocked"
+        except OSError:
+            logger.debug("the client went away from its stream")
+        finally:
+            interrupter.close()
+            watch.cancel()
+
+    async def _pump(self, interrupter: Interrupter) -> None:
+        send = interrupter.send
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        # At once, so that the browser knows that it is connected.
+        await send(_chunk(b"retry: %d\n\n" % self._settings.stream_retry_ms))
+        stream, slice_bytes = self._stream, self._settings.stream_slice_bytes
+        while True:
+            data = stream.read(slice_bytes)
+            if data:
+                await send(_chunk(data))
+                # A long history goes in slices, and others have their turn between them.
+                if len(data) * 2 >= slice_bytes:
+                    await next_pass()
+            elif stream.ended or not await self._wait(interrupter):
+                break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _wait(self, interrupter: Interrupter) -> bool:
+        """Wait until there may be more to read; return False when the stream is to end."""
+        try:
+            await interrupter.wait(self._stream)
+        except Interrupted as interruption:
+            match interruption.reason:
+                case "silence":
+                    await interrupter.send(_chunk(_COMMENT))
+                case "expired":
+                    await interrupter.send(_chunk(_EXPIRED))
+                    return False
+                case _:
+                    raise
+        return True
+
+
+def _chunk(data: bytes) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class Interrupted(Exception):  # noqa: N818  says what happened
+    """What the stream's task was doing has been cut short, and why."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason: Reason = reason
+        super().__init__(reason)
+
+
+class Interrupter:
+    """Cuts the stream's task short where it waits, as `asyncio.timeout` does: by a cancellation.
+
+    One timer serves a whole stream, so that an event costs none.
+    """
+
+    __slots__ = (
+        "_base",
+        "_clock",
+        "_doing",
+        "_expires_ms",
+        "_reason",
+        "_send",
+        "_settings",
+        "_since_s",
+        "_still_good",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        clock: Clock,
+        settings: Settings,
+        still_good: Callable[[], bool],
+        expires_ms: int | None,
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._base = task.cancelling()
+        self._send = send
+        self._clock = clock
+        self._settings = settings
+        self._still_good = still_good
+        self._expires_ms = expires_ms
+        self._doing: Literal["sending", "waiting"] | None = None
+        self._reason: Reason | None = None
+        self._since_s = clock.monotonic_s()
+        self._timer: TimerHandle = clock.call_later(self._next_look_s(self._since_s), self._look)
+
+    async def send(self, message: Message) -> None:
+        """Send. Raises `Interrupted` when the client goes, or reads nothing for too long."""
+        self._begin("sending")
+        self._since_s = self._clock.monotonic_s()
+        try:
+            await self._send(message)
+        except asyncio.CancelledError:
+            self._explain()
+            raise
+        finally:
+            self._doing = None
+        self._since_s = self._clock.monotonic_s()
+
+    async def wait(self, stream: RunStream) -> None:
+        """Wait until the stream has changed. Raises `Interrupted` for what happens before."""
+        self._begin("waiting")
+        try:
+            await stream.changed()
+        except asyncio.CancelledError:
+            self._explain()
+            raise
+        finally:
+            self._doing = None
+
+    def client_gone(self, watch: asyncio.Future[None]) -> None:
+        """Interrupt for good: the watch on `receive()` has ended."""
+        if not watch.cancelled():
+            watch.exception()
+            self._interrupt("gone")
+
+    def close(self) -> None:
+        """Interrupt nothing from now on."""
+        self._timer.cancel()
+
+    def _begin(self, what: Literal["sending", "waiting"]) -> None:
+        if self._reason is not None:
+            raise Interrupted(self._reason)
+        self._doing = what
+
+    def _explain(self) -> None:
+        """Raise `Interrupted` if the cancellation was ours, and ours alone."""
+        reason = self._reason
+        if reason is None or self._task.uncancel() > self._base:
+            return
+        if reason in {"silence", "expired"}:
+            self._reason = None
+        raise Interrupted(reason) from None
+
+    def _interrupt(self, reason: Reason) -> None:
+        if self._reason is None:
+            self._reason = reason
+            if self._doing is not None:
+                self._task.cancel()
+
+    def _look(self) -> None:
+        now_s = self._clock.monotonic_s()
+        still_s = now_s - self._since_s
+        if self._doing == "sending" and still_s >= self._settings.stream_blocked_s:
+            self._interrupt("blocked")
+        elif self._doing == "waiting" and not self._still_good():
+            self._interrupt("expired")
+        elif self._doing == "waiting" and still_s >= self._settings.stream_comment_s:
+            self._interrupt("silence")
+        self._timer = self._clock.call_later(self._next_look_s(now_s), self._look)
+
+    def _next_look_s(self, now_s: float) -> float:
+        """Return in how many seconds something may be due: silence, a blocked send, the expiry."""
+        still_s = now_s - self._since_s
+        comment_s = self._settings.stream_comment_s
+        delay_s = comment_s
+        if self._doing == "sending":
+            delay_s = min(comment_s, self._settings.stream_blocked_s - still_s)
+        elif self._doing == "waiting":
+            delay_s = comment_s - still_s
+        if self._expires_ms is not None:
+            delay_s = min(delay_s, (self._expires_ms - self._clock.wall_ms()) / 1000)
+        return max(delay_s, _LOOK_MIN_S)
