@@ -1,1 +1,68 @@
-"""Durable workflows inside one Python process: no database, no broker, one directory."""
+"""Durable workflows inside your own process: no database, no broker, one directory."""
+
+from stepflow.authoring.context import Context
+from stepflow.config import MEMORY, Settings
+from stepflow.errors import (
+    AuthoringError,
+    ConflictError,
+    DataDirLockedError,
+    DivergenceError,
+    EventNotFoundError,
+    EventTimeoutError,
+    ForbiddenError,
+    InvalidInputError,
+    JournalCorruptError,
+    NonRetryableError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    RetryAfterError,
+    RunCancelledError,
+    RunFailedError,
+    RunNotFoundError,
+    StepFailedError,
+    StepflowError,
+    StepInterruptedError,
+    UnauthorizedError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from stepflow.flow import Stepflow
+from stepflow.handles import RunHandle
+from stepflow.model.retry import RetryPolicy
+from stepflow.runtime.current import current_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MEMORY",
+    "AuthoringError",
+    "ConflictError",
+    "Context",
+    "DataDirLockedError",
+    "DivergenceError",
+    "EventNotFoundError",
+    "EventTimeoutError",
+    "ForbiddenError",
+    "InvalidInputError",
+    "JournalCorruptError",
+    "NonRetryableError",
+    "OutcomeUnknownError",
+    "PayloadTooLargeError",
+    "RateLimitedError",
+    "RetryAfterError",
+    "RetryPolicy",
+    "RunCancelledError",
+    "RunFailedError",
+    "RunHandle",
+    "RunNotFoundError",
+    "Settings",
+    "StepFailedError",
+    "StepInterruptedError",
+    "Stepflow",
+    "StepflowError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "WorkflowNotFoundError",
+    "current_step",
+]

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+import types
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
-__all__ = ["Clock", "HybridTime", "SystemClock", "TimerHandle", "rfc3339"]
+__all__ = ["Clock", "HybridTime", "SystemClock", "TimerHandle", "next_pass", "rfc3339"]
 
 
 class TimerHandle(Protocol):
@@ -97,3 +98,9 @@ def rfc3339(ms: int) -> str:
     seconds, rest = divmod(ms, 1000)
     stamp = datetime.fromtimestamp(seconds, UTC)
     return f"{stamp:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+@types.coroutine
+def next_pass() -> Generator[None, None, None]:
+    """Let the loop go round once."""
+    yield

@@ -68,7 +68,7 @@ class Settings:
     cancel_grace_s: float = _knob(30.0, "seconds", "then a cancelled run is ended by force")
     passivate_after_s: float = _knob(5.0, "seconds", "a waiting run gives up its task")
     timers_per_second: int = _knob(1000, "timers", "more due at once are fired later")
-    wakes_per_second: int = _knob(200, "runs", "woken after a restart")
+    wakes_per_second: int = _knob(1000, "runs", "woken after a restart")
     clock_check_s: float = _knob(1.0, "seconds", "a jump of the wall clock is noticed so soon")
     kept_events_max: int = _knob(1000, "events", "a run keeps so many, then 429 RATE_LIMITED")
     kept_bytes_max: int = _knob(1 * MIB, "bytes", "a run keeps so much, then 429 RATE_LIMITED")

@@ -25,6 +25,7 @@ __all__ = [
     "OnDivergence",
     "StepOptions",
     "WorkflowOptions",
+    "check_event_id",
     "check_key",
     "check_name",
     "check_tags",
@@ -38,6 +39,7 @@ OnDivergence = Literal["park", "fail"]
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(?:s|m|h|d)")
 _KEY_BYTES_MAX: Final = 256
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TAGS_MAX: Final = 16
 
 
@@ -172,6 +174,21 @@ def check_key(key: object) -> str:
             f"key={key!r:.100} has {size} bytes; 1 to {_KEY_BYTES_MAX} are allowed"
         )
     return key
+
+
+def check_event_id(event: object) -> str:
+    """Return `event` if it is text of 1 to 256 bytes without control characters."""
+    if isinstance(event, str) and not _CONTROL.search(event):
+        try:
+            size = len(event.encode())
+        except UnicodeEncodeError:
+            size = 0
+        if 1 <= size <= _KEY_BYTES_MAX:
+            return event
+    raise AuthoringError(
+        f"event id {event!r:.100} is not text of 1 to {_KEY_BYTES_MAX} bytes without control "
+        "characters"
+    )
 
 
 def check_tags(tags: object) -> tuple[str, ...]:

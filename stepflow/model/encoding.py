@@ -29,7 +29,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
@@ -44,9 +44,11 @@ from stepflow.errors import EncodingError
 
 __all__ = ["args_hash", "encode"]
 
-_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_UTC_Z
-# orjson leaves out the fields of a dataclass that begin with `_` and adds what is no field.
+# orjson leaves out the fields of a dataclass that begin with `_` and adds what is no field; it
+# writes 10 ms of a `time` as ".10000" (seen in 3.13.0) and rounds odd offsets of a `datetime`.
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 _DEPTH_MAX: Final = 200
+_MINUTE: Final = timedelta(minutes=1)
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 _REFUSALS: Final = (TypeError, ValueError, RecursionError, AttributeError)
@@ -105,7 +107,7 @@ def _shallow(value: object) -> object:  # noqa: PLR0911  one line a kind
     simpler = _BY_TYPE.get(kind)
     if simpler is not None:
         return simpler(value)
-    if hasattr(kind, "__pydantic_serializer__"):
+    if hasattr(kind, "__pydantic_serializer__") and not _is_secret(value):
         return _pydantic(value)
     if dataclasses.is_dataclass(kind):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(kind)}
@@ -143,8 +145,19 @@ def _element_text(element: object) -> bytes:
     return orjson.dumps(element, _shallow, _OPTIONS)
 
 
-def _isoformat(value: datetime | date | time) -> str:
-    return value.isoformat()
+def _datetime(value: datetime) -> str:
+    offset = value.utcoffset()
+    if offset is not None and offset % _MINUTE:
+        value = value.astimezone(UTC)  # RFC 3339 has whole minutes; local mean times have not
+    return _zulu(value.isoformat())
+
+
+def _time(value: time) -> str:
+    return _zulu(value.isoformat())
+
+
+def _zulu(text: str) -> str:
+    return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
 
 
 def _duration(value: timedelta) -> str:
@@ -177,10 +190,14 @@ def _pydantic(value: object) -> object:
 def _foreign(value: object) -> object:
     """Return the text of a type of pydantic's own, such as `HttpUrl`; else raise `TypeError`."""
     kind = type(value)
-    # A secret's text is asterisks: it would be lost, not kept.
-    if kind.__module__.partition(".")[0] == "pydantic" and not hasattr(value, "get_secret_value"):
+    if kind.__module__.partition(".")[0] == "pydantic" and not _is_secret(value):
         return str(value)
     raise TypeError(kind.__qualname__)
+
+
+def _is_secret(value: object) -> bool:
+    """Say whether the value's text would be asterisks: the secret would be lost, not kept."""
+    return hasattr(value, "get_secret_value")
 
 
 _Simplify = Callable[[Any], object]
@@ -189,6 +206,9 @@ _BY_TYPE: Final[dict[type, _Simplify]] = {
     bytes: _base64,
     set: _elements,
     frozenset: _elements,
+    datetime: _datetime,
+    date: date.isoformat,
+    time: _time,
     timedelta: _duration,
     tuple: list,
 }
@@ -196,7 +216,9 @@ _BY_BASE: Final[tuple[tuple[type | tuple[type, ...], _Simplify], ...]] = (
     (Enum, _enum),
     (tuple, list),
     ((set, frozenset), _elements),
-    ((datetime, date, time), _isoformat),
+    (datetime, _datetime),
+    (date, date.isoformat),
+    (time, _time),
     (timedelta, _duration),
     (Decimal, _decimal),
     ((bytes, bytearray, memoryview), _base64),

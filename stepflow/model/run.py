@@ -100,6 +100,7 @@ class CallState:
         "ended_ms",
         "error",
         "event",
+        "failures",
         "fn",
         "generation",
         "key",
@@ -122,6 +123,8 @@ class CallState:
         self.args = args
         self.status: StepStatus = "pending"
         self.attempt = 0
+        self.failures = 0
+        """Attempts that failed and were tried again; one cut by the process's end is none."""
         self.started_ms = 0
         self.ended_ms = 0
         self.result: bytes | None = None
@@ -166,6 +169,7 @@ class RunState:
     __slots__ = (
         "calls",
         "cancel_deadline_ms",
+        "cancel_lsn",
         "cancel_reason",
         "created_ms",
         "due",
@@ -205,6 +209,7 @@ class RunState:
         self.forced = False
         self.due = 0
         self.cancel_deadline_ms = 0
+        self.cancel_lsn = 0
         self.cancel_reason = ""
         self.calls: dict[str, CallState] = {}
         """By key, in the order of first asking."""
@@ -348,6 +353,7 @@ class RunState:
 
     def _cancel_requested(self, record: CancelRequested, _: bytes | None) -> None:
         self.cancel_deadline_ms = record.deadline
+        self.cancel_lsn = record.lsn
         self.cancel_reason = record.reason
 
     def _run_completed(self, record: RunCompleted, _: bytes | None) -> None:
@@ -378,6 +384,7 @@ class RunState:
     def _step_retrying(self, record: StepRetrying, _: bytes | None) -> None:
         call = self._pending(record.key)
         call.due = record.due
+        call.failures += 1
         call.error = bytes(record.error)
 
     def _step_completed(self, record: StepCompleted, _: bytes | None) -> None:

@@ -1,0 +1,278 @@
+"""What a workflow sees: the `Context`. Read this to write workflows.
+
+Rules of thumb
+
+- Whatever touches the world goes into a step: a step's result is recorded once and, after that, its
+  function never runs again. The body around the steps may run many times.
+- Steps are known by name. A name used again is counted within its asyncio task; a loop or fan-out
+  over data that may change uses `key=` or `ctx.map`.
+- Ordinary asyncio is safe: `gather`, `TaskGroup`, `wait`, `wait_for`. For durable waits use their own
+  `timeout=`; `asyncio.timeout` counts this process's time.
+- A `finally` block also runs when a run is put to sleep or the process stops: effects belong into
+  steps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
+
+from typing_extensions import TypeVarTuple, Unpack
+
+if TYPE_CHECKING:
+    import logging
+    import uuid
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from datetime import datetime
+
+    from stepflow.model.durations import Duration
+    from stepflow.model.retry import RetryPolicy
+
+__all__ = ["Context", "Durability", "Missing"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+I = TypeVar("I")  # noqa: E741  an item
+Ts = TypeVarTuple("Ts")
+
+Durability = Literal["strict", "relaxed"]
+
+
+class Missing:
+    """The type of a default that was not given."""
+
+
+class Context(Protocol):
+    """One run, as its workflow sees it."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, `run_…`."""
+        ...
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow's id."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """How often the run was started, from 1: an operator's retry counts, a restart does not."""
+        ...
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The run's tags."""
+        ...
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that carries the run's id and is silent while recorded results are replayed."""
+        ...
+
+    # ------------------------------------------------------------ awaited
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], Awaitable[T]],
+        *args: Unpack[Ts],
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        compensate: Callable[[Unpack[Ts]], object] | None = None,
+        durability: Durability = "strict",
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def step(
+        self,
+        name: str,
+        fn: Callable[[Unpack[Ts]], T],
+        *args: Unpack[Ts],
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        compensate: Callable[[Unpack[Ts]], object] | None = None,
+        durability: Durability = "strict",
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, T]: ...
+
+    def step(
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        compensate: Callable[..., object] | None = None,
+        durability: Durability = "strict",
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, Any]:
+        """Run `fn(*args)` to one recorded result and return it; on replay, return what was recorded.
+
+        An async `fn` runs in the loop, a sync one in a thread. It runs at least once: after a crash
+        an attempt whose result was not recorded runs again, under the same idempotency key
+        (`stepflow.current_step()`). The result is what JSON gives back by `fn`'s return annotation.
+
+        `retry`: the workflow's policy unless given. `timeout`: of one attempt. `compensate`: called
+        with the same arguments, last step first, when the run fails or is cancelled later.
+        `durability="relaxed"`, for pure functions, lets the next step start before the result is on
+        disk. `at_most_once` records the start first and never runs again after a crash.
+
+        Raises `StepFailedError` after the last attempt, live and on replay alike;
+        `StepInterruptedError` for an at-most-once step that a crash cut; `AuthoringError` for a bad
+        name or a key that was used before.
+        """
+        ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], Awaitable[T]],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        limit: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+
+    @overload
+    def map(
+        self,
+        name: str,
+        fn: Callable[[I], T],
+        items: Iterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        limit: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, list[T]]: ...
+
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        limit: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        """Run a step for each item, at most `limit` at once, and return the results in order.
+
+        Each is keyed by its position, or by `key(item)` so that the list may change while the run
+        is in flight. The first failure is raised, as `StepFailedError`; the others are given up.
+        """
+        ...
+
+    def sleep(self, name: str, duration: Duration) -> Coroutine[Any, Any, None]:
+        """Sleep durably: a restart does not begin it anew."""
+        ...
+
+    def sleep_until(self, name: str, when: datetime) -> Coroutine[Any, Any, None]:
+        """Sleep until an aware datetime; one in the past returns at once."""
+        ...
+
+    @overload
+    def wait_for_event(
+        self, name: str, event_id: str | None = None, *, timeout: Duration | None = "24h"
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    @overload
+    def wait_for_event(
+        self,
+        name: str,
+        event_id: str | None = None,
+        *,
+        timeout: Duration | None = "24h",
+        type: type[T],
+    ) -> Coroutine[Any, Any, T]: ...
+
+    @overload
+    def wait_for_event(
+        self,
+        name: str,
+        event_id: str | None = None,
+        *,
+        timeout: Duration | None = "24h",
+        type: type[T],
+        default: D,
+    ) -> Coroutine[Any, Any, T | D]: ...
+
+    @overload
+    def wait_for_event(
+        self,
+        name: str,
+        event_id: str | None = None,
+        *,
+        timeout: Duration | None = "24h",
+        default: D,
+    ) -> Coroutine[Any, Any, Any | D]: ...
+
+    def wait_for_event(
+        self,
+        name: str,
+        event_id: str | None = None,
+        *,
+        timeout: Duration | None = "24h",
+        type: Any = Any,
+        default: Any = Missing,
+    ) -> Coroutine[Any, Any, Any]:
+        """Wait for an event and return its payload, as `type`. `event_id` defaults to `name`.
+
+        Raises `EventTimeoutError` after `timeout`, or returns `default` where one is given;
+        `timeout=None` waits for ever. An event that the workflow declared (`events=[…]`) or that
+        was addressed to the run is kept until it is waited for.
+        """
+        ...
+
+    def notify(self, event_id: str, payload: object = None) -> Coroutine[Any, Any, int]:
+        """Send an event to other runs, once; return how many it reached. Nobody there: 0."""
+        ...
+
+    def call(
+        self, workflow: str | Callable[..., Any], input: object = None, name: str | None = None
+    ) -> Coroutine[Any, Any, Any]:
+        """Run another workflow as a child and return its result. A cancel reaches the child.
+
+        Raises `RunFailedError` or `RunCancelledError`, as the child ended. `name` defaults to the
+        workflow's id.
+        """
+        ...
+
+    def start(
+        self, workflow: str | Callable[..., Any], input: object = None, name: str | None = None
+    ) -> Coroutine[Any, Any, str]:
+        """Start another workflow's run, leave it running, and return its id."""
+        ...
+
+    def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:
+        """Put a live event on the run's stream."""
+        ...
+
+    # ------------------------------------------------------------ plain calls
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC; on replay the same."""
+        ...
+
+    def random(self) -> float:
+        """Return a random number in [0, 1); on replay the same."""
+        ...
+
+    def uuid(self) -> uuid.UUID:
+        """Return a random UUID; on replay the same."""
+        ...
+
+    def progress(
+        self, done: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        """Say how far the run is, on its stream."""
+        ...

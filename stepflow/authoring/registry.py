@@ -1,0 +1,95 @@
+"""Which workflows there are. A registry belongs to one `Stepflow`; there is no global one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from stepflow.authoring.signature import WorkflowSignature, event_ids, inspect_workflow
+from stepflow.errors import AuthoringError, WorkflowNotFoundError
+from stepflow.model.views import WorkflowView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepflow.authoring.options import WorkflowOptions
+
+__all__ = ["Registry", "Workflow"]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A registered async function and its id."""
+
+    id: str
+    function: Callable[..., Any]
+    signature: WorkflowSignature
+    options: WorkflowOptions
+
+    def event_ids(self, data: bytes) -> tuple[str, ...]:
+        """Return the concrete event ids that a run with the JSON input `data` declares.
+
+        Raises `InvalidInputError` where a field that an id needs is missing.
+        """
+        if not self.options.events:
+            return ()
+        return event_ids(self.options.events, orjson.loads(data))
+
+    def view(self) -> WorkflowView:
+        """Return what `GET /workflows` says of it."""
+        options = self.options
+        return WorkflowView(
+            id=self.id,
+            description=options.description or None,
+            input_schema=self.signature.input.schema(),
+            output_schema=self.signature.output.schema(),
+            events=tuple(options.events),
+            schedule=options.schedule,
+        )
+
+
+class Registry:
+    """Workflows by id, alias and function."""
+
+    __slots__ = ("_by_function", "_by_id", "_ids")
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Workflow] = {}
+        self._by_function: dict[Callable[..., Any], Workflow] = {}
+        self._ids: list[str] = []
+
+    def add(self, function: Callable[..., Any], options: WorkflowOptions) -> Workflow:
+        """Register a workflow. Raises `AuthoringError` for a bad function or a taken id."""
+        workflow_id = options.id
+        for name in (workflow_id, *options.aliases):
+            if name in self._by_id:
+                message = f"workflow id {name!r} is registered twice; give one of them id=…"
+                raise AuthoringError(message)
+        workflow = Workflow(workflow_id, function, inspect_workflow(function), options)
+        for name in (workflow_id, *options.aliases):
+            self._by_id[name] = workflow
+        self._by_function[function] = workflow
+        self._ids.append(workflow_id)
+        return workflow
+
+    def get(self, workflow_id: str) -> Workflow | None:
+        """Return the workflow of that id or alias, if there is one."""
+        return self._by_id.get(workflow_id)
+
+    def find(self, workflow: str | Callable[..., Any]) -> Workflow:
+        """Return the workflow of that id or function, or raise `WorkflowNotFoundError`."""
+        if isinstance(workflow, str):
+            found = self._by_id.get(workflow)
+        else:
+            found = self._by_function.get(workflow)
+        if found is None:
+            name = workflow if isinstance(workflow, str) else getattr(workflow, "__name__", "?")
+            message = f"Workflow {name!r} is not registered"
+            raise WorkflowNotFoundError(message)
+        return found
+
+    def all(self) -> list[Workflow]:
+        """Return all workflows, in order of registration."""
+        return [self._by_id[name] for name in self._ids]

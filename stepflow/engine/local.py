@@ -1,0 +1,614 @@
+"""The engine of one process: the supervisor and its journal behind `engine.protocol.Engine`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import bisect
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import orjson
+
+from stepflow.clock import HybridTime, SystemClock, next_pass, rfc3339
+from stepflow.config import Settings
+from stepflow.engine.protocol import EngineState, RunFilter, WaitingEvent
+from stepflow.errors import (
+    ApiError,
+    ConflictError,
+    EventNotFoundError,
+    InvalidInputError,
+    PayloadTooLargeError,
+    RunNotFoundError,
+    StepflowError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from stepflow.journal.api import open_journal
+from stepflow.model.codec import encode, parse_json
+from stepflow.model.ids import RunId, is_run_id
+from stepflow.model.views import RunEvent, RunPage, RunView, run_view
+from stepflow.runtime import messages as msg
+from stepflow.runtime.actor import RunActor
+from stepflow.runtime.restore import Restorer
+from stepflow.runtime.snapshotter import Snapshotter
+from stepflow.runtime.supervisor import Supervisor, sleeps
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stepflow.authoring.registry import Registry, Workflow
+    from stepflow.clock import Clock, TimerHandle
+    from stepflow.journal.api import RecoveryProgress, RecoveryReport
+    from stepflow.journal.disk import Disk
+    from stepflow.model.views import WorkflowView
+    from stepflow.runtime.hub import Subscriber
+
+__all__ = ["LocalEngine"]
+
+_log = logging.getLogger("stepflow.engine")
+
+_HOUSEKEEPING_S = 1.0
+_WAKE_SLICE_S = 0.05
+_LIST_SLICE = 2000
+_EVENT_RUNS_SHOWN = 100
+
+
+class LocalEngine:
+    """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
+
+    def __init__(  # noqa: PLR0913  the seams that tests replace
+        self,
+        registry: Registry,
+        data_dir: str,
+        *,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        disk: Disk | None = None,
+        entropy: random.Random | None = None,
+        strict: bool = False,
+        sign: Callable[[str, int], str] | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+        on_recovered: Callable[[RecoveryReport], None] | None = None,
+        threads: bool = True,
+    ) -> None:
+        self.registry = registry
+        self.data_dir = data_dir
+        self.settings = settings or Settings()
+        self.clock: Clock = clock or SystemClock()
+        self._disk = disk
+        self._entropy = entropy
+        self._strict = strict
+        self._sign = sign
+        self._on_fatal = on_fatal
+        self._on_recovered = on_recovered
+        self._threads = threads
+        self._state: EngineState = "stopped"
+        self._starts = 0
+        self._sup: Supervisor | None = None
+        self._snapshotter: Snapshotter | None = None
+        self._tick: TimerHandle | None = None
+        self.progress: RecoveryProgress | None = None
+        self.fatal: BaseException | None = None
+
+    # ------------------------------------------------------------ life
+
+    @property
+    def state(self) -> EngineState:
+        if self._state == "ready" and not self.sup.journal.has_room(0):
+            return "read-only"
+        return self._state
+
+    @property
+    def sup(self) -> Supervisor:
+        """The supervisor of the running engine, or `UnavailableError`."""
+        if self._sup is None:
+            if self._state == "starting":
+                message = "Stepflow is starting"
+                raise UnavailableError(message, retry_after_s=1)
+            message = (
+                "Stepflow is not running: its lifespan was not entered; see docs/embedding.md"
+            )
+            raise UnavailableError(message, retry_after_s=1)
+        return self._sup
+
+    async def start(self) -> None:
+        self._starts += 1
+        if self._starts > 1:
+            return
+        self._state = "starting"
+        try:
+            await self._recover()
+        except BaseException:
+            self._starts -= 1
+            self._state = "stopped"
+            raise
+
+    async def _recover(self) -> None:
+        restorer = Restorer()
+        journal, report = await open_journal(
+            self.data_dir,
+            settings=self.settings,
+            clock=self.clock,
+            on_line=restorer.on_line,
+            on_record=restorer.on_record,
+            disk=self._disk,
+            progress=self._progressed,
+            threads=self._threads,
+        )
+        if self._on_recovered is not None:
+            self._on_recovered(report)
+        time = HybridTime(self.clock)
+        time.observe(restorer.last_ts_ms)
+        sup = Supervisor(
+            journal,
+            self.registry,
+            self.settings,
+            self.clock,
+            time,
+            strict=self._strict,
+            entropy=self._entropy,
+        )
+        journal.on_fatal = self._journal_failed
+        to_wake = await self._adopt(sup, restorer)
+        self._sup = sup
+        self._snapshotter = Snapshotter(sup)
+        self._state = "ready"
+        self._housekeep_later()
+        sup.spawn(self._wake(to_wake))
+
+    def _progressed(self, progress: RecoveryProgress) -> None:
+        self.progress = progress
+
+    async def _adopt(self, sup: Supervisor, restorer: Restorer) -> list[RunActor]:
+        """Enter what recovery found into the tables; return the runs that must go on now."""
+        to_wake: list[RunActor] = []
+        for number, found in enumerate(restorer.runs()):
+            state = found.state
+            actor = RunActor(sup, RunId(state.id))
+            actor.restore(state)
+            sup.adopt_run(actor, state.started.lsn if state.started else 0)
+            sup.idempotency.add(state.summary(), state.id)
+            if found.failure:
+                actor.condition = "quarantined"
+                actor.reason = found.failure
+            elif state.finished:
+                sup.retention.ended(actor)
+                actor.pack()
+            else:
+                sup.index_live(actor)
+                if sleeps(state):
+                    actor.pack()
+                else:
+                    to_wake.append(actor)
+            if number % self.settings.snapshot_slice_runs == 0:
+                await next_pass()
+        return to_wake
+
+    async def _wake(self, actors: list[RunActor]) -> None:
+        """Wake runs after a restart, not all at once."""
+        size = max(1, int(self.settings.wakes_per_second * _WAKE_SLICE_S))
+        for begin in range(0, len(actors), size):
+            for actor in actors[begin : begin + size]:
+                actor.tell(msg.WakeUp())
+            if begin + size < len(actors):
+                await self._pause(_WAKE_SLICE_S)
+
+    async def _pause(self, seconds: float) -> None:
+        woken = asyncio.get_running_loop().create_future()
+        self.clock.call_later(seconds, lambda: woken.done() or woken.set_result(None))
+        await woken
+
+    def begin_shutdown(self) -> None:
+        if self._state in {"ready", "starting"}:
+            self._state = "draining"
+        if self._sup is not None:
+            self._sup.hub.close()
+
+    async def stop(self) -> None:
+        self._starts -= 1
+        if self._starts > 0:
+            return
+        self._starts = 0
+        self.begin_shutdown()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        sup = self._sup
+        if sup is not None:
+            await sup.stop()
+            await sup.journal.close(clean=self.fatal is None)
+        self._sup = None
+        self._state = "failed" if self.fatal is not None else "stopped"
+
+    async def crash(self) -> None:
+        """Stop as a killed process would, for tests: nothing is flushed, nothing is recorded."""
+        self._starts = 0
+        sup = self._sup
+        self._state = "stopped"
+        self._sup = None
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if sup is not None:
+            sup.journal.on_commit = None
+            await sup.journal.abandon()
+            sup.steps.stop()
+            await sup.stop()
+
+    def _journal_failed(self, error: BaseException) -> None:
+        """A sync failed: what is on disk is unknown. Stop for good."""
+        self.fatal = error
+        self._state = "failed"
+        _log.critical("the journal failed; the engine has stopped: %s", error)
+        if self._sup is not None:
+            self._sup.stopping = True
+            self._sup.hub.close()
+        if self._on_fatal is not None:
+            self._on_fatal(error)
+
+    # ------------------------------------------------------------ housekeeping
+
+    def _housekeep_later(self) -> None:
+        self._tick = self.clock.call_later(_HOUSEKEEPING_S, self._housekeep)
+
+    def _housekeep(self) -> None:
+        sup, snapshotter = self._sup, self._snapshotter
+        if sup is None or snapshotter is None or self._state == "failed":
+            return
+        sup.retention.sweep()
+        sup.spawn(sup.passivate_idle())
+        if snapshotter.is_due():
+            sup.spawn(snapshotter.run())
+        self._housekeep_later()
+
+    async def snapshot(self) -> bool:
+        """Write a snapshot now; say whether it stands."""
+        self.sup  # noqa: B018  raises when the engine does not run
+        assert self._snapshotter is not None
+        return await self._snapshotter.run()
+
+    def registered(self) -> None:
+        """A workflow was registered: runs that waited for it go on."""
+        if self._sup is not None:
+            self._sup.wake_missing()
+
+    # ------------------------------------------------------------ workflows
+
+    def workflows(self) -> Sequence[WorkflowView]:
+        return [workflow.view() for workflow in self.registry.all()]
+
+    def has_workflow(self, workflow_id: str) -> bool:
+        return self.registry.get(workflow_id) is not None
+
+    # ------------------------------------------------------------ trigger
+
+    async def trigger(  # noqa: PLR0913  the published options
+        self,
+        workflow_id: str,
+        body: bytes,
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        by: str = "",
+        tags: Sequence[str] = (),
+        delay_ms: int = 0,
+    ) -> str:
+        sup = self._writable()
+        workflow = self._workflow(workflow_id)
+        value, data, events = self._checked_input(workflow, body)
+        if idempotency_key:
+            known = sup.idempotency.find(workflow.id, by, idempotency_key, sup.time.now_ms())
+            if known is not None:
+                return await self._same_run(known, value)
+        if run_id is not None and not is_run_id(run_id):
+            message = f"run id {run_id!r} is not run_ and 8 to 64 letters or digits"
+            raise InvalidInputError(message)
+        if run_id is not None and run_id in sup.runs:
+            await sup.journal.durable(sup.runs[run_id].start_lsn)
+            message = f"Run id {run_id} is taken"
+            raise ConflictError(message)
+        sup.check_capacity()
+        sup.check_room(len(data) + 1024)
+        actor = sup.start_run(
+            workflow,
+            data,
+            run_id=run_id,
+            events=events,
+            idem=idempotency_key or "",
+            by=by,
+            tags=tuple(tags),
+            due=sup.time.now_ms() + delay_ms if delay_ms else 0,
+        )
+        if idempotency_key:
+            sup.idempotency.add(actor.summary(), actor.id)
+        await sup.journal.durable(actor.start_lsn)
+        return actor.id
+
+    async def trigger_many(
+        self, workflow_id: str, bodies: Sequence[bytes], *, by: str = ""
+    ) -> list[str | ApiError]:
+        sup = self._writable()
+        workflow = self._workflow(workflow_id)
+        checked: list[tuple[bytes, tuple[str, ...]] | ApiError] = []
+        for body in bodies:
+            try:
+                _, data, events = self._checked_input(workflow, body)
+                checked.append((data, events))
+            except ApiError as error:
+                checked.append(error)
+        good = [row for row in checked if not isinstance(row, ApiError)]
+        sup.check_capacity(len(good))
+        sup.check_room(sum(len(data) + 1024 for data, _ in good))
+        answers: list[str | ApiError] = []
+        last_lsn = 0
+        with sup.recorder.group():
+            for row in checked:
+                if isinstance(row, ApiError):
+                    answers.append(row)
+                    continue
+                actor = sup.start_run(workflow, row[0], events=row[1], by=by)
+                last_lsn = actor.start_lsn
+                answers.append(actor.id)
+        if last_lsn:
+            await sup.journal.durable(last_lsn)
+        return answers
+
+    def _writable(self) -> Supervisor:
+        sup = self.sup
+        if self._state != "ready":
+            message = "The engine has failed" if self._state == "failed" else "Stepflow is stopping"
+            raise UnavailableError(message, retry_after_s=1)
+        return sup
+
+    def _workflow(self, workflow_id: str) -> Workflow:
+        workflow = self.registry.get(workflow_id)
+        if workflow is None:
+            raise WorkflowNotFoundError
+        return workflow
+
+    def _checked_input(
+        self, workflow: Workflow, body: bytes
+    ) -> tuple[Any, bytes, tuple[str, ...]]:
+        if len(body) > self.settings.input_bytes_max:
+            message = f"The input has {len(body)} bytes, at most {self.settings.input_bytes_max}"
+            raise PayloadTooLargeError(message)
+        value = parse_json(body, depth_max=self.settings.json_depth_max)
+        data = encode(value, "input")
+        if workflow.signature.takes_input:
+            workflow.signature.input.decode(data)
+        events = workflow.event_ids(data)
+        return value, data, events
+
+    async def _same_run(self, run_id: str, value: Any) -> str:
+        actor = self.sup.get(run_id)
+        await self.sup.journal.durable(actor.start_lsn)
+        if orjson.loads(actor.peek().input) != value:
+            message = "This Idempotency-Key was used with another input"
+            raise ConflictError(message)
+        return run_id
+
+    # ------------------------------------------------------------ reading
+
+    async def require_run(self, run_id: str) -> None:
+        await self._durable_run(run_id)
+
+    async def _durable_run(self, run_id: str) -> RunActor:
+        """Return the run once its start is durable; its absence once that is."""
+        sup = self.sup
+        actor = sup.runs.get(run_id)
+        if actor is None:
+            await sup.journal.durable(sup.journal.last_lsn)
+            raise RunNotFoundError
+        if actor.start_lsn > sup.journal.durable_lsn:
+            await sup.journal.durable(actor.start_lsn)
+        return actor
+
+    async def get_run(self, run_id: str) -> RunView:
+        actor = await self._durable_run(run_id)
+        return await self._view(actor)
+
+    async def _view(self, actor: RunActor) -> RunView:
+        # Rendered first, sent when everything it shows is durable.
+        view = run_view(actor.peek(), actor.condition, reason=actor.reason)
+        await self.sup.journal.durable(actor.lsn)
+        return view
+
+    async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        sup = self.sup
+        before = _decode_cursor(cursor) if cursor else sup.journal.next_lsn
+        index = bisect.bisect_left(sup.order, (before,))
+        rows: list[RunView] = []
+        next_cursor: str | None = None
+        seen = 0
+        last = before
+        while index > 0:
+            index -= 1
+            lsn, run_id = sup.order[index]
+            actor = sup.runs.get(run_id)
+            seen += 1
+            if seen % _LIST_SLICE == 0:
+                await next_pass()
+            if actor is None or not _matches(actor, where):
+                continue
+            if len(rows) == limit:
+                next_cursor = _encode_cursor(last)
+                break
+            rows.append(
+                run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason)
+            )
+            last = lsn
+        journal = sup.journal
+        stream_cursor = f"{journal.store_id}-{journal.last_lsn}"
+        await journal.durable(journal.last_lsn)
+        return RunPage(runs=rows, next_cursor=next_cursor, stream_cursor=stream_cursor)
+
+    async def stream(self, run_id: str, after: int | None = None) -> Subscriber:
+        actor = await self._durable_run(run_id)
+        state = actor.state
+        if after is None or after <= state.rs:
+            return self.sup.hub.join(actor, after or 0)
+        position = state.rs
+        data = msgspec.json.encode(run_view(state, actor.condition, reason=actor.reason))
+        subscriber = self.sup.hub.join(actor, position, RunEvent(0, "resync", data))
+        try:
+            await self.sup.journal.durable(actor.lsn)
+        except BaseException:
+            subscriber.close()
+            raise
+        return subscriber
+
+    async def finished(self, run_id: str) -> RunView:
+        """Return the run once it has ended, durably."""
+        actor = await self._durable_run(run_id)
+        if not actor.finished:
+            ended = asyncio.get_running_loop().create_future()
+            actor.finish_waiters.append(lambda: ended.done() or ended.set_result(None))
+            await ended
+        return await self._view(actor)
+
+    async def waiting_events(self) -> list[WaitingEvent]:
+        sup = self.sup
+        rows = [
+            WaitingEvent(event, len(runs), tuple(runs[:_EVENT_RUNS_SHOWN]))
+            for event, runs in sup.waiters.rows()
+        ]
+        await sup.journal.durable(sup.journal.last_lsn)
+        return sorted(rows, key=lambda row: row.event_id)
+
+    # ------------------------------------------------------------ acting
+
+    async def notify(
+        self, event_id: str, body: bytes, *, run_id: str | None = None, by: str = ""
+    ) -> int:
+        sup = self._writable()
+        if len(body) > self.settings.event_bytes_max:
+            message = f"The payload has {len(body)} bytes, at most {self.settings.event_bytes_max}"
+            raise PayloadTooLargeError(message)
+        data = encode(parse_json(body, depth_max=self.settings.json_depth_max), "payload")
+        sup.check_room(len(data) + 4096)
+        try:
+            count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)
+        finally:
+            lsn = sup.journal.last_lsn
+        await sup.journal.durable(lsn)
+        if not count:
+            raise EventNotFoundError
+        return count
+
+    async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        actor = await self._durable_run(run_id)
+        if self._state == "failed":
+            message = "The engine has failed"
+            raise UnavailableError(message, retry_after_s=1)
+        if actor.finished:
+            await self.sup.journal.durable(actor.lsn)
+            message = f"Run {run_id} has ended: it is {actor.summary().status}"
+            raise ConflictError(message)
+        actor.tell(msg.CancelAsked(by, reason))
+        return await self._view(actor)
+
+    async def purge(self, run_id: str, *, by: str = "") -> None:
+        actor = await self._durable_run(run_id)
+        sup = self._writable()
+        if not actor.finished:
+            await sup.journal.durable(actor.lsn)
+            message = f"Run {run_id} is live; cancel it first"
+            raise ConflictError(message)
+        sup.check_room(4096)
+        await sup.journal.durable(sup.retention.purge(actor, by))
+
+    def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:
+        if self._sign is None:
+            message = "This engine signs no tokens"
+            raise StepflowError(message)
+        life_s = self.settings.token_ttl_s if ttl_s is None else ttl_s
+        expires_ms = self.clock.wall_ms() + int(life_s * 1000)
+        return self._sign(run_id, expires_ms), expires_ms
+
+    # ------------------------------------------------------------ what operators see
+
+    def readiness(self) -> Mapping[str, object]:
+        body: dict[str, object] = {"status": self.state, "timestamp": rfc3339(self.clock.wall_ms())}
+        if self.progress is not None and self._state == "starting":
+            body["recovered"] = self.progress.records
+        sup = self._sup
+        if sup is not None:
+            quarantined = [a.id for a in sup.runs.values() if a.condition == "quarantined"]
+            body["degraded"] = {
+                "missingWorkflows": sorted(sup.missing),
+                "quarantinedRuns": len(quarantined),
+                "zombies": sup.zombies + sup.steps.zombies,
+                "snapshotFailures": self._snapshotter.failures if self._snapshotter else 0,
+            }
+        return body
+
+    def metrics(self) -> Mapping[str, float]:
+        sup = self._sup
+        if sup is None:
+            return {"stepflow_up": 0.0}
+        stats = sup.journal.stats()
+        figures: dict[str, float] = {
+            "stepflow_up": 1.0,
+            "stepflow_runs_live": sup.live,
+            "stepflow_runs_active": len(sup.active),
+            "stepflow_runs_known": len(sup.runs),
+            "stepflow_runs_finished_bytes": sup.retention.bytes,
+            "stepflow_runs_started_total": sup.started_total,
+            "stepflow_runs_purged_total": sup.retention.purged_total,
+            "stepflow_events_delivered_total": sup.delivery.delivered_total,
+            "stepflow_event_waiters": len(sup.waiters),
+            "stepflow_timers": len(sup.timers),
+            "stepflow_steps_running": sup.steps.running,
+            "stepflow_step_zombies": sup.steps.zombies,
+            "stepflow_task_zombies": sup.zombies,
+            "stepflow_stream_subscribers": sup.hub.subscribers,
+            "stepflow_idempotency_keys": len(sup.idempotency),
+            "stepflow_retention_hours": _retention_hours(sup),
+        }
+        for status, count in sup.ended_total.items():
+            figures[f"stepflow_runs_{status}_total"] = count
+        for name in stats.__slots__:
+            figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
+        return figures
+
+
+def _retention_hours(sup: Supervisor) -> float:
+    """Return for how many hours finished runs are kept at the rate since the start; 0: unknown."""
+    ended = sum(sup.ended_total.values())
+    if not ended or not len(sup.retention):
+        return 0.0
+    per_run = sup.retention.bytes / len(sup.retention)
+    rate = ended / max(sup.clock.monotonic_s() - sup.started_s, 1.0)
+    return sup.settings.finished_bytes_max / max(per_run * rate, 1e-9) / 3600
+
+
+def _matches(actor: RunActor, where: RunFilter) -> bool:
+    summary = actor.summary()
+    return not (
+        (where.status and summary.status not in where.status)
+        or (where.workflow_id and summary.workflow != where.workflow_id)
+        or (where.tag and where.tag not in summary.tags)
+        or (where.created_after_ms and summary.created_ms <= where.created_after_ms)
+        or (where.created_before_ms and summary.created_ms >= where.created_before_ms)
+    )
+
+
+def _encode_cursor(lsn: int) -> str:
+    return base64.urlsafe_b64encode(b"r%d" % lsn).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> int:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        if text[:1] != b"r" or not text[1:].isdigit():
+            raise ValueError(text)
+        return int(text[1:])
+    except (ValueError, binascii.Error):
+        message = "cursor is not one that this API gave"
+        raise InvalidInputError(message) from None
+
+

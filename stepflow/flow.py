@@ -1,0 +1,303 @@
+"""`Stepflow`: the one object a user makes. Delegations only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stepflow.auth.public_token import TokenSigner, load_or_create_token_key
+from stepflow.authoring.options import check_event_id, check_tags, workflow_options
+from stepflow.authoring.registry import Registry
+from stepflow.config import MEMORY, Settings
+from stepflow.engine.local import LocalEngine
+from stepflow.engine.protocol import RunFilter
+from stepflow.errors import ApiError, StepflowError
+from stepflow.handles import RunHandle
+from stepflow.model.codec import encode
+from stepflow.model.durations import parse_duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from stepflow.engine.protocol import Engine
+    from stepflow.model.durations import Duration
+    from stepflow.model.retry import RetryPolicy
+    from stepflow.model.views import RunEvent, RunPage, RunView
+
+__all__ = ["Stepflow"]
+
+_log = logging.getLogger("stepflow")
+
+F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
+
+_DEFAULT_DIR = "stepflow-data"
+
+
+class Stepflow:
+    """Durable workflows in this process.
+
+    `data_dir`: where everything is kept; `STEPFLOW_DATA_DIR` and then `stepflow-data` unless given,
+    `MEMORY` for tests. Nothing is opened, and no thread or task starts, before `async with flow:`
+    or `flow.lifespan`. `on_fatal` is called when the disk has failed a sync; unless given, the
+    process gets SIGTERM.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        settings: Settings | None = None,
+        engine: Engine | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        self._given_dir = None if data_dir is None else os.fspath(data_dir)
+        self.settings = settings or Settings.from_env()
+        self.registry = Registry()
+        self._engine: Engine | None = engine
+        self._signer: TokenSigner | None = None
+        self.on_fatal = on_fatal or _terminate
+
+    # ------------------------------------------------------------ authoring
+
+    def workflow(  # noqa: PLR0913  the published options
+        self,
+        id: str | None = None,  # noqa: A002  the published name
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        events: Sequence[str] = (),
+        on: str | None = None,
+        schedule: str | None = None,
+        concurrency: int | None = None,
+        rate_limit: str | None = None,
+        retention: Duration | None = None,
+        tags: Sequence[str] = (),
+        aliases: Sequence[str] = (),
+        renamed: Mapping[str, str] | None = None,
+        on_divergence: str = "park",
+        description: str | None = None,
+    ) -> Callable[[F], F]:
+        """Register `async def f(ctx, input) -> output` as a workflow.
+
+        The id defaults to the function's name with `-` for `_`. The annotations of `input` and of
+        the return validate and convert. `retry` is the default policy of its steps. `events` are
+        ids its runs keep until they wait for them: `"paid-{id}"` is filled in from the input.
+        A notify of `on` starts a run. Raises `AuthoringError` for a bad option or a taken id.
+        """
+
+        def register(function: F) -> F:
+            options = workflow_options(
+                function,
+                id,
+                retry=retry,
+                timeout=timeout,
+                events=events,
+                on=on,
+                schedule=schedule,
+                concurrency=concurrency,
+                rate_limit=rate_limit,
+                retention=retention,
+                tags=tags,
+                aliases=aliases,
+                renamed=renamed,
+                on_divergence=on_divergence,
+                description=description,
+            )
+            self.registry.add(function, options)
+            if isinstance(self._engine, LocalEngine):
+                self._engine.registered()
+            return function
+
+        return register
+
+    # ------------------------------------------------------------ life
+
+    @property
+    def data_dir(self) -> str:
+        """The data directory in force."""
+        return self._given_dir or os.environ.get("STEPFLOW_DATA_DIR") or _DEFAULT_DIR
+
+    def use_data_dir(self, data_dir: str) -> None:
+        """Choose the directory, before the start: `--data` beats the constructor."""
+        if self._engine is not None:
+            message = "the data directory is chosen before the engine is made"
+            raise StepflowError(message)
+        self._given_dir = data_dir
+
+    @property
+    def engine(self) -> Engine:
+        """The engine: a `LocalEngine` on the data directory unless another was given."""
+        if self._engine is None:
+            self._engine = LocalEngine(
+                self.registry,
+                self.data_dir,
+                settings=self.settings,
+                sign=self._sign,
+                on_fatal=self._fatal,
+            )
+        return self._engine
+
+    def _fatal(self, error: BaseException) -> None:
+        self.on_fatal(error)
+
+    def _sign(self, run_id: str, expires_ms: int) -> str:
+        return self.signer.sign_run(run_id, expires_ms)
+
+    @property
+    def signer(self) -> TokenSigner:
+        """What signs and reads public access tokens; its key is in the data directory."""
+        if self._signer is None:
+            self._signer = _signer(self.data_dir)
+        return self._signer
+
+    async def __aenter__(self) -> Stepflow:
+        await self.engine.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engine.stop()
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Run the engine while the host runs: `FastAPI(lifespan=flow.lifespan)`. Counted."""
+        del app
+        async with self:
+            yield
+
+    def begin_shutdown(self) -> None:
+        """End streams and take no new work; what runs goes on until the engine is stopped."""
+        self.engine.begin_shutdown()
+
+    # ------------------------------------------------------------ runs
+
+    async def trigger(  # noqa: PLR0913  the published options
+        self,
+        workflow: str | Callable[..., Any],
+        input: object = None,  # noqa: A002  the published name
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        tags: Sequence[str] = (),
+        delay: Duration | None = None,
+    ) -> RunHandle:
+        """Start a run; it is durable when this returns.
+
+        Raises `WorkflowNotFoundError`, `InvalidInputError` (naming the field), `ConflictError` (a
+        taken `run_id`, another input under a used key), `PayloadTooLargeError`, `UnavailableError`
+        (certainly not started), `OutcomeUnknownError` (ask again with the same key).
+        """
+        found = self.registry.find(workflow)
+        started = await self.engine.trigger(
+            found.id,
+            encode(input, "input"),
+            run_id=run_id,
+            idempotency_key=idempotency_key,
+            tags=check_tags(tags),
+            delay_ms=0 if delay is None else parse_duration_ms(delay),
+        )
+        return RunHandle(self, started)
+
+    async def trigger_many(
+        self, workflow: str | Callable[..., Any], inputs: Sequence[object]
+    ) -> list[RunHandle]:
+        """Start many runs in one durable write. Raises the first input's error, starting none."""
+        found = self.registry.find(workflow)
+        bodies = [encode(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
+        for body in bodies:
+            if found.signature.takes_input:
+                found.signature.input.decode(body)
+        answers = await self.engine.trigger_many(found.id, bodies)
+        for answer in answers:
+            if isinstance(answer, ApiError):
+                raise answer
+        return [RunHandle(self, answer) for answer in answers if isinstance(answer, str)]
+
+    async def notify(
+        self, event_id: str, payload: object = None, *, run_id: str | None = None
+    ) -> int:
+        """Deliver an event; return how many runs it woke or was kept for.
+
+        Raises `EventNotFoundError` when it reached none.
+        """
+        check_event_id(event_id)
+        return await self.engine.notify(event_id, encode(payload, "payload"), run_id=run_id)
+
+    async def get_run(self, run_id: str) -> RunView:
+        """Return the run as `GET /runs/{runId}` shows it, or raise `RunNotFoundError`."""
+        return await self.engine.get_run(run_id)
+
+    async def list_runs(  # noqa: PLR0913  the published filters
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow_id: str = "",
+        tag: str = "",
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return a page of runs, newest first."""
+        where = RunFilter(status=frozenset(status), workflow_id=workflow_id, tag=tag)
+        return await self.engine.list_runs(where, limit=limit, cursor=cursor)
+
+    async def stream(self, run_id: str, after: int | None = None) -> AsyncIterator[RunEvent]:
+        """Yield the run's events: history after id `after`, then live, until the run ends."""
+        stream = await self.engine.stream(run_id, after or None)
+        try:
+            while not stream.ended:
+                for event in stream.read_events(100):
+                    yield event
+                await stream.changed()
+            for event in stream.read_events(100):
+                yield event
+        finally:
+            stream.close()
+
+    async def cancel(self, run_id: str, reason: str = "") -> RunView:
+        """Cancel a live run; `ConflictError` when it has ended."""
+        return await self.engine.cancel(run_id, reason=reason)
+
+    async def purge(self, run_id: str) -> None:
+        """Forget a finished run; `ConflictError` when it is live."""
+        await self.engine.purge(run_id)
+
+    # ------------------------------------------------------------ HTTP
+
+    def asgi(self, **options: Any) -> ASGIApp:
+        """Return the HTTP API as an ASGI app with its own lifespan.
+
+        Options: `endpoints="all"`, `auth=None`, `on_auth_failure=None`, `health_check=None`,
+        `cors_origins=()`, `ui=True`; see docs/embedding.md.
+        """
+        # Imported here so that a program that only embeds the engine never loads Starlette.
+        from stepflow.web.host import build_app  # noqa: PLC0415
+
+        return build_app(self, **options)
+
+    def routes(self, **options: Any) -> list[BaseRoute]:
+        """Return the same as a list of Starlette routes; the host runs `flow.lifespan`."""
+        from stepflow.web.host import build_routes  # noqa: PLC0415
+
+        return build_routes(self, **options)
+
+
+def _signer(data_dir: str) -> TokenSigner:
+    given = os.environ.get("STEPFLOW_TOKEN_KEY")
+    if given:
+        return TokenSigner(given.encode())
+    if data_dir == MEMORY:
+        return TokenSigner(os.urandom(32))
+    return TokenSigner(load_or_create_token_key(Path(data_dir) / "token.key"))
+
+
+def _terminate(error: BaseException) -> None:
+    _log.critical("the disk has failed, stopping this process: %s", error)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+

@@ -1,0 +1,76 @@
+"""What a run's root task does: decode the input, run the workflow's function, undo, report the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from stepflow.errors import ControlFlow, DivergenceError, InvalidInputError, StepFailedError
+from stepflow.runtime import messages as msg
+from stepflow.runtime.context import RunContext
+
+if TYPE_CHECKING:
+    from stepflow.authoring.registry import Workflow
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.session import Session
+
+__all__ = ["drive"]
+
+_log = logging.getLogger("stepflow.run")
+
+
+async def drive(actor: RunActor, session: Session, workflow: Workflow) -> None:
+    """Run the body to its end and tell the actor how it ended."""
+    context = RunContext(actor, session, workflow)
+    value: Any = None
+    failure: BaseException | None = None
+    try:
+        value = await _call(context, actor, workflow)
+    except ControlFlow as error:
+        _control_flow(actor, session, error)
+        return
+    except BaseException as error:  # noqa: BLE001  border: user code; SystemExit must not end the host
+        failure = error
+    if session.fenced:
+        return
+    if failure is not None and context.undo:
+        # A cancelled task may go on: what undoes its steps are steps, inside the cancel's grace.
+        _uncancel()
+        await _compensate(context)
+    if not session.fenced:
+        actor.tell(msg.BodyEnded(session, value, failure))
+
+
+async def _call(context: RunContext, actor: RunActor, workflow: Workflow) -> Any:
+    if not workflow.signature.takes_input:
+        return await workflow.function(context)
+    try:
+        value = workflow.signature.input.decode(actor.state.input)
+    except InvalidInputError as error:
+        recorded = "an input that no longer fits its annotation"
+        raise DivergenceError("input", recorded, f"{workflow.id} ({error.message})") from error
+    return await workflow.function(context, value)
+
+
+def _control_flow(actor: RunActor, session: Session, error: ControlFlow) -> None:
+    if isinstance(error, DivergenceError) and not session.fenced:
+        actor.diverged(error)
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
+async def _compensate(context: RunContext) -> None:
+    """Undo completed steps, last first; a step that cannot be undone does not stop the others."""
+    for name, function, args in context.undo_order():
+        try:
+            await context.step(f"undo:{name}"[:64], function, *args)
+        except StepFailedError as error:
+            _log.error("%s: compensation failed: %s", context.run_id, error)  # noqa: TRY400  the run's own error is what counts
+        except asyncio.CancelledError:
+            _log.warning("%s: compensation of %s was cut short", context.run_id, name)
+            return

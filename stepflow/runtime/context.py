@@ -1,0 +1,385 @@
+"""The `Context` of one activation: it names calls and awaits them; what they do is the actor's."""
+
+from __future__ import annotations
+
+import logging
+import random as _random
+import uuid as _uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from stepflow.authoring.context import Missing
+from stepflow.authoring.options import check_event_id, check_key, check_name
+from stepflow.authoring.signature import function_name, result_converter
+from stepflow.errors import AuthoringError
+from stepflow.model import records as rec
+from stepflow.model.codec import Converter, args_hash, encode
+from stepflow.model.durations import parse_duration_ms
+from stepflow.model.retry import RetryPolicy
+from stepflow.model.run import FN_CHILD, FN_EVENT, FN_NOTIFY, FN_SLEEP
+from stepflow.runtime.branches import Branch, current_branch
+from stepflow.runtime.calls import (
+    ChildAsk,
+    EventAsk,
+    MapWait,
+    NotifyAsk,
+    OneWait,
+    RunAsk,
+    SleepAsk,
+    StepAsk,
+    Wait,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+
+    from stepflow.authoring.registry import Workflow
+    from stepflow.model.durations import Duration
+    from stepflow.model.records import Kind
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.session import Session
+
+__all__ = ["RunContext"]
+
+_A = TypeVar("_A", bound=RunAsk)
+
+_DEFAULT_POLICY = RetryPolicy()
+_base_log = logging.getLogger("stepflow.workflow")
+
+
+class _RunLog(logging.LoggerAdapter[logging.Logger]):
+    """Silent while recorded results are replayed."""
+
+    def __init__(self, session: Session, workflow_id: str) -> None:
+        super().__init__(_base_log, {"run_id": session.run_id, "workflow_id": workflow_id})
+        self._session = session
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's name
+        return not self._session.gate.replaying and super().isEnabledFor(level)
+
+
+class RunContext:
+    """Satisfies `authoring.context.Context`; its typed face is there."""
+
+    def __init__(self, actor: RunActor, session: Session, workflow: Workflow) -> None:
+        self._actor = actor
+        self._session = session
+        self._workflow = workflow
+        self._policy = workflow.options.retry or _DEFAULT_POLICY
+        self._keys: set[str] = set()
+        self.undo: list[tuple[StepAsk, Callable[..., Any]]] = []
+        """Steps of this activation that have a compensation."""
+        self.log = _RunLog(session, workflow.id)
+
+    # ------------------------------------------------------------ who
+
+    @property
+    def run_id(self) -> str:
+        return self._actor.id
+
+    @property
+    def workflow_id(self) -> str:
+        return self._workflow.id
+
+    @property
+    def attempt(self) -> int:
+        return 1
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        start = self._actor.state.started
+        return start.tags if start is not None else ()
+
+    # ------------------------------------------------------------ naming
+
+    def _branch(self) -> Branch:
+        return current_branch(self._session)
+
+    def _key(self, branch: Branch, name: str, key: str | None) -> str:
+        """Allot the step key of a call: counted in its branch, or the author's own."""
+        check_name(name)
+        if key is None:
+            return branch.key(name)
+        check_key(key)
+        own = f"{name}[{key}]"
+        if own in self._keys:
+            message = f"key {key!r} was used before for {name!r} in this run; a key names one call"
+            raise AuthoringError(message)
+        self._keys.add(own)
+        return own
+
+    def _ask(  # noqa: PLR0913  the parts of a call's identity
+        self,
+        cls: type[_A],
+        kind: Kind,
+        name: str,
+        fn: str,
+        args: str,
+        key: str | None = None,
+    ) -> _A:
+        branch = self._branch()
+        step_key = self._key(branch, name, key)
+        return cls(step_key, name, kind, fn, args, rooted=key is not None or not branch.path)
+
+    # ------------------------------------------------------------ awaiting
+
+    async def _one(self, ask: RunAsk) -> Any:
+        if self._session.fenced:
+            await self._session.refuse()
+        return await self._wait(OneWait(self._session, (ask,)))
+
+    async def _wait(self, wait: Wait) -> Any:
+        session = self._session
+        if session.fenced:
+            await session.refuse()
+        session.plain_calls = 0
+        session.waits.add(wait)
+        session.gate.ask(list(wait.asks))
+        try:
+            return await wait.future
+        finally:
+            session.waits.discard(wait)
+            if not wait.answered:
+                session.gate.forget(wait.asks)
+                self._actor.give_up(wait.asks)
+            elif wait.is_failed_map:
+                session.gate.drop(wait.asks)
+                self._actor.give_up(wait.asks)
+
+    def step(  # noqa: PLR0913  the published signature
+        self,
+        name: str,
+        fn: Callable[..., Any],
+        *args: Any,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        compensate: Callable[..., object] | None = None,
+        durability: str = "strict",
+        at_most_once: bool = False,
+    ) -> Coroutine[Any, Any, Any]:
+        if durability not in {"strict", "relaxed"}:
+            message = f"durability is 'strict' or 'relaxed', not {durability!r}"
+            raise AuthoringError(message)
+        ask = self._ask(StepAsk, "step", name, function_name(fn), args_hash(args), key)
+        ask.prepare(
+            fn,
+            args,
+            result_converter(fn),
+            retry or self._policy,
+            0 if timeout is None else parse_duration_ms(timeout),
+            relaxed=durability == "relaxed",
+            once=at_most_once,
+            undo="" if compensate is None else function_name(compensate) or "?",
+        )
+        if compensate is not None:
+            self.undo.append((ask, compensate))
+        return self._one(ask)
+
+    def map(  # noqa: PLR0913  the published signature
+        self,
+        name: str,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        key: Callable[[Any], str] | None = None,
+        limit: int | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+    ) -> Coroutine[Any, Any, list[Any]]:
+        if limit is not None and limit < 1:
+            message = f"limit is at least 1, not {limit}"
+            raise AuthoringError(message)
+        branch = self._branch()
+        timeout_ms = 0 if timeout is None else parse_duration_ms(timeout)
+        converter = result_converter(fn)
+        fn_name = function_name(fn)
+        asks: list[StepAsk] = []
+        # One map is one name: its items are keyed below it, by position or by the author.
+        base = None if key is not None else self._key(branch, name, None)
+        for position, item in enumerate(items):
+            step_key = f"{base}.{position}" if key is None else self._key(branch, name, key(item))
+            args = (item,)
+            ask = StepAsk(
+                step_key,
+                name,
+                "step",
+                fn_name,
+                args_hash(args),
+                rooted=key is not None or not branch.path,
+            )
+            policy = retry or self._policy
+            asks.append(ask.prepare(fn, args, converter, policy, timeout_ms))
+        return self._map(asks, limit)
+
+    async def _map(self, asks: Sequence[StepAsk], limit: int | None) -> list[Any]:
+        if not asks:
+            return []
+        results: list[Any] = await self._wait(MapWait(self._session, asks, limit))
+        return results
+
+    def sleep(self, name: str, duration: Duration) -> Coroutine[Any, Any, None]:
+        ask = self._ask(SleepAsk, "sleep", name, FN_SLEEP, "")
+        ask.delay_ms = parse_duration_ms(duration)
+        ask.until_ms = 0
+        return self._one(ask)
+
+    def sleep_until(self, name: str, when: datetime) -> Coroutine[Any, Any, None]:
+        if when.tzinfo is None:
+            message = "sleep_until takes an aware datetime; give it a time zone"
+            raise AuthoringError(message)
+        ask = self._ask(SleepAsk, "sleep", name, FN_SLEEP, "")
+        ask.delay_ms = 0
+        # Rounded up: a timer never fires early.
+        ask.until_ms = max(1, -int(-when.timestamp() * 1000 // 1))
+        return self._one(ask)
+
+    def wait_for_event(
+        self,
+        name: str,
+        event_id: str | None = None,
+        *,
+        timeout: Duration | None = "24h",
+        type: Any = Any,  # noqa: A002  the published name
+        default: Any = Missing,
+    ) -> Coroutine[Any, Any, Any]:
+        event = name if event_id is None else event_id
+        check_event_id(event)
+        ask = self._ask(EventAsk, "event", name, FN_EVENT, event)
+        ask.event = event
+        ask.converter = Converter.of(type)
+        ask.default = () if default is Missing else (default,)
+        ask.timeout_ms = 0 if timeout is None else max(1, parse_duration_ms(timeout))
+        return self._one(ask)
+
+    def notify(self, event_id: str, payload: object = None) -> Coroutine[Any, Any, int]:
+        check_event_id(event_id)
+        data = encode(payload, "payload")
+        ask = self._ask(NotifyAsk, "notify", "notify", FN_NOTIFY, args_hash((event_id, payload)))
+        ask.event = event_id
+        ask.payload = data
+        return self._one(ask)
+
+    def call(
+        self,
+        workflow: str | Callable[..., Any],
+        input: object = None,  # noqa: A002  the published name
+        name: str | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        return self._child(workflow, input, name, awaited=True)
+
+    def start(
+        self,
+        workflow: str | Callable[..., Any],
+        input: object = None,  # noqa: A002  the published name
+        name: str | None = None,
+    ) -> Coroutine[Any, Any, str]:
+        return self._child(workflow, input, name, awaited=False)
+
+    def _child(
+        self, workflow: str | Callable[..., Any], value: object, name: str | None, *, awaited: bool
+    ) -> Coroutine[Any, Any, Any]:
+        child = self._actor.sup.registry.find(workflow)
+        body = encode(value, "input")
+        fn = f"{FN_CHILD}:{child.id}"
+        ask = self._ask(ChildAsk, "child", name or child.id, fn, args_hash((value,)))
+        ask.workflow = child.id
+        ask.body = body
+        ask.awaited = awaited
+        ask.converter = child.signature.output if awaited else Converter.of(str)
+        return self._one(ask)
+
+    def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:
+        check_name(name)
+        key = self._branch().key(f"@emit:{name}")
+        return self._emit(key, name, encode(data, "data"))
+
+    async def _emit(self, key: str, name: str, data: bytes) -> None:
+        if self._session.fenced:
+            await self._session.refuse()
+        if key not in self._actor.state.marks:
+            self._actor.sup.recorder.write(
+                self._actor, rec.Emitted, key=key, name=name, data=Raw(data)
+            )
+
+    # ------------------------------------------------------------ plain calls
+
+    def _plain(self, name: str) -> str:
+        session = self._session
+        key = self._branch().key(name)
+        session.plain_calls += 1
+        bound = self._actor.sup.settings.plain_calls_max
+        if session.plain_calls > bound:
+            message = (
+                f"more than {bound} calls of now, random, uuid or progress between two awaits; "
+                "put the loop into a step"
+            )
+            raise AuthoringError(message)
+        return key
+
+    def _value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        key = self._plain(name)
+        known = self._actor.state.values.get(key)
+        if known is not None:
+            return known
+        data = make()
+        if not self._session.fenced:
+            self._actor.sup.recorder.write(
+                self._actor, rec.ValueRecorded, key=key, value=Raw(data)
+            )
+        return data
+
+    def now(self) -> datetime:
+        time = self._actor.sup.time
+        milliseconds = int(self._value("@now", lambda: b"%d" % time.now_ms()))
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+    def random(self) -> float:
+        entropy: _random.Random = self._actor.sup.entropy
+        return float(
+            msgspec.json.decode(
+                self._value("@random", lambda: msgspec.json.encode(entropy.random())), type=float
+            )
+        )
+
+    def uuid(self) -> _uuid.UUID:
+        entropy: _random.Random = self._actor.sup.entropy
+
+        def make() -> bytes:
+            return msgspec.json.encode(_uuid.UUID(int=entropy.getrandbits(128), version=4))
+
+        return msgspec.json.decode(self._value("@uuid", make), type=_uuid.UUID)
+
+    def progress(
+        self, done: float, total: float | None = None, message: str | None = None
+    ) -> None:
+        key = self._plain("@progress")
+        if key not in self._actor.state.marks and not self._session.fenced:
+            self._actor.sup.recorder.write(
+                self._actor,
+                rec.Progressed,
+                key=key,
+                done=done,
+                total=total,
+                message=message,
+            )
+
+    # ------------------------------------------------------------ compensation
+
+    def undo_order(self) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
+        """Return what undoes the completed steps, last completed first."""
+        calls = self._actor.state.calls
+        done = [
+            (calls[ask.key].lsn, ask, undo)
+            for ask, undo in self.undo
+            if ask.key in calls and calls[ask.key].status == "completed"
+        ]
+        done.sort(key=lambda row: -row[0])
+        self.undo.clear()
+        return [(ask.name, undo, ask.call_args) for _, ask, undo in done]
+
+
+

@@ -1,0 +1,202 @@
+"""Fan-out of one run's events to its subscribers.
+
+A subscriber is a cursor into the run's records, not a queue: a slow one costs its socket buffer and
+nothing else. An event is encoded once, when the first subscriber reads it, and the same bytes go to
+all. Nothing is read before it is durable.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from stepflow.model.records import decode_record
+from stepflow.model.views import Narrator, RunEvent, sse_frame
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from stepflow.journal.api import Journal
+    from stepflow.runtime.actor import RunActor
+
+__all__ = ["Feed", "Hub", "Subscriber"]
+
+
+class Feed:
+    """The events of one run that has subscribers, rendered as far as somebody has read."""
+
+    __slots__ = ("_narrator", "_rendered", "actor", "subscribers")
+
+    def __init__(self, actor: RunActor) -> None:
+        self.actor = actor
+        self.subscribers: set[Subscriber] = set()
+        self._narrator = Narrator(actor.state.payloads)
+        self._rendered: list[tuple[int, RunEvent | None, bytes]] = []
+        """(LSN, event, its server-sent event bytes) a record, in order."""
+
+    def wake(self) -> None:
+        """There may be more to read."""
+        for subscriber in self.subscribers:
+            subscriber.wake()
+
+    def row(self, index: int) -> tuple[int, RunEvent | None, bytes] | None:
+        """Return what record number `index + 1` of the run makes, or `None` past the end."""
+        rendered = self._rendered
+        records = self.actor.state.records
+        while len(rendered) <= index:
+            if len(rendered) >= len(records):
+                return None
+            record = decode_record(records[len(rendered)])
+            if record is None:
+                # A type this version may skip; it must not end the feed.
+                rendered.append((0, None, b""))
+                continue
+            event = self._narrator.event(record)
+            rendered.append((record.lsn, event, sse_frame(event) if event else b""))
+        return rendered[index]
+
+
+class Subscriber:
+    """One reader of one run. Satisfies `engine.protocol.RunStream`."""
+
+    __slots__ = ("_closed", "_extra", "_feed", "_hub", "_position", "_waiter")
+
+    def __init__(self, hub: Hub, feed: Feed, position: int, extra: RunEvent | None) -> None:
+        self._hub = hub
+        self._feed = feed
+        self._position = position
+        """How many of the run's records were read."""
+        self._extra = extra
+        """An event that is not journaled and goes first."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    @property
+    def cursor(self) -> int:
+        return self._position
+
+    @property
+    def finished(self) -> bool:
+        state = self._feed.actor.state
+        return (
+            self._extra is None
+            and state.finished
+            and self._position >= len(state.records)
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self._closed or self._hub.closing or self.finished or self._feed.actor.purged
+
+    def read(self, nbytes: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        if self._extra is not None:
+            parts.append(sse_frame(self._extra))
+            self._extra = None
+        durable = self._hub.durable_lsn
+        feed = self._feed
+        while size < nbytes:
+            row = feed.row(self._position)
+            if row is None or row[0] > durable:
+                break
+            self._position += 1
+            parts.append(row[2])
+            size += len(row[2])
+        return b"".join(parts)
+
+    def read_events(self, limit: int) -> list[RunEvent]:
+        events: list[RunEvent] = []
+        if self._extra is not None:
+            events.append(self._extra)
+            self._extra = None
+        durable = self._hub.durable_lsn
+        while len(events) < limit:
+            row = self._feed.row(self._position)
+            if row is None or row[0] > durable:
+                break
+            self._position += 1
+            if row[1] is not None:
+                events.append(row[1])
+        return events
+
+    def _readable(self) -> bool:
+        row = self._feed.row(self._position)
+        return self._extra is not None or (row is not None and row[0] <= self._hub.durable_lsn)
+
+    async def changed(self) -> None:
+        while not self.ended and not self._readable():
+            if self._waiter is None or self._waiter.done():
+                self._waiter = self._hub.future()
+            await self._waiter
+
+    def wake(self) -> None:
+        """There may be more to read."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._hub.leave(self._feed, self)
+            self.wake()
+
+
+class Hub:
+    """All feeds; told of each commit."""
+
+    __slots__ = ("_feeds", "_journal", "_new_future", "_waiting", "closing", "subscribers")
+
+    def __init__(self, journal: Journal, new_future: Callable[[], asyncio.Future[None]]) -> None:
+        self._journal = journal
+        self._new_future = new_future
+        self._waiting: deque[tuple[int, Feed]] = deque()
+        self._feeds: set[Feed] = set()
+        self.closing = False
+        self.subscribers = 0
+
+    @property
+    def durable_lsn(self) -> int:
+        """Nothing above this may be read."""
+        return self._journal.durable_lsn
+
+    def future(self) -> asyncio.Future[None]:
+        """Return a new future of the engine's loop."""
+        return self._new_future()
+
+    def join(self, actor: RunActor, position: int, extra: RunEvent | None = None) -> Subscriber:
+        """Add a subscriber that reads on after `position` records."""
+        if actor.feed is None:
+            actor.feed = Feed(actor)
+            self._feeds.add(actor.feed)
+        subscriber = Subscriber(self, actor.feed, position, extra)
+        actor.feed.subscribers.add(subscriber)
+        self.subscribers += 1
+        return subscriber
+
+    def leave(self, feed: Feed, subscriber: Subscriber) -> None:
+        """Remove a subscriber; the last one takes the feed along."""
+        if subscriber in feed.subscribers:
+            feed.subscribers.remove(subscriber)
+            self.subscribers -= 1
+        if not feed.subscribers and feed.actor.feed is feed:
+            self._feeds.discard(feed)
+            feed.actor.feed = None
+            feed.actor.left_alone()
+
+    def note(self, lsn: int, feed: Feed) -> None:
+        """The run has a new record; its subscribers are woken when it is durable."""
+        self._waiting.append((lsn, feed))
+
+    def commit(self, durable_lsn: int) -> None:
+        """Wake the subscribers of what has become durable."""
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= durable_lsn:
+            waiting.popleft()[1].wake()
+
+    def close(self) -> None:
+        """End every stream."""
+        self.closing = True
+        for feed in self._feeds:
+            feed.wake()

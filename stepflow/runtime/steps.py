@@ -1,0 +1,262 @@
+"""Runs attempts of steps: async functions in the loop, sync ones in threads of our own.
+
+The pool's threads are daemons, so a thread that never returns cannot keep the process alive. A thread
+that has timed out cannot be killed: it is a **zombie**, holds its slot, and its late result is
+dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from stepflow.authoring.signature import is_async
+from stepflow.errors import RetryAfterError
+from stepflow.model.durations import parse_duration_ms
+from stepflow.runtime import messages as msg
+from stepflow.runtime.current import StepInfo, in_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepflow.model.run import CallState
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.calls import StepAsk
+    from stepflow.runtime.session import Session
+    from stepflow.runtime.supervisor import Supervisor
+
+__all__ = ["StepRunner", "StepThreads"]
+
+_log = logging.getLogger("stepflow.step")
+
+_ASYNC_END_S = 5.0
+
+
+class Attempt:
+    """One running attempt."""
+
+    __slots__ = ("actor", "ask", "closed", "number", "session", "task", "timer", "timed_out")
+
+    def __init__(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
+        self.actor = actor
+        self.session = session
+        self.ask = ask
+        self.number = number
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.timed_out = False
+        self.closed = False
+
+    def end(self, value: Any, error: BaseException | None) -> None:
+        """Tell the actor, once."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.timer is not None:
+            self.timer.cancel()
+        self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
+
+
+class StepRunner:
+    """All attempts that run."""
+
+    __slots__ = ("_running", "_sup", "_threads", "zombies")
+
+    def __init__(self, sup: Supervisor, threads: int) -> None:
+        self._sup = sup
+        self._threads = StepThreads(threads)
+        self._running: dict[StepAsk, Attempt] = {}
+        self.zombies = 0
+
+    @property
+    def running(self) -> int:
+        """How many attempts run now."""
+        return len(self._running)
+
+    def run(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
+        """Start an attempt; its end comes to the actor as `StepEnded`."""
+        attempt = Attempt(actor, session, ask, number)
+        self._running[ask] = attempt
+        if ask.timeout_ms:
+            attempt.timer = self._sup.loop.call_later(
+                ask.timeout_ms / 1000, self._timed_out, attempt
+            )
+        context = self._sup.base_context.copy()
+        call = actor.state.calls[ask.key]
+        info = StepInfo(
+            run_id=actor.id,
+            name=ask.name,
+            key=ask.key,
+            attempt=number,
+            idempotency_key=actor.state.idempotency_key(call),
+            emitter=self._sup.step_emitter(actor, session, ask, number),
+        )
+        context.run(in_step.set, info)
+        if is_async(ask.func):
+            # Not through the loop's factory: a step is no branch of the run.
+            attempt.task = asyncio.Task(
+                self._run_async(attempt), loop=self._sup.loop, context=context
+            )
+        else:
+            self._threads.submit(context, ask.func, ask.call_args, self._report(attempt))
+
+    async def _run_async(self, attempt: Attempt) -> None:
+        value: Any = None
+        failure: BaseException | None = None
+        try:
+            value = await attempt.ask.func(*attempt.ask.call_args)
+        except BaseException as error:  # noqa: BLE001  border: user code
+            failure = error
+        self._running.pop(attempt.ask, None)
+        if attempt.timed_out:
+            failure = _timeout(attempt)
+        attempt.end(value, failure)
+
+    def _report(self, attempt: Attempt) -> Callable[[Any, BaseException | None], None]:
+        loop = self._sup.loop
+
+        def ended(value: Any, error: BaseException | None) -> None:
+            try:
+                loop.call_soon_threadsafe(self._thread_ended, attempt, value, error)
+            except RuntimeError:
+                _log.debug("step %s ended after its loop", attempt.ask.key)
+
+        return ended
+
+    def _thread_ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
+        if self._running.get(attempt.ask) is attempt:
+            del self._running[attempt.ask]
+        if attempt.timed_out:
+            self.zombies -= 1
+        attempt.end(value, error)
+
+    def _timed_out(self, attempt: Attempt) -> None:
+        attempt.timed_out = True
+        if attempt.task is None:
+            self.zombies += 1
+            self._running.pop(attempt.ask, None)
+            attempt.end(None, _timeout(attempt))
+            return
+        attempt.task.cancel()
+        # A body that swallows its cancellation must not hold the step for ever.
+        attempt.timer = self._sup.loop.call_later(_ASYNC_END_S, self._overdue, attempt)
+
+    def _overdue(self, attempt: Attempt) -> None:
+        self._running.pop(attempt.ask, None)
+        _log.error("step %s goes on after its timeout and its cancellation", attempt.ask.key)
+        attempt.end(None, _timeout(attempt))
+
+    def cancel(self, session: Session, ask: StepAsk) -> None:
+        """The body gave the step up: stop it, or drop its result where it cannot be stopped."""
+        attempt = self._running.pop(ask, None)
+        if attempt is None or attempt.session is not session:
+            return
+        attempt.closed = True
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        if attempt.task is not None:
+            attempt.task.cancel()
+
+    def abandon(self, session: Session) -> None:
+        """The session is over: none of its attempts is reported any more."""
+        for ask, attempt in list(self._running.items()):
+            if attempt.session is session:
+                self.cancel(session, ask)
+
+    def retry_delay_ms(
+        self, ask: StepAsk, call: CallState, error: BaseException
+    ) -> int | None:
+        """Return after how many ms the step is tried again, or `None` when it is not."""
+        policy = ask.policy
+        failures = call.failures + 1
+        if not policy.is_retryable(error) or failures >= policy.max_attempts:
+            return None
+        if isinstance(error, RetryAfterError):
+            try:
+                return parse_duration_ms(error.after)
+            except ValueError:
+                _log.warning("step %s: RetryAfterError(%r) is no duration", ask.key, error.after)
+        return policy.delay_ms(failures, self._sup.entropy.random())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Give running attempts so long to end."""
+        tasks = [a.task for a in self._running.values() if a.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)
+
+    def stop(self) -> None:
+        """Cancel what runs and leave the threads behind."""
+        for attempt in list(self._running.values()):
+            self.cancel(attempt.session, attempt.ask)
+        self._threads.stop()
+
+
+def _timeout(attempt: Attempt) -> TimeoutError:
+    seconds = attempt.ask.timeout_ms / 1000
+    return TimeoutError(f"step {attempt.ask.name!r} did not end within {seconds:g} s")
+
+
+class StepThreads:
+    """Daemon threads for sync steps, started when needed, at most `limit`."""
+
+    __slots__ = ("_idle", "_limit", "_lock", "_queue", "_stopped", "_threads")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads = 0
+        self._stopped = False
+
+    def submit(
+        self,
+        context: contextvars.Context,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        ended: Callable[[Any, BaseException | None], None],
+    ) -> None:
+        """Run `function(*args)` in a thread; `ended` is called there."""
+        self._queue.put((context, function, args, ended))
+        with self._lock:
+            if self._idle > 0:
+                self._idle -= 1
+                return
+            if self._threads >= self._limit or self._stopped:
+                return
+            self._threads += 1
+            name = f"stepflow-step-{self._threads}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            context, function, args, ended = job
+            value: Any = None
+            failure: BaseException | None = None
+            try:
+                value = context.run(function, *args)
+            except BaseException as error:  # noqa: BLE001  border: user code
+                failure = error
+            ended(value, failure)
+            del job, context, function, args, ended, value, failure
+            with self._lock:
+                self._idle += 1
+
+    def stop(self) -> None:
+        """Let idle threads end; busy ones are abandoned, they are daemons."""
+        with self._lock:
+            self._stopped = True
+            for _ in range(self._threads):
+                self._queue.put(None)
+
+
+_Job = tuple[
+    contextvars.Context,
+    "Callable[..., Any]",
+    tuple[Any, ...],
+    "Callable[[Any, BaseException | None], None]",
+]

@@ -1,0 +1,465 @@
+"""Owns the actors: makes, finds, wakes and passivates them, and routes what concerns them.
+
+It holds the tables that belong to no single run: runs by id and in order of creation, timers, event
+waiters, idempotency keys. It decides nothing about a run: that is its actor's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import os
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from stepflow.errors import (
+    ConflictError,
+    RunNotFoundError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from stepflow.model import records as rec
+from stepflow.model.ids import RunId, run_id_of
+from stepflow.model.run import CallState, RunState
+from stepflow.runtime import messages as msg
+from stepflow.runtime.actor import CANCEL_TIMER, RELEASE_TIMER, RunActor
+from stepflow.runtime.branches import install_factory, uninstall_factory
+from stepflow.runtime.delivery import Delivery
+from stepflow.runtime.events import Waiters
+from stepflow.runtime.hub import Hub
+from stepflow.runtime.idempotency import IdempotencyKeys
+from stepflow.runtime.recorder import Recorder
+from stepflow.runtime.retention import Retention
+from stepflow.runtime.steps import StepRunner
+from stepflow.runtime.timers import Timers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from stepflow.authoring.registry import Registry, Workflow
+    from stepflow.clock import Clock, HybridTime
+    from stepflow.config import Settings
+    from stepflow.journal.api import Journal
+    from stepflow.runtime.calls import ChildAsk, NotifyAsk, StepAsk
+    from stepflow.runtime.session import Session
+
+__all__ = ["Supervisor"]
+
+_log = logging.getLogger("stepflow.supervisor")
+
+_ENTROPY_BYTES = 4096
+_FAILURES_MAX = 2
+
+
+class Supervisor:
+    """All runs of one engine. Lives on one loop."""
+
+    def __init__(  # noqa: PLR0913  one place makes it
+        self,
+        journal: Journal,
+        registry: Registry,
+        settings: Settings,
+        clock: Clock,
+        time: HybridTime,
+        *,
+        strict: bool = False,
+        entropy: random.Random | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.journal = journal
+        self.registry = registry
+        self.settings = settings
+        self.clock = clock
+        self.time = time
+        self.strict = strict
+        self.entropy: random.Random = entropy or random.SystemRandom()
+        self.base_context = contextvars.copy_context()
+        self.recorder = Recorder(journal, time)
+        self.timers = Timers(clock, time, settings, self._timer_fired)
+        self.waiters = Waiters()
+        self.hub = Hub(journal, self.loop.create_future)
+        self.steps = StepRunner(self, settings.threads)
+        self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
+        self.retention = Retention(self)
+        self.delivery = Delivery(self)
+        self.runs: dict[str, RunActor] = {}
+        """In order of creation: newest last."""
+        self.order: list[tuple[int, str]] = []
+        """(LSN of the start, run id), rising; rows of purged runs are skipped."""
+        self.active: dict[str, RunActor] = {}
+        self.missing: dict[str, set[str]] = {}
+        """Workflow ids that are not registered, with the runs that wait for them."""
+        self.gone: dict[str, int] = {}
+        """Runs purged since the snapshot under way began, with the purge's LSN."""
+        self.stopping = False
+        self.zombies = 0
+        self.live = 0
+        self.started_total = 0
+        self.started_s = clock.monotonic_s()
+        self.ended_total: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
+        self._stalled: dict[RunActor, None] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._entropy: deque[bytes] = deque()
+        self._factory = install_factory(self.loop)
+        journal.on_commit = self.hub.commit
+        journal.on_room = self._room
+
+    # ------------------------------------------------------------ small services
+
+    def workflow(self, workflow_id: str) -> Workflow | None:
+        """Return the registered workflow, if there is one."""
+        return self.registry.get(workflow_id)
+
+    def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
+        """Run something of the engine's own, outside every run."""
+        # Not through the loop's factory: it may be called in a run's turn.
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self.loop, context=self.base_context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_done)
+
+    def _spawned_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task of the engine failed", exc_info=error)
+
+    def new_run_id(self) -> RunId:
+        """Return a fresh run id: 128 random bits."""
+        if not self._entropy:
+            if isinstance(self.entropy, random.SystemRandom):
+                block = os.urandom(_ENTROPY_BYTES)
+            else:
+                block = self.entropy.randbytes(_ENTROPY_BYTES)
+            self._entropy.extend(block[i : i + 16] for i in range(0, _ENTROPY_BYTES, 16))
+        return run_id_of(self._entropy.popleft())
+
+    def step_emitter(
+        self, actor: RunActor, session: Session, ask: StepAsk, attempt: int
+    ) -> Callable[[Any], None]:
+        """Return what `current_step().emit` calls; what a late attempt emits is dropped."""
+        count = 0
+
+        def emit(data: Any) -> None:
+            nonlocal count
+            if session.fenced or not ask.alive or actor.finished:
+                return
+            count += 1
+            key = f"{ask.key}@{attempt}.{count}"
+            self.recorder.write(
+                actor,
+                rec.Emitted,
+                key=key,
+                name=ask.name,
+                data=Raw(ask.converter.encode(data, "data")),
+            )
+
+        return emit
+
+    # ------------------------------------------------------------ finding
+
+    def get(self, run_id: str) -> RunActor:
+        """Return the run's actor, or raise `RunNotFoundError`."""
+        actor = self.runs.get(run_id)
+        if actor is None:
+            raise RunNotFoundError
+        return actor
+
+    # ------------------------------------------------------------ starting
+
+    def check_capacity(self, count: int = 1) -> None:
+        """Raise `UnavailableError` when new work cannot be taken: certainly nothing is done."""
+        if self.stopping:
+            message = "The engine is stopping"
+            raise UnavailableError(message, retry_after_s=1)
+        if self.live + count > self.settings.live_runs_max:
+            message = "Too many live runs"
+            raise UnavailableError(message, retry_after_s=5)
+
+    def check_room(self, nbytes: int) -> None:
+        """Raise `UnavailableError` when the disk has no room for so much."""
+        if not self.journal.has_room(nbytes):
+            message = "The disk is full: read-only until there is room"
+            raise UnavailableError(message, retry_after_s=5)
+
+    def start_run(  # noqa: PLR0913  the facts of a start
+        self,
+        workflow: Workflow,
+        data: bytes,
+        *,
+        run_id: str | None = None,
+        events: tuple[str, ...] = (),
+        idem: str = "",
+        by: str = "",
+        tags: tuple[str, ...] = (),
+        due: int = 0,
+        parent: str = "",
+        parent_key: str = "",
+    ) -> RunActor:
+        """Make a run and its actor in this turn; durable when its `start_lsn` is.
+
+        Raises `ConflictError` for a taken id.
+        """
+        if run_id is not None and run_id in self.runs:
+            message = f"Run id {run_id} is taken"
+            raise ConflictError(message)
+        actor = RunActor(self, RunId(run_id) if run_id is not None else self.new_run_id())
+        record = self.recorder.write(
+            actor,
+            rec.RunStarted,
+            workflow=workflow.id,
+            input=Raw(data),
+            by=by,
+            tags=(*workflow.options.tags, *tags),
+            events=events,
+            idem=idem,
+            due=due,
+            parent=parent,
+            parent_key=parent_key,
+        )
+        self.adopt_run(actor, record.lsn)
+        self.started_total += 1
+        if due:
+            self.timers.add(due, actor.id, RELEASE_TIMER)
+        else:
+            actor.activate()
+        return actor
+
+    def adopt_run(self, actor: RunActor, start_lsn: int) -> None:
+        """Enter a run into the tables: a new one, or one that recovery found."""
+        actor.start_lsn = start_lsn
+        self.runs[actor.id] = actor
+        if not self.order or start_lsn > self.order[-1][0]:
+            self.order.append((start_lsn, actor.id))
+        start = actor.state.started
+        if start is None or actor.state.finished:
+            return
+        self.live += 1
+        if start.events:
+            self.waiters.declare(start.events, actor.id)
+
+    def start_child(self, parent: RunActor, ask: ChildAsk, call: CallState | None) -> None:
+        """Start a child and record it with its parent in one frame."""
+        if call is not None and call.status == "pending" and call.child:
+            # Started before a restart: its end is told by its own actor, or was missed.
+            child = self.runs.get(call.child)
+            if child is None or child.finished:
+                self._tell_parent(parent.id, ask.key, child)
+            return
+        workflow = self.registry.get(ask.workflow)
+        if workflow is None:
+            message = f"Workflow {ask.workflow!r} is not registered"
+            raise WorkflowNotFoundError(message)
+        with self.recorder.group():
+            child_id = self.new_run_id()
+            self.recorder.write(
+                parent,
+                rec.ChildStarted,
+                key=ask.key,
+                name=ask.name,
+                workflow=ask.workflow,
+                child=child_id,
+                args=ask.args,
+                solo=parent.session is not None and parent.session.gate.solo,
+                awaited=ask.awaited,
+            )
+            events = workflow.event_ids(ask.body)
+            self.start_run(
+                workflow,
+                ask.body,
+                run_id=child_id,
+                events=events,
+                by=f"run:{parent.id}",
+                parent=parent.id,
+                parent_key=ask.key if ask.awaited else "",
+            )
+        if not ask.awaited and parent.session is not None:
+            parent.session.gate.recorded(parent.state.calls[ask.key])
+
+    def cancel_children(self, parent: RunActor) -> None:
+        """A cancel reaches the children that the run awaits."""
+        for call in parent.state.pending_calls():
+            child = self.runs.get(call.child) if call.child else None
+            if child is not None and not child.finished:
+                child.tell(msg.CancelAsked(f"run:{parent.id}", "the parent run was cancelled"))
+
+    def send_notify(self, actor: RunActor, ask: NotifyAsk) -> None:
+        """`ctx.notify`: what it does to others and that it was sent go into one frame."""
+        with self.recorder.group():
+            count = self.delivery.deliver(
+                ask.event, ask.payload, by=f"run:{actor.id}", sender=actor.id
+            )
+            self.recorder.write(
+                actor, rec.NotifySent, key=ask.key, name=ask.name, args=ask.args, count=count
+            )
+        if actor.session is not None:
+            actor.session.gate.recorded(actor.state.calls[ask.key])
+
+    # ------------------------------------------------------------ what actors report
+
+    def activated(self, actor: RunActor) -> None:
+        """The run has a task."""
+        self.active[actor.id] = actor
+
+    def deactivated(self, actor: RunActor) -> None:
+        """The run has none any more."""
+        self.active.pop(actor.id, None)
+
+    def run_ended(self, actor: RunActor) -> None:
+        """The run's end was recorded, in the group that is open: tell its parent in the same."""
+        state = actor.state
+        self.live -= 1
+        self.ended_total[state.status] += 1
+        start = state.started
+        for call in state.pending_calls():
+            if call.kind == "event":
+                self.waiters.unwait(call.event, actor.id)
+        if start is None:
+            return
+        self.waiters.undeclare(start.events, actor.id)
+        self.retention.ended(actor)
+        if start.parent_key:
+            self._tell_parent(start.parent, start.parent_key, actor)
+
+    def _tell_parent(self, parent_id: str, key: str, child: RunActor | None) -> None:
+        parent = self.runs.get(parent_id)
+        if parent is None:
+            return
+        state = child.state if child is not None else None
+        if state is not None and state.result is not None:
+            parent.tell(msg.ChildFinished(key, Raw(state.result), Raw(b"")))
+            return
+        error = state.error if state is not None else None
+        lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
+        parent.tell(msg.ChildFinished(key, Raw(b""), Raw(error or lost)))
+
+    def workflow_missing(self, actor: RunActor) -> None:
+        """The run's workflow is not registered: it waits, and says so."""
+        name = actor.state.workflow
+        actor.condition = "missing-workflow"
+        actor.reason = f"workflow {name!r} is not registered"
+        runs = self.missing.setdefault(name, set())
+        if not runs:
+            _log.warning("workflow %r is not registered; its runs wait until it is back", name)
+        runs.add(actor.id)
+
+    def actor_failed(self, actor: RunActor, error: Exception) -> None:
+        """An actor's own code failed: start it again from its records, then set it aside."""
+        _log.error("%s: the actor failed", actor.id, exc_info=error)
+        actor.failures += 1
+        if actor.session is not None:
+            actor.session.fence()
+        if actor.failures > _FAILURES_MAX:
+            actor.condition = "quarantined"
+            actor.reason = f"SFW401 set aside: {type(error).__name__}: {error}"
+        self.spawn(self._restart(actor))
+
+    async def _restart(self, actor: RunActor) -> None:
+        await actor.suspend()
+        if actor.condition is None and not actor.finished:
+            actor.tell(msg.WakeUp())
+
+    def stall(self, actor: RunActor) -> None:
+        """There is no room for the actor's next record: it goes on when there is."""
+        self._stalled[actor] = None
+
+    def _room(self) -> None:
+        stalled, self._stalled = self._stalled, {}
+        for actor in stalled:
+            actor.drain()
+
+    def _timer_fired(self, run_id: str, key: str, due_ms: int) -> None:
+        actor = self.runs.get(run_id)
+        if actor is not None and not actor.finished:
+            actor.tell(msg.TimerFired(key, due_ms))
+
+    # ------------------------------------------------------------ recovery
+
+    def index_live(self, actor: RunActor) -> None:
+        """Enter a recovered live run's waits and timers."""
+        state = actor.state
+        for call in state.pending_calls():
+            if call.kind == "event":
+                self.waiters.wait(call.event, actor.id)
+            if call.due:
+                self.timers.add(call.due, actor.id, call.key)
+        if state.cancelling:
+            self.timers.add(state.cancel_deadline_ms, actor.id, CANCEL_TIMER)
+        if state.status == "pending" and state.due:
+            self.timers.add(state.due, actor.id, RELEASE_TIMER)
+
+    def wake_missing(self) -> None:
+        """Workflows were registered: wake the runs that wait for them."""
+        for name in [n for n in self.missing if self.registry.get(n) is not None]:
+            for run_id in self.missing.pop(name):
+                actor = self.runs.get(run_id)
+                if actor is not None:
+                    actor.condition = None
+                    actor.tell(msg.WakeUp())
+
+    # ------------------------------------------------------------ passivation
+
+    async def passivate_idle(self) -> int:
+        """Put to sleep every run that waits and did not move for a while; return how many."""
+        count = 0
+        now = self.clock.monotonic_s()
+        for actor in list(self.active.values()):
+            session = actor.session
+            if session is None or not self.may_passivate(actor, session, now):
+                continue
+            await actor.suspend()
+            count += 1
+        return count
+
+    def may_passivate(self, actor: RunActor, session: Session, now_s: float) -> bool:
+        """Whether the run has one task, which waits directly in a `ctx` call, and nothing moves."""
+        idle_s = max(self.settings.passivate_after_s, 100 * session.replay_s)
+        if now_s - session.moved_s < idle_s or not session.gate.solo or session.fenced:
+            return False
+        if self.journal.durable_lsn < actor.lsn or actor.state.cancelling:
+            return False
+        pending = actor.state.pending_calls()
+        if not pending or not all(call.waits for call in pending):
+            return False
+        return session.waits_directly()
+
+    # ------------------------------------------------------------ the end
+
+    async def stop(self) -> None:
+        """Put every run to sleep; nothing is recorded. Steps get `drain_timeout_s` to end."""
+        self.stopping = True
+        self.hub.close()
+        self.timers.stop()
+        await self.steps.drain(self.settings.drain_timeout_s)
+        for actor in list(self.active.values()):
+            await actor.suspend()
+        self.steps.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        uninstall_factory(self.loop, self._factory)
+
+
+def sleeps(state: RunState) -> bool:
+    """Whether a recovered run may stay packed until something wakes it.
+
+    Its last word must be a wait that it made with one task and one call: then nothing else of it
+    was under way.
+    """
+    pending = state.pending_calls()
+    if state.status == "pending":
+        return True
+    return (
+        len(pending) == 1
+        and pending[0].solo
+        and pending[0].waits
+        and not state.cancelling
+        and pending[0] is last_call(state)
+    )
+
+
+def last_call(state: RunState) -> CallState | None:
+    """Return the call asked for last."""
+    return next(reversed(state.calls.values()), None)
+

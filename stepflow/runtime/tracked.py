@@ -1,0 +1,40 @@
+"""A coroutine whose every step is told to the run's gate."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["Tracked"]
+
+
+class Tracked(Coroutine[Any, Any, Any]):
+    """A coroutine whose every step tells the gate."""
+
+    __slots__ = ("_send", "_stepped", "bare")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any], stepped: Callable[[], None]) -> None:
+        self.bare = coro
+        self._send = coro.send
+        self._stepped = stepped
+
+    def send(self, value: Any) -> Any:
+        self._stepped()
+        return self._send(value)
+
+    def throw(self, *args: Any) -> Any:
+        self._stepped()
+        return self.bare.throw(*args)
+
+    def close(self) -> None:
+        self.bare.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.bare.__await__()
+
+    def __getattr__(self, name: str) -> Any:
+        # cr_await, cr_frame, __qualname__ …: debuggers and asyncio's own messages read them.
+        return getattr(self.bare, name)
