@@ -22,9 +22,10 @@ after the responses to the good requests before it; if the bad request's own res
 connection is cut instead. A refused connection is read and not parsed for a second, because closing
 it with unread bytes would make the kernel throw the answer away.
 
-Header bytes are counted as they are parsed, so that a body in the same read is not taken for
-headers; bytes the parser still holds are counted by the read. The deadlines are absolute, and one
-lazy timer serves a whole connection: a request that comes in one piece touches no timer.
+A head is measured when it is complete, so that a body in the same read is not taken for headers;
+before, and in trailers, whole reads count, because the parser holds an unfinished line unseen. The
+deadlines are absolute, and one lazy timer serves a whole connection: a request that comes in one
+piece touches no timer and no header of it is looked at twice.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ class Guard(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._phase = _QUIET
         self._messages = 0
-        self._parsed_bytes = 0
-        self._raw_bytes = 0
-        self._header_count = 0
+        self._held_bytes = 0
+        self._read_bytes = 0
+        self._bodies = 0
         self._deaf = False
         self._muted = False
         self._upgrade_body: list[tuple[bytes, bytes]] = []
@@ -124,31 +125,34 @@ class Guard(HttpToolsProtocol):
         if self._deaf:
             return
         self._unset_keepalive_if_required()
-        messages, phase = self._messages, self._phase
+        messages, phase, bodies = self._messages, self._phase, self._bodies
+        self._read_bytes = len(data)
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
             reason = error.__context__
             self._refuse(reason if isinstance(reason, Refusal) else MALFORMED)
             return
-        if self._phase is _HEAD and self._head_is_long(len(data), messages, phase):
-            self._refuse(HEADERS_TOO_LARGE)
-            return
-        self._watch(is_new=self._messages != messages or self._phase is not phase)
+        is_new = self._messages != messages
+        if self._phase is not _QUIET:
+            began_here = is_new and phase is _QUIET and self._messages == messages + 1
+            held = not is_new or began_here
+            if refusal := self._too_long(0 if not held or self._bodies != bodies else len(data)):
+                self._refuse(refusal)
+                return
+        self._watch(is_new=is_new or self._phase is not phase)
 
-    def _head_is_long(self, read_bytes: int, messages: int, phase: str) -> bool:
-        """Say whether an unfinished head is too long already.
+    def _too_long(self, held_bytes: int) -> Refusal | None:
+        """Return what is wrong with a head or trailer that is not complete yet.
 
-        What the parser holds of an unfinished line is in no callback yet, so whole reads count, if
-        nothing but this head was in them.
+        `held_bytes` is a read of which nothing but lines of this head or trailer was part.
         """
-        if self._messages == messages:
-            self._raw_bytes += read_bytes
-        elif self._messages == messages + 1 and phase is _QUIET:
-            self._raw_bytes = read_bytes
-        else:
-            self._raw_bytes = self._parsed_bytes
-        return self._raw_bytes > self.limits.header_bytes_max
+        self._held_bytes += held_bytes
+        if self._phase is _HEAD and len(self.url) > self.limits.url_bytes_max:
+            return URL_TOO_LONG
+        if self._held_bytes > self.limits.header_bytes_max:
+            return HEADERS_TOO_LARGE
+        return HEADERS_TOO_LARGE if len(self.headers) > self.limits.headers_max else None
 
     def _watch(self, *, is_new: bool) -> None:
         """Set the deadline that the present phase has."""
@@ -224,49 +228,48 @@ class Guard(HttpToolsProtocol):
     # ------------------------------------------------------------ what the parser says
 
     def on_message_begin(self) -> None:
-        if self._muted:
-            return
-        super().on_message_begin()
-        self._phase = _HEAD
-        self._messages += 1
-        self._parsed_bytes = self._raw_bytes = self._header_count = 0
-
-    def on_url(self, url: bytes) -> None:
-        if self._muted:
-            return
-        self._parsed_bytes += len(url)
-        super().on_url(url)
-        if len(self.url) > self.limits.url_bytes_max:
-            raise URL_TOO_LONG
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._muted:
-            return
-        self._parsed_bytes += len(name) + len(value) + 4
-        self._header_count += 1
-        if (
-            self._parsed_bytes > self.limits.header_bytes_max
-            or self._header_count > self.limits.headers_max
-        ):
-            raise HEADERS_TOO_LARGE
-        if self._phase is _HEAD:
-            # A trailer comes after the application has looked: it must not become a header.
-            super().on_header(name, value)
+        if not self._muted:
+            super().on_message_begin()
+            self._phase = _HEAD
+            self._messages += 1
+            self._held_bytes = 0
 
     def on_headers_complete(self) -> None:
         if self._muted:
             return
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts != 1 and (hosts or self.parser.get_http_version() == "1.1"):
-            raise NO_HOST
+        self._check_head()
+        if self.parser.should_upgrade():
+            self._upgrade_body = [line for line in self.headers if _says_length(*line)]
         self._phase = _BODY
+        self._held_bytes = 0
         super().on_headers_complete()
+        # Trailers come after the application has looked: they must not become headers.
+        self.headers = []
+
+    def _check_head(self) -> None:
+        """Raise the `Refusal` of a complete head that is too large or has no host."""
+        if len(self.url) > self.limits.url_bytes_max:
+            raise URL_TOO_LONG
+        if len(self.headers) > self.limits.headers_max:
+            raise HEADERS_TOO_LARGE
+        if self._held_bytes + self._read_bytes > self.limits.header_bytes_max:
+            lines = sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if len(self.url) + lines > self.limits.header_bytes_max:
+                raise HEADERS_TOO_LARGE
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise NO_HOST
+
+    def on_body(self, body: bytes) -> None:
+        self._bodies += 1
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._muted or self._awaits_upgrade_body():
-            return
-        self._phase = _QUIET
-        super().on_message_complete()
+        if not self._muted and not self._upgrade_body:
+            if len(self.headers) > self.limits.headers_max:
+                raise HEADERS_TOO_LARGE
+            self._phase = _QUIET
+            super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         # uvicorn makes the cycle deep inside a long method; its last word has to be in our shape.
@@ -293,16 +296,6 @@ class Guard(HttpToolsProtocol):
                     continue
             return
 
-    def _awaits_upgrade_body(self) -> bool:
-        if self._phase is not _BODY or not self.parser.should_upgrade():
-            return False
-        self._upgrade_body = [
-            (name, value)
-            for name, value in self.headers
-            if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-        ]
-        return bool(self._upgrade_body)
-
     def _parser_for_body(self) -> None:
         lines = [name + b": " + value + b"\r\n" for name, value in self._upgrade_body]
         self._upgrade_body = []
@@ -312,6 +305,10 @@ class Guard(HttpToolsProtocol):
             self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
         finally:
             self._muted = False
+
+
+def _says_length(name: bytes, value: bytes) -> bool:
+    return name == b"transfer-encoding" or (name == b"content-length" and bool(value.strip(b"0")))
 
 
 class _Cycle(RequestResponseCycle):

@@ -229,6 +229,11 @@ TOO_LARGE = {
         + b"".join(b"X-%d: a\r\n" % n for n in range(200))
         + b"\r\n",
     ),
+    "a trailer of 40 KB that does not end": (
+        431,
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"1\r\na\r\n0\r\nX-A: " + b"a" * 300_000,
+    ),
     "a URL over 8 KiB": (414, get(b"/" + b"a" * 8192)),
     "a URL of 1 MB": (414, get(b"/" + b"a" * 1_000_000)),
     "a URL of 20 KB that does not end": (414, b"GET /" + b"a" * 20_000),
