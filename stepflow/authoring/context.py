@@ -6,17 +6,15 @@ Rules of thumb
   function never runs again. The body around the steps may run many times.
 - Steps are known by name. A name used again is counted within its asyncio task; a loop or fan-out
   over data that may change uses `key=` or `ctx.map`.
-- Ordinary asyncio is safe: `gather`, `TaskGroup`, `wait`, `wait_for`. For durable waits use their own
-  `timeout=`; `asyncio.timeout` counts this process's time.
+- Ordinary asyncio is safe: `gather`, `TaskGroup`, `wait`, `wait_for`. For durable waits use their
+  own `timeout=`; `asyncio.timeout` counts this process's time.
 - A `finally` block also runs when a run is put to sleep or the process stops: effects belong into
   steps.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
-
-from typing_extensions import TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple, overload
 
 if TYPE_CHECKING:
     import logging
@@ -71,47 +69,50 @@ class Context(Protocol):
 
     # ------------------------------------------------------------ awaited
 
-    @overload
-    def step(
-        self,
-        name: str,
-        fn: Callable[[Unpack[Ts]], Awaitable[T]],
-        *args: Unpack[Ts],
-        key: str | None = None,
-        retry: RetryPolicy | None = None,
-        timeout: Duration | None = None,
-        compensate: Callable[[Unpack[Ts]], object] | None = None,
-        durability: Durability = "strict",
-        at_most_once: bool = False,
-    ) -> Coroutine[Any, Any, T]: ...
+    # `step` and `map` are plain methods that allot the key when they are called and return a
+    # coroutine; written as `async def`, mypy keeps their types through `asyncio.gather`.
 
     @overload
-    def step(
+    async def step(
         self,
         name: str,
-        fn: Callable[[Unpack[Ts]], T],
-        *args: Unpack[Ts],
+        fn: Callable[[*Ts], Awaitable[T]],
+        *args: *Ts,
         key: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
-        compensate: Callable[[Unpack[Ts]], object] | None = None,
+        compensate: Callable[[*Ts], object] | None = None,
         durability: Durability = "strict",
         at_most_once: bool = False,
-    ) -> Coroutine[Any, Any, T]: ...
+    ) -> T: ...
 
-    def step(
+    @overload
+    async def step(
         self,
         name: str,
-        fn: Callable[..., Any],
-        *args: Any,
+        fn: Callable[[*Ts], T],
+        *args: *Ts,
         key: str | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
-        compensate: Callable[..., object] | None = None,
+        compensate: Callable[[*Ts], object] | None = None,
         durability: Durability = "strict",
         at_most_once: bool = False,
-    ) -> Coroutine[Any, Any, Any]:
-        """Run `fn(*args)` to one recorded result and return it; on replay, return what was recorded.
+    ) -> T: ...
+
+    async def step(
+        self,
+        name: str,
+        fn: Callable[[*Ts], Any],
+        *args: *Ts,
+        key: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: Duration | None = None,
+        compensate: Callable[[*Ts], object] | None = None,
+        durability: Durability = "strict",
+        at_most_once: bool = False,
+    ) -> Any:
+        """Run `fn(*args)` to one recorded result and return it; on replay, return the recorded one.
 
         An async `fn` runs in the loop, a sync one in a thread. It runs at least once: after a crash
         an attempt whose result was not recorded runs again, under the same idempotency key
@@ -129,7 +130,7 @@ class Context(Protocol):
         ...
 
     @overload
-    def map(
+    async def map(
         self,
         name: str,
         fn: Callable[[I], Awaitable[T]],
@@ -139,10 +140,10 @@ class Context(Protocol):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
-    ) -> Coroutine[Any, Any, list[T]]: ...
+    ) -> list[T]: ...
 
     @overload
-    def map(
+    async def map(
         self,
         name: str,
         fn: Callable[[I], T],
@@ -152,9 +153,9 @@ class Context(Protocol):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
-    ) -> Coroutine[Any, Any, list[T]]: ...
+    ) -> list[T]: ...
 
-    def map(
+    async def map(
         self,
         name: str,
         fn: Callable[[Any], Any],
@@ -164,7 +165,7 @@ class Context(Protocol):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
-    ) -> Coroutine[Any, Any, list[Any]]:
+    ) -> list[Any]:
         """Run a step for each item, at most `limit` at once, and return the results in order.
 
         Each is keyed by its position, or by `key(item)` so that the list may change while the run
@@ -271,8 +272,6 @@ class Context(Protocol):
         """Return a random UUID; on replay the same."""
         ...
 
-    def progress(
-        self, done: float, total: float | None = None, message: str | None = None
-    ) -> None:
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Say how far the run is, on its stream."""
         ...
