@@ -1,4 +1,4 @@
-"""The routes that part 2 of the API adds: lists, batch, cancel, purge, tokens, readiness, metrics."""
+"""The routes beyond the contract: lists, batch, cancel, purge, tokens, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from stepflow.errors import (
 from stepflow.model.durations import parse_duration_ms
 from stepflow.model.run import RunStatus
 from stepflow.model.views import RunPage, RunView, WorkflowView
-from stepflow.web.asgi import query_all, read_json, send_answer
-from stepflow.web.endpoints import RUN_EXAMPLE, encode
+from stepflow.web.asgi import query_all, read_json
+from stepflow.web.endpoints import RUN_EXAMPLE, encode, trigger_result
 from stepflow.web.metrics import CONTENT_TYPE, exposition
 from stepflow.web.operations import (
+    AnswerEndpoint,
     Content,
     Endpoint,
-    JsonEndpoint,
     Operation,
     Param,
     run_id_of,
     taking_work,
 )
 from stepflow.web.policy import require_run, require_scope, require_whole
-from stepflow.web.problems import SAFE_HEADERS, Answer, problem
+from stepflow.web.problems import json_answer, problem, text_answer
 from stepflow.web.schemas import (
     EventList,
     Readiness,
@@ -49,8 +49,10 @@ from stepflow.web.schemas import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import Receive, Send
+    from starlette.types import Receive
     from starlette.types import Scope as AsgiScope
+
+    from stepflow.web.problems import Answer
 
 __all__ = [
     "BatchTrigger",
@@ -93,7 +95,7 @@ _BATCH_REPLY: Final = {
 # ---------------------------------------------------------------- workflows
 
 
-class ListWorkflows(JsonEndpoint):
+class ListWorkflows(AnswerEndpoint):
     """List what can be triggered."""
 
     operation = Operation(
@@ -115,12 +117,12 @@ class ListWorkflows(JsonEndpoint):
         errors=(ForbiddenError,),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         require_whole(await self.principal(scope), "read")
-        return b'{"workflows":%b}' % encode(self.engine.workflows())
+        return json_answer(b'{"workflows":%b}' % encode(self.engine.workflows()))
 
 
-class GetWorkflow(JsonEndpoint):
+class GetWorkflow(AnswerEndpoint):
     """Read one workflow."""
 
     operation = Operation(
@@ -137,17 +139,17 @@ class GetWorkflow(JsonEndpoint):
         errors=(ForbiddenError, WorkflowNotFoundError),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         principal = await self.principal(scope)
         wanted: str = scope["path_params"]["workflowId"]
         found = next((view for view in self.engine.workflows() if view.id == wanted), None)
         if found is None:
             raise WorkflowNotFoundError
         require_whole(principal, "read")
-        return encode(found)
+        return json_answer(encode(found))
 
 
-class BatchTrigger(JsonEndpoint):
+class BatchTrigger(AnswerEndpoint):
     """Start many runs."""
 
     operation = Operation(
@@ -188,7 +190,7 @@ class BatchTrigger(JsonEndpoint):
         ),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:
         principal = await self.principal(scope)
         workflow_id: str = scope["path_params"]["workflowId"]
         if not self.engine.has_workflow(workflow_id):
@@ -198,13 +200,13 @@ class BatchTrigger(JsonEndpoint):
         body = await read_json(scope, receive, self.settings.batch_bytes_max)
         inputs = _inputs_of(body, self.settings.batch_max)
         outcomes = await self.engine.trigger_many(workflow_id, inputs, by=principal.id)
-        return b"[%b]" % b",".join(self._row(outcome) for outcome in outcomes)
+        return json_answer(b"[%b]" % b",".join(self._row(outcome) for outcome in outcomes))
 
     def _row(self, outcome: str | ApiError) -> bytes:
         if isinstance(outcome, ApiError):
             return problem(outcome).body
         token, _ = self.engine.public_token(outcome)
-        return b'{"runId":"%b","publicAccessToken":"%b"}' % (outcome.encode(), token.encode())
+        return trigger_result(outcome, token)
 
 
 def _inputs_of(body: bytes, count_max: int) -> list[bytes]:
@@ -220,7 +222,7 @@ def _inputs_of(body: bytes, count_max: int) -> list[bytes]:
 # ---------------------------------------------------------------- runs
 
 
-class ListRuns(JsonEndpoint):
+class ListRuns(AnswerEndpoint):
     """List runs."""
 
     operation = Operation(
@@ -296,7 +298,7 @@ class ListRuns(JsonEndpoint):
         errors=(InvalidInputError, ForbiddenError),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         require_whole(await self.principal(scope), "read")
         query = query_all(scope)
         first: dict[str, str] = {}
@@ -304,9 +306,8 @@ class ListRuns(JsonEndpoint):
             first.setdefault(name, value)
         limit = _limit_of(first.get("limit"), self.settings.page_default, self.settings.page_max)
         where = run_filter(first, [value for name, value in query if name == "status"])
-        return encode(
-            await self.engine.list_runs(where, limit=limit, cursor=first.get("cursor") or None)
-        )
+        cursor = first.get("cursor") or None
+        return json_answer(encode(await self.engine.list_runs(where, limit=limit, cursor=cursor)))
 
 
 def run_filter(query: Mapping[str, str], statuses: list[str]) -> RunFilter:
@@ -347,7 +348,7 @@ def _limit_of(text: str | None, default: int, most: int) -> int:
     return most if len(text) > 9 else min(int(text), most)
 
 
-class CancelRun(JsonEndpoint):
+class CancelRun(AnswerEndpoint):
     """Cancel a run."""
 
     operation = Operation(
@@ -372,12 +373,12 @@ class CancelRun(JsonEndpoint):
         ),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         run_id, by = await _controlled(self, scope)
-        return encode(await self.engine.cancel(run_id, by=by))
+        return json_answer(encode(await self.engine.cancel(run_id, by=by)))
 
 
-class PurgeRun(JsonEndpoint):
+class PurgeRun(AnswerEndpoint):
     """Forget a finished run."""
 
     operation = Operation(
@@ -399,13 +400,13 @@ class PurgeRun(JsonEndpoint):
         ),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         run_id, by = await _controlled(self, scope)
         await self.engine.purge(run_id, by=by)
-        return b'{"success":true}'
+        return json_answer(b'{"success":true}')
 
 
-class MintToken(JsonEndpoint):
+class MintToken(AnswerEndpoint):
     """Make a public access token of a run."""
 
     operation = Operation(
@@ -438,11 +439,12 @@ class MintToken(JsonEndpoint):
         errors=(InvalidInputError, ForbiddenError, RunNotFoundError, PayloadTooLargeError),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:
         run_id, _ = await _controlled(self, scope)
         ttl_s = self._ttl_s(await read_json(scope, receive, _TOKEN_BODY_MAX))
         token, expires_ms = self.engine.public_token(run_id, ttl_s)
-        return encode(TokenGrant(public_access_token=token, expires_at=rfc3339(expires_ms)))
+        grant = TokenGrant(public_access_token=token, expires_at=rfc3339(expires_ms))
+        return json_answer(encode(grant))
 
     def _ttl_s(self, body: bytes) -> float | None:
         settings = self.settings
@@ -455,7 +457,7 @@ class MintToken(JsonEndpoint):
             raise InvalidInputError(f"ttl: {error}") from None
         if not settings.token_ttl_min_s <= ttl_s <= settings.token_ttl_max_s:
             raise InvalidInputError(
-                f"ttl: from {settings.token_ttl_min_s:.0f} to {settings.token_ttl_max_s:.0f} seconds"
+                f"ttl: from {settings.token_ttl_min_s:.0f} s to {settings.token_ttl_max_s:.0f} s"
             )
         return ttl_s
 
@@ -463,7 +465,7 @@ class MintToken(JsonEndpoint):
 _TOKEN_BODY_MAX: Final = 4096
 
 
-async def _controlled(endpoint: JsonEndpoint, scope: AsgiScope) -> tuple[str, str]:
+async def _controlled(endpoint: Endpoint, scope: AsgiScope) -> tuple[str, str]:
     """Return the run in the path and who controls it, after the checks that all of these make."""
     principal = await endpoint.principal(scope)
     run_id = run_id_of(scope)
@@ -475,7 +477,7 @@ async def _controlled(endpoint: JsonEndpoint, scope: AsgiScope) -> tuple[str, st
 # ---------------------------------------------------------------- events, readiness, metrics
 
 
-class ListEvents(JsonEndpoint):
+class ListEvents(AnswerEndpoint):
     """List which events runs wait for."""
 
     operation = Operation(
@@ -501,13 +503,13 @@ class ListEvents(JsonEndpoint):
         errors=(ForbiddenError,),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         require_whole(await self.principal(scope), "read")
         waiting: list[WaitingEvent] = await self.engine.waiting_events()
-        return b'{"events":%b}' % encode(waiting)
+        return json_answer(b'{"events":%b}' % encode(waiting))
 
 
-class GetReady(JsonEndpoint):
+class GetReady(AnswerEndpoint):
     """Say whether requests are served."""
 
     operation = Operation(
@@ -522,14 +524,14 @@ class GetReady(JsonEndpoint):
         errors=(UnavailableError,),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         state = self.engine.state
         if state not in {"ready", "read-only"}:
             raise UnavailableError(f"Not ready: {state}")
-        return encode({"state": state, **self.engine.readiness()})
+        return json_answer(encode({"state": state, **self.engine.readiness()}))
 
 
-class GetMetrics(Endpoint):
+class GetMetrics(AnswerEndpoint):
     """Serve the metrics."""
 
     operation = Operation(
@@ -551,16 +553,6 @@ class GetMetrics(Endpoint):
         errors=(ForbiddenError,),
     )
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        try:
-            require_whole(await self.principal(scope), "read")
-            body = exposition(self.engine.metrics())
-        except Exception as error:
-            await send_answer(send, self.refusal(error))
-            return
-        headers = (
-            (b"content-type", CONTENT_TYPE),
-            (b"content-length", b"%d" % len(body)),
-            *SAFE_HEADERS,
-        )
-        await send_answer(send, Answer(200, headers, body))
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
+        require_whole(await self.principal(scope), "read")
+        return text_answer(CONTENT_TYPE, exposition(self.engine.metrics()))

@@ -1,8 +1,8 @@
 """The routes, and the application made of them.
 
-`build_routes` gives a list for any Starlette application; each route answers for itself, its errors,
-its 405 and its CORS headers, so it behaves the same wherever it is mounted. `build_app` adds what
-only an application can: the 404 of a path that is no route.
+`build_routes` gives a list for any Starlette application; each route answers for itself, its
+errors, its 405 and its CORS headers, so it behaves the same wherever it is mounted. `build_app`
+adds what only an application can: the 404 of a path that is no route.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ _no_such_route: Final = NoSuchRoute()
 
 
 class _App(Starlette):
-    """Starlette without its two layers that catch exceptions: every endpoint has an edge of its own."""
+    """Starlette without the layers that catch exceptions: every endpoint has its own edge."""
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router

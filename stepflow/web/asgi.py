@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from stepflow.errors import InvalidInputError, PayloadTooLargeError
-from stepflow.web.problems import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from starlette.types import Receive, Scope, Send
+
+    from stepflow.web.problems import Answer
 
 __all__ = ["ClientGone", "HeaderView", "client_of", "header", "next_pass", "query_all", "query_of"]
 __all__ += ["read_body", "read_json", "send_answer"]

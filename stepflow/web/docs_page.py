@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from stepflow.errors import NotFoundError
-from stepflow.web.asgi import header, send_answer
-from stepflow.web.operations import Content, Endpoint, Operation
-from stepflow.web.problems import SAFE_HEADERS, Answer, problem
+from stepflow.web.asgi import header
+from stepflow.web.operations import AnswerEndpoint, Content, Operation
+from stepflow.web.problems import SAFE_HEADERS, Answer, text_answer
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Receive, Scope
 
 __all__ = ["GetDocs", "GetRoot", "page"]
 
@@ -34,7 +34,7 @@ _PAGE: Final = """<!doctype html>
 <style>{style}</style>
 </head>
 <body>
-<noscript>This page is drawn by a script. The document itself: <a href="openapi.yaml">openapi.yaml</a></noscript>
+<noscript>A script draws this page. The document: <a href="openapi.yaml">openapi.yaml</a></noscript>
 <script type="application/json" id="document">{document}</script>
 <script>{script}</script>
 </body>
@@ -68,7 +68,7 @@ def page() -> tuple[bytes, bytes]:
     return html.encode(), policy.encode()
 
 
-class GetDocs(Endpoint):
+class GetDocs(AnswerEndpoint):
     """Serve the page."""
 
     operation = Operation(
@@ -87,18 +87,12 @@ class GetDocs(Endpoint):
         },
     )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
         html, policy = page()
-        headers = (
-            (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-length", b"%d" % len(html)),
-            (b"content-security-policy", policy),
-            *SAFE_HEADERS,
-        )
-        await send_answer(send, Answer(200, headers, html))
+        return text_answer(b"text/html; charset=utf-8", html, (b"content-security-policy", policy))
 
 
-class GetRoot(Endpoint):
+class GetRoot(AnswerEndpoint):
     """Send a browser that comes without a path to the page."""
 
     operation = Operation(
@@ -112,10 +106,9 @@ class GetRoot(Endpoint):
         errors=(NotFoundError,),
     )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
         if b"text/html" not in (header(scope, b"accept") or b""):
-            await send_answer(send, problem(NotFoundError()))
-            return
+            raise NotFoundError
         # Relative, so that it is right under any prefix, also one that a proxy takes away.
         headers = ((b"location", b"docs"), (b"content-length", b"0"), *SAFE_HEADERS)
-        await send_answer(send, Answer(307, headers, b""))
+        return Answer(307, headers, b"")

@@ -30,25 +30,27 @@ from stepflow.errors import (
 )
 from stepflow.model.ids import is_run_id
 from stepflow.model.views import RunView
-from stepflow.web.asgi import header, query_of, read_json, send_answer
+from stepflow.web.asgi import header, query_of, read_json
 from stepflow.web.operations import (
+    AnswerEndpoint,
     Content,
-    Endpoint,
-    JsonEndpoint,
     Operation,
     Param,
     run_id_of,
     taking_work,
 )
 from stepflow.web.policy import require_scope, require_visible
-from stepflow.web.problems import SAFE_HEADERS, Answer
+from stepflow.web.problems import json_answer, text_answer
 from stepflow.web.schemas import Health, Success, TriggerResult
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Send
+    from starlette.types import Receive
     from starlette.types import Scope as AsgiScope
 
+    from stepflow.web.problems import Answer
+
 __all__ = ["GetHealth", "GetOpenApi", "GetRun", "Notify", "Trigger", "encode", "openapi_yaml"]
+__all__ += ["RUN_EXAMPLE", "trigger_result"]
 
 encode = msgspec.json.Encoder().encode
 
@@ -84,7 +86,7 @@ RUN_EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
-class Trigger(JsonEndpoint):
+class Trigger(AnswerEndpoint):
     """Start a run."""
 
     operation = Operation(
@@ -135,7 +137,7 @@ class Trigger(JsonEndpoint):
         ),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:
         engine = self.engine
         principal = await self.principal(scope)
         workflow_id: str = scope["path_params"]["workflowId"]
@@ -147,8 +149,12 @@ class Trigger(JsonEndpoint):
         body = await read_json(scope, receive, self.settings.input_bytes_max)
         run_id = await engine.trigger(workflow_id, body, idempotency_key=key, by=principal.id)
         token, _ = engine.public_token(run_id)
-        # Neither string has a character that JSON would escape.
-        return b'{"runId":"%b","publicAccessToken":"%b"}' % (run_id.encode(), token.encode())
+        return json_answer(trigger_result(run_id, token))
+
+
+def trigger_result(run_id: str, token: str) -> bytes:
+    """Return the JSON of a new run; neither string has a character that JSON would escape."""
+    return b'{"runId":"%b","publicAccessToken":"%b"}' % (run_id.encode(), token.encode())
 
 
 def _idempotency_key(scope: AsgiScope) -> str | None:
@@ -160,7 +166,7 @@ def _idempotency_key(scope: AsgiScope) -> str | None:
     return key.decode("ascii")
 
 
-class GetRun(JsonEndpoint):
+class GetRun(AnswerEndpoint):
     """Read a run."""
 
     operation = Operation(
@@ -181,16 +187,16 @@ class GetRun(JsonEndpoint):
         errors=(ForbiddenError, RunNotFoundError),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         principal = await self.principal(scope)
         run_id = run_id_of(scope)
         view = await self.engine.get_run(run_id)
         require_visible(principal, view)
         require_scope(principal, "read")
-        return encode(view)
+        return json_answer(encode(view))
 
 
-class Notify(JsonEndpoint):
+class Notify(AnswerEndpoint):
     """Deliver an event."""
 
     operation = Operation(
@@ -235,7 +241,7 @@ class Notify(JsonEndpoint):
         ),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:
         engine = self.engine
         principal = await self.principal(scope)
         run_id = query_of(scope, "runId")
@@ -246,10 +252,10 @@ class Notify(JsonEndpoint):
         body = await read_json(scope, receive, self.settings.event_bytes_max)
         event_id: str = scope["path_params"]["eventId"]
         await engine.notify(event_id, body, run_id=run_id, by=principal.id)
-        return b'{"success":true}'
+        return json_answer(b'{"success":true}')
 
 
-class GetHealth(JsonEndpoint):
+class GetHealth(AnswerEndpoint):
     """Say that the process serves."""
 
     operation = Operation(
@@ -270,11 +276,11 @@ class GetHealth(JsonEndpoint):
         errors=(UnavailableError,),
     )
 
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:  # noqa: ARG002
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         if not await self._healthy():
             raise UnavailableError("The health check of the application says no")
         stamp = rfc3339(self.service.clock.wall_ms() // 1000 * 1000).replace(".000Z", "Z")
-        return b'{"status":"ok","timestamp":"%b"}' % stamp.encode()
+        return json_answer(b'{"status":"ok","timestamp":"%b"}' % stamp.encode())
 
     async def _healthy(self) -> bool:
         check = self.service.health_check
@@ -292,7 +298,7 @@ def openapi_yaml() -> bytes:
     return resources.files("stepflow.web").joinpath("openapi.yaml").read_bytes()
 
 
-class GetOpenApi(Endpoint):
+class GetOpenApi(AnswerEndpoint):
     """Serve the document."""
 
     operation = Operation(
@@ -311,11 +317,5 @@ class GetOpenApi(Endpoint):
         },
     )
 
-    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        body = openapi_yaml()
-        headers = (
-            (b"content-type", b"application/yaml"),
-            (b"content-length", b"%d" % len(body)),
-            *SAFE_HEADERS,
-        )
-        await send_answer(send, Answer(200, headers, body))
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
+        return text_answer(b"application/yaml", openapi_yaml())

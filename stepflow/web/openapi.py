@@ -11,7 +11,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
@@ -257,7 +257,7 @@ def _refusal(status: int, errors: Sequence[type[ApiError]]) -> dict[str, Any]:
 
 def _schema_of(kind: Any) -> Any:
     if isinstance(kind, dict):
-        return kind
+        return cast("dict[str, Any]", kind)
     (schema,), _ = msgspec.json.schema_components([kind], ref_template=_REF)
     return _renamed(schema)
 
@@ -272,7 +272,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _refine(made: dict[str, Any]) -> None:
-    """Say what the structs cannot: their JSON texts' own schemas, formats, and what may be added."""
+    """Say what the structs cannot: formats, and the schemas of what they hold as JSON text."""
     error = {"$ref": _REF.format(name="RunError")}
     made["Run"]["properties"]["error"] = error
     made["Step"]["properties"]["error"] = error
@@ -312,12 +312,12 @@ def to_yaml(value: Any) -> bytes:
 def _lines(value: Any, indent: str = "") -> list[str]:
     if isinstance(value, dict) and value:
         lines: list[str] = []
-        for key, part in value.items():
+        for key, part in cast("dict[str, Any]", value).items():
             lines += _entry(f"{indent}{_scalar(key)}:", part, indent + "  ")
         return lines
     if isinstance(value, list | tuple) and value:
         lines = []
-        for part in value:
+        for part in cast("Sequence[Any]", value):
             nested = _lines(part, indent + "  ")
             lines += [f"{indent}- {nested[0].lstrip(' ')}", *nested[1:]]
         return lines

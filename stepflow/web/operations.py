@@ -1,8 +1,9 @@
 """What a route is, declared once: its endpoint serves it, the document describes it.
 
-`Operation` is the declaration. `Endpoint` is one operation as an ASGI application: it authenticates,
-answers, and turns whatever is raised into an answer (the HTTP edge: nothing passes it). `Resource`
-is one path: it picks the operation by the method, answers `HEAD` from `GET`, and says 405.
+`Operation` is the declaration. `Endpoint` is one operation as an ASGI application; most answer with
+one whole response, and turn whatever is raised into one (the HTTP edge: nothing passes it).
+`Resource` is one path: it picks the operation by the method, answers `HEAD` from `GET`, and says
+405.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stepflow.errors import (
 )
 from stepflow.model.ids import is_run_id
 from stepflow.web.asgi import ClientGone, logger, send_answer
-from stepflow.web.problems import json_answer, problem
+from stepflow.web.problems import problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from stepflow.web.policy import Policy
     from stepflow.web.problems import Answer
 
-__all__ = ["Content", "Endpoint", "JsonEndpoint", "Operation", "Param", "Resource", "Service"]
+__all__ = ["AnswerEndpoint", "Content", "Endpoint", "Operation", "Param", "Resource", "Service"]
 __all__ += ["Switch", "run_id_of", "serving", "taking_work"]
 
 Switch = Literal["trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics"]
@@ -123,21 +124,21 @@ class Endpoint(ABC):
         return problem(error if isinstance(error, ApiError) else InternalError())
 
 
-class JsonEndpoint(Endpoint):
-    """An endpoint whose answer is 200 with a JSON text."""
+class AnswerEndpoint(Endpoint):
+    """An endpoint whose response is one whole answer."""
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
-            answer = json_answer(await self.answer(scope, receive))
+            answer = await self.answer(scope, receive)
         except ClientGone:
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the HTTP edge
             answer = self.refusal(error)
         await send_answer(send, answer)
 
     @abstractmethod
-    async def answer(self, scope: AsgiScope, receive: Receive) -> bytes:
-        """Return the body. Raises the `ApiError` that is the answer."""
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:
+        """Return the response. Raises the `ApiError` that is the answer instead."""
 
 
 class Resource:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stepflow.auth.chain import AuthChain
 from stepflow.auth.handlers import AuthRequest, RouteAuth
 from stepflow.errors import ApiError, ForbiddenError, RunNotFoundError
 from stepflow.web.asgi import HeaderView, client_of, query_all, query_of
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope as AsgiScope
 
+    from stepflow.auth.chain import AuthChain
     from stepflow.auth.handlers import AuthHandler, FailureHook
     from stepflow.auth.principal import Principal, Scope
     from stepflow.clock import Clock

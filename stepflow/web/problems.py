@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["JSON_HEADERS", "SAFE_HEADERS", "Answer", "Header", "json_answer", "problem"]
+__all__ += ["text_answer"]
 
 Header = tuple[bytes, bytes]
 
@@ -52,9 +53,15 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def json_answer(body: bytes, status: int = 200) -> Answer:
-    """Return the answer whose body is that JSON text."""
-    return Answer(status, (*JSON_HEADERS, (b"content-length", b"%d" % len(body))), body)
+def json_answer(body: bytes) -> Answer:
+    """Return 200 with that JSON text."""
+    return Answer(200, (*JSON_HEADERS, (b"content-length", b"%d" % len(body))), body)
+
+
+def text_answer(content_type: bytes, body: bytes, *more: Header) -> Answer:
+    """Return 200 with a text of another kind."""
+    length = (b"content-length", b"%d" % len(body))
+    return Answer(200, ((b"content-type", content_type), length, *SAFE_HEADERS, *more), body)
 
 
 def problem(error: ApiError, *, allow: bytes = b"") -> Answer:

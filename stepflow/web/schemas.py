@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from stepflow.model.run import RunStatus  # noqa: TC001  msgspec reads the annotations
+from stepflow.model.run import RunStatus
 
 __all__ = ["BatchFailure", "EventList", "Health", "Problem", "ProblemCode", "Readiness", "RunError"]
 __all__ += ["CompleteEvent", "EmitEvent", "ErrorEvent", "ExpiredEvent", "ProgressEvent"]
@@ -39,60 +39,60 @@ class _Body(msgspec.Struct, frozen=True, rename="camel"):
     """The base of all of them: camelCase on the wire."""
 
 
-class Problem(_Body, kw_only=True):
+class Problem(_Body, frozen=True, kw_only=True):
     """Why a request was refused. Every response that is not 2xx has this shape."""
 
     error: str
     code: ProblemCode
 
 
-class TriggerResult(_Body, kw_only=True):
+class TriggerResult(_Body, frozen=True, kw_only=True):
     """The new run, durable, and a token with which a browser may watch it."""
 
     run_id: str
     public_access_token: str
 
 
-class BatchFailure(_Body, kw_only=True):
+class BatchFailure(_Body, frozen=True, kw_only=True):
     """Why one input of a batch started no run."""
 
     error: str
     code: ProblemCode
 
 
-class Success(_Body, kw_only=True):
+class Success(_Body, frozen=True, kw_only=True):
     """It is done, and durable."""
 
     success: Literal[True]
 
 
-class Health(_Body, kw_only=True):
+class Health(_Body, frozen=True, kw_only=True):
     """The process serves."""
 
     status: Literal["ok"]
     timestamp: str
 
 
-class Readiness(_Body, kw_only=True):
+class Readiness(_Body, frozen=True, kw_only=True):
     """Where the engine is in its life, and what is degraded."""
 
     state: str
 
 
-class TokenRequest(_Body, forbid_unknown_fields=True):
+class TokenRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long the token is to be good: seconds, or `"15m"`, `"2h"`, `"7d"`."""
 
     ttl: float | str | None = None
 
 
-class TokenGrant(_Body, kw_only=True):
+class TokenGrant(_Body, frozen=True, kw_only=True):
     """A read-only token of one run."""
 
     public_access_token: str
     expires_at: str
 
 
-class RunError(_Body, kw_only=True):
+class RunError(_Body, frozen=True, kw_only=True):
     """Why a run or a step failed."""
 
     type: str
@@ -102,13 +102,13 @@ class RunError(_Body, kw_only=True):
     data: Any | UnsetType = UNSET
 
 
-class EventList(_Body, kw_only=True):
+class EventList(_Body, frozen=True, kw_only=True):
     """Which events live runs wait for."""
 
     events: list[Any]
 
 
-class WorkflowList(_Body, kw_only=True):
+class WorkflowList(_Body, frozen=True, kw_only=True):
     """What can be triggered."""
 
     workflows: list[Any]
@@ -117,7 +117,7 @@ class WorkflowList(_Body, kw_only=True):
 # ---------------------------------------------------------------- the data of a stream's events
 
 
-class StatusEvent(_Body, kw_only=True):
+class StatusEvent(_Body, frozen=True, kw_only=True):
     """`event: status`: the run's status changed, or something began."""
 
     status: RunStatus
@@ -131,7 +131,7 @@ class StatusEvent(_Body, kw_only=True):
     state: str | UnsetType = UNSET
 
 
-class StepEvent(_Body, kw_only=True):
+class StepEvent(_Body, frozen=True, kw_only=True):
     """`event: step`: a step completed or failed."""
 
     name: str
@@ -142,28 +142,28 @@ class StepEvent(_Body, kw_only=True):
     kind: str
 
 
-class CompleteEvent(_Body, kw_only=True):
+class CompleteEvent(_Body, frozen=True, kw_only=True):
     """`event: complete`: the run finished; the stream ends."""
 
     status: Literal["completed"]
     result: Any
 
 
-class ErrorEvent(_Body, kw_only=True):
+class ErrorEvent(_Body, frozen=True, kw_only=True):
     """`event: error`: the run failed or was cancelled; the stream ends."""
 
     status: Literal["failed", "cancelled"]
     error: RunError
 
 
-class EmitEvent(_Body, kw_only=True):
+class EmitEvent(_Body, frozen=True, kw_only=True):
     """`event: emit`: what the workflow tells its watchers."""
 
     name: str
     data: Any
 
 
-class ProgressEvent(_Body, kw_only=True):
+class ProgressEvent(_Body, frozen=True, kw_only=True):
     """`event: progress`: how far the workflow is."""
 
     done: float
@@ -171,5 +171,5 @@ class ProgressEvent(_Body, kw_only=True):
     message: str | None
 
 
-class ExpiredEvent(_Body, kw_only=True):
+class ExpiredEvent(_Body, frozen=True, kw_only=True):
     """`event: expired`: the token is over; the stream ends."""

@@ -132,33 +132,40 @@ class StreamRun(Endpoint):
             run_id = run_id_of(scope)
             await require_run(self.engine, principal, run_id)
             require_scope(principal, "read")
-        except Exception as error:
-            await send_answer(send, self.refusal(error))
-            return
-        if scope["method"] == "HEAD":
-            await send_answer(send, Answer(200, _HEADERS, b""))
-            return
-        await self._stream(scope, receive, send, principal)
-
-    async def _stream(
-        self, scope: AsgiScope, receive: Receive, send: Send, principal: Principal
-    ) -> None:
-        after = last_event_id(scope)
-        try:
-            stream = await self.engine.stream(run_id_of(scope), after)
-        except Exception as error:
+            if scope["method"] == "HEAD":
+                await send_answer(send, Answer(200, _HEADERS, b""))
+                return
+            after = last_event_id(scope)
+            stream = await self.engine.stream(run_id, after)
+        except Exception as error:  # noqa: BLE001  the HTTP edge
             await send_answer(send, self.refusal(error))
             return
         try:
             if after is not None and stream.ended and stream.finished:
                 await send_answer(send, Answer(204, SAFE_HEADERS, b""))
-                return
-            events = EventStream(stream, self.settings, self.service.clock)
-            still_good = self.service.policy.still_good
-            await events.serve(receive, send, lambda: still_good(principal), principal.expires_ms)
+            else:
+                await self._send(stream, scope, receive, send, principal)
         finally:
             stream.close()
+
+    async def _send(
+        self,
+        stream: RunStream,
+        scope: AsgiScope,
+        receive: Receive,
+        send: Send,
+        principal: Principal,
+    ) -> None:
+        still_good = self.service.policy.still_good
+        events = EventStream(stream, self.settings, self.service.clock)
+        try:
+            await events.serve(receive, send, lambda: still_good(principal), principal.expires_ms)
+        except Exception:  # noqa: BLE001  the HTTP edge
+            # Too late for an answer: the client sees a response that breaks off, and resumes.
+            logger.exception("a stream failed in the middle")
+            events.abandoned = True
         if events.abandoned:
+            stream.close()
             await _abort(scope)
 
 

@@ -220,9 +220,7 @@ class FakeEngine:
         views = [view for view in views if where.workflow_id in {"", view.workflow_id}]
         page = [msgspec.structs.replace(view, steps=msgspec.UNSET) for view in views[:limit]]
         more = len(views) > limit
-        return RunPage(
-            runs=page, next_cursor=page[-1].id if more else None, stream_cursor="fake-1"
-        )
+        return RunPage(runs=page, next_cursor=page[-1].id if more else None, stream_cursor="fake-1")
 
     async def notify(
         self, event_id: str, body: bytes, *, run_id: str | None = None, by: str = ""

@@ -44,7 +44,8 @@ class ManualClock:
         return sum(timer.callback is not None for _, _, timer in self._timers)
 
     async def advance(self, seconds: float) -> None:
-        """Move on, fire what is due in order, and let the loop come to rest after each."""
+        """Move on and fire what is due, in order; the loop rests before each and at the end."""
+        await rest()
         end_s = self._now_s + seconds
         while self._timers and self._timers[0][0] <= end_s:
             self._now_s, _, timer = heapq.heappop(self._timers)
