@@ -38,7 +38,13 @@ from stepflow.journal.disk import RealDisk, is_full
 from stepflow.journal.frame import RECORD_OVERHEAD
 from stepflow.journal.lock import acquire_lock
 from stepflow.journal.memory import MemoryDisk
-from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress, tidy
+from stepflow.journal.recovery import (
+    Recovered,
+    Recovery,
+    RecoveryProgress,
+    read_failed,
+    tidy,
+)
 from stepflow.journal.release import Releases, call_isolated
 from stepflow.journal.segment import segment_lsn
 from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo, snapshot_lsn
@@ -485,7 +491,6 @@ class Journal:
         if self._over is not None:
             return
         self._busy = False
-        self._space.lost(error)
         self._fail_rotations(UnavailableError(f"no room for a snapshot's segment: {error}"))
         if self._strict_lsn > self._taken_lsn:
             self._flush_soon()
@@ -537,7 +542,7 @@ class Journal:
             snapshot_bytes=snapshot.size if snapshot else 0,
             snapshot_created_ms=snapshot.created_ms if snapshot else 0,
             room_bytes=self._space.bytes,
-            read_only=self._space.read_only(self._queued()),
+            read_only=self._space.read_only,
         )
 
     # ------------------------------------------------------------ start
@@ -609,7 +614,7 @@ async def open_journal(  # noqa: PLR0913  all but the first are options
     lock: DiskLock | None = None
     try:
         await background.run(partial(_make_root, disk))
-        lock = await acquire_lock(disk, clock, settings.lock_wait_s, tell.waiting)
+        lock = await _lock(disk, clock, settings.lock_wait_s, tell.waiting)
         job = _Opening(disk, settings, clock, entropy, on_line, on_record, tell)
         store, found, free = await background.run(job.run)
     except BaseException:
@@ -650,13 +655,18 @@ class _Opening:
 
     def run(self) -> tuple[Store, Recovered, int]:
         """Return the store, what recovery found, and the disk's free bytes."""
-        store = read_store(self.disk)
-        if store is None:
-            store = create_store(self.disk, self.entropy, _version())
+        store = self._store()
         found = Recovery(
             self.disk, store, self.clock.wall_ms(), self.on_line, self.on_record, self.tell
         ).run()
         return store, found, self._free_bytes()
+
+    def _store(self) -> Store:
+        try:
+            store = read_store(self.disk)
+            return store or create_store(self.disk, self.entropy, _version())
+        except OSError as error:
+            raise read_failed(self.disk, error) from error
 
     def _free_bytes(self) -> int:
         try:
@@ -697,6 +707,15 @@ def _make_root(disk: Disk) -> None:
         disk.make_root()
     except OSError as error:
         raise DiskFailedError(f"cannot make the data directory {disk.path}: {error}") from error
+
+
+async def _lock(
+    disk: Disk, clock: Clock, wait_s: float, waiting: Callable[[str], None]
+) -> DiskLock:
+    try:
+        return await acquire_lock(disk, clock, wait_s, waiting)
+    except OSError as error:
+        raise DiskFailedError(f"cannot lock the data directory {disk.path}: {error}") from error
 
 
 def _report(found: Recovered) -> RecoveryReport:

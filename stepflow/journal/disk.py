@@ -109,6 +109,10 @@ class Disk(Protocol):
         """Return the sorted names in the directory or one of its folders; none: empty."""
         ...
 
+    def is_folder(self, name: str) -> bool:
+        """Say whether the name is a folder's."""
+        ...
+
     def mkdir(self, folder: str) -> None:
         """Make a folder, mode 0700; harmless when it is there."""
         ...
@@ -268,6 +272,9 @@ class RealDisk:
             return sorted(os.listdir(self._root / folder))  # noqa: PTH208  names are all we need
         except FileNotFoundError:
             return []
+
+    def is_folder(self, name: str) -> bool:
+        return (self._root / name).is_dir()
 
     def mkdir(self, folder: str) -> None:
         (self._root / folder).mkdir(mode=_DIR_MODE, exist_ok=True)

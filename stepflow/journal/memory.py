@@ -289,6 +289,10 @@ class MemoryDisk:
                 name.rpartition("/")[2] for name in self._names if name.rpartition("/")[0] == folder
             )
 
+    def is_folder(self, name: str) -> bool:
+        with self._mutex:
+            return any(known.startswith(f"{name}/") for known in self._names)
+
     def mkdir(self, folder: str) -> None:
         """Do nothing: a folder is there as soon as a file is in it, and is never lost."""
 

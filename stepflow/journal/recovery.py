@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk
     from stepflow.journal.frame import BadFrame
 
-__all__ = ["BROKEN", "Recovered", "Recovery", "RecoveryProgress", "tidy"]
+__all__ = ["BROKEN", "Recovered", "Recovery", "RecoveryProgress", "read_failed", "tidy"]
 
 BROKEN: Final = "broken"
 """The folder of copies that are made before anything is cut."""
@@ -135,7 +135,7 @@ class Recovery:
             if not self.read_only:
                 self.disk.sync_dir()
         except OSError as error:
-            raise _read_failed(self.disk, error) from error
+            raise read_failed(self.disk, error) from error
         found = self.found
         # A directory without a segment never ran: there is nothing that could be unclean.
         found.clean = self._closed or found.lsn == 0
@@ -451,7 +451,8 @@ def _is_ours(name: str) -> bool:
     return segment_lsn(name) is not None or snapshot_lsn(name) is not None
 
 
-def _read_failed(disk: Disk, error: OSError) -> DiskFailedError:
+def read_failed(disk: Disk, error: OSError) -> DiskFailedError:
+    """Return the error of a start that the disk does not let read."""
     return DiskFailedError(
         f"SFW209 reading {disk.path} failed: {error}. Nothing was changed; check the disk"
     )

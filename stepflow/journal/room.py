@@ -28,11 +28,20 @@ class Room:
     """In the prepared segment, 0 when there is none."""
     spare: int = 0
     """What the disk has beyond its minimum, when last looked at."""
+    stuck: bool = False
+    """Whether a batch waits for the disk to have room: nothing more is decided meanwhile."""
     refused: int | None = None
     """The smallest record refused since there was room for all."""
 
+    @property
+    def read_only(self) -> bool:
+        """Whether somebody was refused and has not been told yet that there is room again."""
+        return self.stuck or self.refused is not None
+
     def fits(self, size: int, queued: int, *, reserve: bool) -> bool:
         """Say whether a record of `size` bytes has room behind `queued` others."""
+        if self.stuck:
+            return False
         need = size + queued + _FRAMING + (0 if reserve else self.keep)
         return need <= self.left or need <= self.ready or need <= self.spare
 

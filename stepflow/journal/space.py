@@ -75,12 +75,16 @@ class Space:
         self.prepare()
         return False
 
-    def read_only(self, queued: int) -> bool:
-        """Say whether not even the smallest record would be taken."""
-        return not self._room.fits(0, queued, reserve=False)
+    @property
+    def read_only(self) -> bool:
+        """Whether records are refused at present."""
+        return self._room.read_only
 
     def note(self, done: Committed, queued: int) -> None:
         """Take note of what the writer reported."""
+        if self._room.stuck:
+            self._room.stuck = False
+            _log.warning("the disk has room again")
         self._room.left = done.segment_left
         self._room.ready = self._ready()
         self._next_size = done.next_size
@@ -91,8 +95,9 @@ class Space:
 
     def lost(self, error: BaseException) -> None:
         """The writer met a full disk."""
-        if self._room.spare:
+        if not self._room.stuck:
             _log.error("disk full: the journal is read-only until there is room: %s", error)
+        self._room.stuck = True
         self._room.spare = 0
         self._room.refuse(0)
 
