@@ -26,16 +26,20 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
+    from stepflow.authoring.context import Context
     from stepflow.engine.protocol import Engine
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
     from stepflow.model.views import RunEvent, RunPage, RunView
 
+    _Alone = Callable[[Context], Coroutine[Any, Any, Any]]
+    _WithInput = Callable[[Context, Any], Coroutine[Any, Any, Any]]
+
 __all__ = ["Stepflow"]
 
 _log = logging.getLogger("stepflow")
 
-F = TypeVar("F", bound="Callable[..., Coroutine[Any, Any, Any]]")
+F = TypeVar("F", bound="_Alone | _WithInput")
 
 _DEFAULT_DIR = "stepflow-data"
 
