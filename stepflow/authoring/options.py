@@ -113,7 +113,7 @@ def step_options(
 
 def workflow_options(  # noqa: PLR0913  as many as the decorator has
     fn: Callable[..., Any],
-    id: str | None = None,  # noqa: A002  the decorator's name for it
+    id: str | None = None,
     *,
     retry: RetryPolicy | None = None,
     timeout: Duration | None = None,

@@ -142,9 +142,8 @@ def _inner(fn: Any) -> Any:
     return fn
 
 
-def _call_method(fn: Any) -> Any:
-    kind: type[Any] = type(fn)
-    return getattr(kind, "__call__", fn)  # noqa: B004  the method itself is wanted
+def _call_method(fn: object) -> Any:
+    return getattr(type(fn), "__call__", fn)  # noqa: B004  the method itself is wanted
 
 
 def _annotations(target: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ _CUT: Final = "\n… cut …\n"
 class RemoteCause(Exception):  # noqa: N818  it stands in for an error, it is not one of ours
     """Stands in for a recorded exception: `.type` is its class name, `.message` its text."""
 
-    def __init__(self, type: str, message: str) -> None:  # noqa: A002  as in the JSON
+    def __init__(self, type: str, message: str) -> None:
         self.type = type
         self.message = message
         super().__init__(type, message)
