@@ -17,8 +17,8 @@ them, and encoders turn the first two into `null` without a word. Keys of a `dic
 `{1: "a"}` would come back as `{"1": "a"}`. Where the annotation says `dict[int, str]` (or `UUID`,
 `date`, `Decimal`, `Enum`, …) they come back as they were, so there `free_keys` allows them.
 
-A pydantic model is written by its own serializer: a `SecretStr` in it becomes asterisks and is lost.
-A secret by itself is refused.
+A pydantic model is written by its own serializer: a `SecretStr` in it becomes asterisks and is
+lost. A secret by itself is refused.
 
 orjson encodes what is plain; its hook takes richer values apart one level at a time. Only when it
 refuses is the value walked in Python, to convert what orjson cannot (its own limits differ) or to
