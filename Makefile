@@ -98,8 +98,13 @@ rooms: $(VENV)/.dev
 .PHONY: fresh
 fresh: $(VENV)/.dev
 	@cd $(ROOT) && $(BIN)/python tools/make_docs.py --check
-	$(BIN)/stepflow openapi | diff -u openapi.yaml - || { echo "stale: run make openapi"; exit 1; }
+	new=$$(mktemp); trap 'rm -f "$$new"' EXIT
+	$(BIN)/python -m stepflow.web.openapi "$$new"
+	for file in openapi.yaml stepflow/web/openapi.yaml; do
+		diff -u "$$file" "$$new" || { echo "$$file is stale: run make openapi"; exit 1; }
+	done
 	$(BIN)/openapi-spec-validator openapi.yaml
+	echo "docs, openapi.yaml: fresh"
 
 .PHONY: format
 format: $(VENV)/.dev ## let ruff mend and format what it can
@@ -132,7 +137,7 @@ coverage: $(VENV)/.dev ## which lines no test reaches
 
 .PHONY: openapi
 openapi: $(VENV)/.dev ## write openapi.yaml from the routes
-	@cd $(ROOT) && $(BIN)/stepflow openapi > openapi.yaml.new && mv openapi.yaml.new openapi.yaml
+	@cd $(ROOT) && $(BIN)/python -m stepflow.web.openapi openapi.yaml stepflow/web/openapi.yaml
 
 .PHONY: docs
 docs: $(VENV)/.dev ## write docs/configuration.md from the settings

@@ -14,6 +14,8 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import yaml
+
 from stepflow import errors
 from stepflow.config import Settings
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[1]
 PLACE: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+METHODS: Final = ("get", "post", "put", "patch", "delete")
+CREDENTIALS: Final = {"apiKey": "key", "jwt": "JWT", "publicAccessToken": "token"}
 SPANS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 
@@ -83,6 +87,23 @@ def _meaning(cls: type[Any]) -> str:
     return text.replace("|", "\\|")
 
 
+def routes_table() -> str:
+    document = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))
+    rows = ["| route | does | credentials | errors |", "|---|---|---|---|"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if method in METHODS:
+                rows.append(_route(f"{method.upper()} {path}", operation))
+    return "\n".join(rows)
+
+
+def _route(name: str, operation: dict[str, Any]) -> str:
+    schemes = [scheme for entry in operation.get("security", []) for scheme in entry]
+    shown = " ".join(CREDENTIALS[scheme] for scheme in schemes) or "–"
+    failures = [status for status in operation["responses"] if status >= "400"]
+    return f"| `{name}` | {operation['summary']} | {shown} | {' '.join(failures) or '–'} |"
+
+
 def cli_reference() -> str:
     from stepflow.cli.main import main  # noqa: PLC0415  other tables need no CLI
 
@@ -121,6 +142,7 @@ def _parameter(parameter: click.Parameter) -> str:
 
 GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
+    "routes": routes_table,
     "api-errors": api_errors_table,
     "author-errors": author_errors_table,
     "operator-errors": operator_errors_table,
