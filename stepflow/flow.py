@@ -6,13 +6,13 @@ import logging
 import os
 import signal
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepflow.auth.public_token import TokenSigner, load_or_create_token_key
+from stepflow.auth.chain import AuthChain
 from stepflow.authoring.options import check_event_id, check_tags, workflow_options
 from stepflow.authoring.registry import Registry
-from stepflow.config import MEMORY, Settings
+from stepflow.clock import SystemClock
+from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import ApiError, StepflowError
@@ -65,7 +65,7 @@ class Stepflow:
         self.settings = settings or Settings.from_env()
         self.registry = Registry()
         self._engine: Engine | None = engine
-        self._signer: TokenSigner | None = None
+        self._chain: AuthChain | None = None
         self.on_fatal = on_fatal or _terminate
 
     # ------------------------------------------------------------ authoring
@@ -152,14 +152,16 @@ class Stepflow:
         self.on_fatal(error)
 
     def _sign(self, run_id: str, expires_ms: int) -> str:
-        return self.signer.sign_run(run_id, expires_ms)
+        return self.auth_chain.signer.sign_run(run_id, expires_ms)
 
     @property
-    def signer(self) -> TokenSigner:
-        """What signs and reads public access tokens; its key is in the data directory."""
-        if self._signer is None:
-            self._signer = _signer(self.data_dir)
-        return self._signer
+    def auth_chain(self) -> AuthChain:
+        """What environment and data directory say about credentials; needs the engine started."""
+        if self._chain is None:
+            self._chain = AuthChain.from_env(
+                os.environ, self.data_dir, self.settings, SystemClock()
+            )
+        return self._chain
 
     async def __aenter__(self) -> Stepflow:
         await self.engine.start()
@@ -171,9 +173,13 @@ class Stepflow:
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
         """Run the engine while the host runs: `FastAPI(lifespan=flow.lifespan)`. Counted."""
+        # Only a host that serves has streams to end; loaded here for the same reason as in asgi().
+        from stepflow.integrations.host import ending_streams  # noqa: PLC0415
+
         del app
         async with self:
-            yield
+            with ending_streams(self.begin_shutdown):
+                yield
 
     def begin_shutdown(self) -> None:
         """End streams and take no new work; what runs goes on until the engine is stopped."""
@@ -280,24 +286,15 @@ class Stepflow:
         `cors_origins=()`, `ui=True`; see docs/embedding.md.
         """
         # Imported here so that a program that only embeds the engine never loads Starlette.
-        from stepflow.web.host import build_app  # noqa: PLC0415
+        from stepflow.integrations.host import app_of  # noqa: PLC0415
 
-        return build_app(self, **options)
+        return app_of(self, **options)
 
     def routes(self, **options: Any) -> list[BaseRoute]:
         """Return the same as a list of Starlette routes; the host runs `flow.lifespan`."""
-        from stepflow.web.host import build_routes  # noqa: PLC0415
+        from stepflow.integrations.host import routes_of  # noqa: PLC0415
 
-        return build_routes(self, **options)
-
-
-def _signer(data_dir: str) -> TokenSigner:
-    given = os.environ.get("STEPFLOW_TOKEN_KEY")
-    if given:
-        return TokenSigner(given.encode())
-    if data_dir == MEMORY:
-        return TokenSigner(os.urandom(32))
-    return TokenSigner(load_or_create_token_key(Path(data_dir) / "token.key"))
+        return routes_of(self, **options)
 
 
 def _terminate(error: BaseException) -> None:

@@ -8,13 +8,11 @@ import msgspec
 from msgspec import UNSET
 
 from stepflow.errors import RunCancelledError, RunFailedError
-from stepflow.model.views import RunView
-
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from stepflow.flow import Stepflow
-    from stepflow.model.views import RunEvent
+    from stepflow.model.views import RunEvent, RunView
 
 __all__ = ["RunHandle"]
 
@@ -42,15 +40,7 @@ class RunHandle:
         By the workflow's return annotation, where it is registered here. Raises `RunFailedError` or
         `RunCancelledError`, as the run ended.
         """
-        return _result(self._flow, await self._finished())
-
-    async def _finished(self) -> RunView:
-        view = await self.get()
-        if view.status in {"completed", "failed", "cancelled"}:
-            return view
-        async for _ in self.stream():
-            pass
-        return await self.get()
+        return _result(self._flow, await self._flow.engine.wait(self.id))
 
     async def get(self) -> RunView:
         """Return the run as it is."""

@@ -198,9 +198,9 @@ class LocalEngine:
                 await self._pause(_WAKE_SLICE_S)
 
     async def _pause(self, seconds: float) -> None:
-        woken = asyncio.get_running_loop().create_future()
-        self.clock.call_later(seconds, lambda: woken.done() or woken.set_result(None))
-        await woken
+        woken = asyncio.Event()
+        self.clock.call_later(seconds, woken.set)
+        await woken.wait()
 
     def begin_shutdown(self) -> None:
         if self._state in {"ready", "starting"}:
@@ -260,6 +260,7 @@ class LocalEngine:
         if sup is None or snapshotter is None or self._state == "failed":
             return
         sup.retention.sweep()
+        sup.tidy_order()
         sup.spawn(sup.passivate_idle())
         if snapshotter.is_due():
             sup.spawn(snapshotter.run())
@@ -461,12 +462,11 @@ class LocalEngine:
             raise
         return subscriber
 
-    async def finished(self, run_id: str) -> RunView:
-        """Return the run once it has ended, durably."""
+    async def wait(self, run_id: str) -> RunView:
         actor = await self._durable_run(run_id)
         if not actor.finished:
-            ended = asyncio.get_running_loop().create_future()
-            actor.finish_waiters.append(lambda: ended.done() or ended.set_result(None))
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            actor.finish_waiters.append(ended)
             await ended
         return await self._view(actor)
 

@@ -135,6 +135,10 @@ class Engine(Protocol):
         """Return the run, or raise `RunNotFoundError`."""
         ...
 
+    async def wait(self, run_id: str) -> RunView:
+        """Return the run once it has ended; `UnavailableError` when the engine stops first."""
+        ...
+
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         """Return a page of runs, newest first; `InvalidInputError` for a bad cursor."""
         ...

@@ -17,7 +17,7 @@ A run is kept in one of two forms:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -571,7 +571,8 @@ _Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent
 if TYPE_CHECKING:
     Handler = Callable[[RunState, Record, bytes | None], None]
 
-_HANDLERS: dict[type[Record], Handler] = {
+# Each handler takes its own record type; the key says which.
+_TABLE: dict[type[Record], Any] = {
     RunStarted: RunState._run_started,
     RunReleased: RunState._run_released,
     CancelRequested: RunState._cancel_requested,
@@ -597,4 +598,5 @@ _HANDLERS: dict[type[Record], Handler] = {
     VersionChosen: RunState._version_chosen,
     Emitted: RunState._emitted,
     Progressed: RunState._progressed,
-}  # type: ignore[dict-item]  # each handler takes its own record type; the key says which
+}
+_HANDLERS: dict[type[Record], Handler] = _TABLE

@@ -207,6 +207,10 @@ def derived_state(state: RunState) -> RunViewState:
 _encode = msgspec.json.Encoder().encode
 
 
+def _public(error: Raw) -> Raw:
+    return Raw(public_error(bytes(error)))
+
+
 class _Told(msgspec.Struct):
     """What the narrator remembers of a call: outcome records carry its key alone."""
 
@@ -280,11 +284,9 @@ class Narrator:
             case rec.RunCompleted():
                 return "complete", {"status": "completed", "result": record.result}
             case rec.RunFailed():
-                error = Raw(public_error(bytes(record.error)))
-                return "error", {"status": "failed", "error": error}
+                return "error", {"status": "failed", "error": _public(record.error)}
             case rec.RunCancelled():
-                error = Raw(public_error(bytes(record.error)))
-                return "error", {"status": "cancelled", "error": error}
+                return "error", {"status": "cancelled", "error": _public(record.error)}
             case _:
                 return None
 

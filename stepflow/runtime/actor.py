@@ -45,7 +45,8 @@ from stepflow.runtime.replay import Gate
 from stepflow.runtime.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import asyncio
+    from collections.abc import Sequence
 
     from stepflow.model.ids import RunId
     from stepflow.model.run import CallState
@@ -103,7 +104,7 @@ class RunActor:
         self.reason = ""
         self.failures = 0
         self.purged = False
-        self.finish_waiters: list[Callable[[], None]] = []
+        self.finish_waiters: list[asyncio.Future[None]] = []
 
     # ------------------------------------------------------------ state
 
@@ -174,7 +175,7 @@ class RunActor:
         if self.feed is not None:
             self.sup.hub.note(record.lsn, self.feed)
 
-    def _record(self, kind: type[Any], **fields: Any) -> Any:
+    def _record(self, kind: type[Any], /, **fields: Any) -> Any:
         return self.sup.recorder.write(self, kind, **fields)
 
     # ------------------------------------------------------------ mailbox
@@ -251,7 +252,7 @@ class RunActor:
             renamed=options.renamed,
         )
         session = self.session = Session(self, gate, self.sup.loop)
-        session.moved_s = self.sup.clock.monotonic_s()
+        session.moved_s = session.born_s = self.sup.clock.monotonic_s()
         if state.cancelling:
             gate.cancel(state.cancel_lsn)
         self.sup.activated(self)
@@ -276,6 +277,7 @@ class RunActor:
         session = self.session
         if session is None or session.fenced:
             return
+        session.moved(self.sup.clock.monotonic_s())
         if self._has_room(_WAKE):
             self._start_calls(asks)
         else:
@@ -700,10 +702,19 @@ class RunActor:
     def _released_end(self, failed: BaseException | None) -> None:
         if failed is not None:
             return
-        waiters, self.finish_waiters = self.finish_waiters, []
-        for wake in waiters:
-            wake()
+        self.answer_waiters()
         self.pack()
+
+    def answer_waiters(self, error: Exception | None = None) -> None:
+        """Tell those who wait for the end that it has come, or that it will not come here."""
+        waiters, self.finish_waiters = self.finish_waiters, []
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(error)
 
 
 _WAKE = msg.WakeUp()

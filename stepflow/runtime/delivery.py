@@ -13,6 +13,7 @@ from stepflow.errors import InvalidInputError, RateLimitedError
 from stepflow.runtime import messages as msg
 
 if TYPE_CHECKING:
+    from stepflow.authoring.registry import Workflow
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
@@ -38,8 +39,8 @@ class Delivery:
         then nothing is recorded.
         """
         takers = [a for a in self._takers(event, run_id) if a.id != sender]
-        takers = self._willing(takers, event, payload)
-        starts = [w for w in self._sup.registry.all() if w.options.on == event and run_id is None]
+        starts = self._starts(event, payload) if run_id is None else []
+        takers = self._willing(takers, event, payload, others=len(starts))
         if not takers and not starts:
             return 0
         limit = self._sup.settings.notify_frame_waiters
@@ -61,7 +62,25 @@ class Delivery:
             return [actor] if actor is not None and not actor.finished else []
         return [runs[r] for r in self._sup.waiters.takers(event) if r in runs]
 
-    def _willing(self, takers: list[RunActor], event: str, payload: bytes) -> list[RunActor]:
+    def _starts(self, event: str, payload: bytes) -> list[Workflow]:
+        """Return the workflows that the event starts, where their input type takes the payload."""
+        found = [w for w in self._sup.registry.all() if w.options.on == event]
+        willing: list[Workflow] = []
+        for workflow in found:
+            try:
+                if workflow.signature.takes_input:
+                    workflow.signature.input.decode(payload)
+                workflow.event_ids(payload)
+            except InvalidInputError:
+                if len(found) == 1 and not self._sup.waiters.takers(event):
+                    raise
+                continue
+            willing.append(workflow)
+        return willing
+
+    def _willing(
+        self, takers: list[RunActor], event: str, payload: bytes, *, others: int
+    ) -> list[RunActor]:
         """Leave out the runs whose declared type refuses the payload, and check the bounds."""
         willing: list[RunActor] = []
         refusal: InvalidInputError | None = None
@@ -72,7 +91,7 @@ class Delivery:
                 continue
             self._check_kept(actor, event, payload)
             willing.append(actor)
-        if refusal is not None and not willing:
+        if refusal is not None and not willing and not others:
             raise refusal
         return willing
 

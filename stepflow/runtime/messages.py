@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepflow.model.records import Raw
+    from msgspec import Raw
+
     from stepflow.runtime.calls import StepAsk
     from stepflow.runtime.replay import Ask
     from stepflow.runtime.session import Session

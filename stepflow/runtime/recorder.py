@@ -47,6 +47,7 @@ class Recorder:
         self,
         actor: RunActor,
         kind: type[R],
+        /,
         *,
         lazy: bool | None = None,
         body: bytes | None = None,

@@ -45,7 +45,8 @@ class Retention:
         self.forget(actor.id)
         sup.idempotency.remove(summary, actor.id)
         sup.runs.pop(actor.id, None)
-        sup.gone[actor.id] = lsn
+        if sup.gone is not None:
+            sup.gone[actor.id] = lsn
         actor.purged = True
         if actor.feed is not None:
             actor.feed.wake()

@@ -42,6 +42,7 @@ class Session:
     __slots__ = (
         "_refused",
         "actor",
+        "born_s",
         "branches",
         "ended",
         "fenced",
@@ -69,9 +70,18 @@ class Session:
         self.ended = False
         """Its tasks are no longer told apart from the host's."""
         self.plain_calls = 0
+        self.born_s = 0.0
         self.moved_s = 0.0
+        """When something of the run moved last, in monotonic seconds."""
         self.replay_s = 0.0
+        """How long it took to come from the start of the body to its first new call."""
         self._refused = 0
+
+    def moved(self, now_s: float) -> None:
+        """The body asks for something new."""
+        self.moved_s = now_s
+        if not self.replay_s:
+            self.replay_s = now_s - self.born_s
 
     # ------------------------------------------------------------ tasks
 

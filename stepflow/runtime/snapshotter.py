@@ -47,7 +47,7 @@ class Snapshotter:
         if self._busy:
             return False
         self._busy = True
-        self._sup.gone.clear()
+        self._sup.gone = {}
         try:
             base = await self._sup.journal.rotate()
             writer = self._sup.journal.open_snapshot(base, self._sup.time.now_ms())
@@ -63,6 +63,7 @@ class Snapshotter:
             return False
         finally:
             self._busy = False
+            self._sup.gone = None
             self._last_s = self._sup.clock.monotonic_s()
         self.failures = 0
         return True
@@ -81,6 +82,6 @@ class Snapshotter:
             await next_pass()
         tombs = [
             (lsn, b'{"k":"gone","id":"%b","lsn":%d}' % (run_id.encode(), lsn))
-            for run_id, lsn in sup.gone.items()
+            for run_id, lsn in (sup.gone or {}).items()
         ]
         await writer.write(tombs)

@@ -53,6 +53,7 @@ _log = logging.getLogger("stepflow.supervisor")
 
 _ENTROPY_BYTES = 4096
 _FAILURES_MAX = 2
+_ORDER_SLACK = 1000
 
 
 class Supervisor:
@@ -93,8 +94,8 @@ class Supervisor:
         self.active: dict[str, RunActor] = {}
         self.missing: dict[str, set[str]] = {}
         """Workflow ids that are not registered, with the runs that wait for them."""
-        self.gone: dict[str, int] = {}
-        """Runs purged since the snapshot under way began, with the purge's LSN."""
+        self.gone: dict[str, int] | None = None
+        """While a snapshot is written: runs purged since it began, with the purge's LSN."""
         self.stopping = False
         self.zombies = 0
         self.live = 0
@@ -425,6 +426,11 @@ class Supervisor:
             return False
         return session.waits_directly()
 
+    def tidy_order(self) -> None:
+        """Drop the rows of purged runs once they are the larger part."""
+        if len(self.order) > 2 * len(self.runs) + _ORDER_SLACK:
+            self.order = [row for row in self.order if row[1] in self.runs]
+
     # ------------------------------------------------------------ the end
 
     async def stop(self) -> None:
@@ -435,6 +441,8 @@ class Supervisor:
         await self.steps.drain(self.settings.drain_timeout_s)
         for actor in list(self.active.values()):
             await actor.suspend()
+        for actor in self.runs.values():
+            actor.answer_waiters(UnavailableError("Stepflow is stopping", retry_after_s=1))
         self.steps.stop()
         for task in list(self._tasks):
             task.cancel()

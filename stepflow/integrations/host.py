@@ -1,0 +1,129 @@
+"""A flow inside a host: its routes, its app, its part in the host's start and stop.
+
+A host server waits for open responses before it runs the lifespan's end, so a stream that never ends
+would keep it for ever. While the lifespan runs, SIGTERM and SIGINT therefore first end the streams,
+then go where they went before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from stepflow.clock import SystemClock
+from stepflow.web.app import build_app, build_routes
+from stepflow.web.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from types import FrameType
+
+    from starlette.applications import Starlette
+    from starlette.routing import BaseRoute
+    from starlette.types import Lifespan
+
+    from stepflow.auth.chain import AuthChain
+    from stepflow.auth.handlers import AuthHandler, FailureHook
+    from stepflow.flow import Stepflow
+    from stepflow.web.app import EndpointPreset, Endpoints
+
+    Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
+    HealthCheck = Callable[[], bool | Awaitable[bool]]
+
+__all__ = ["app_of", "ending_streams", "routes_of"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def routes_of(  # noqa: PLR0913  the published options
+    flow: Stepflow,
+    *,
+    endpoints: EndpointPreset | Endpoints = "all",
+    auth: Auth | None = None,
+    on_auth_failure: FailureHook | None = None,
+    health_check: HealthCheck | None = None,
+    cors_origins: Iterable[str] | None = None,
+) -> list[BaseRoute]:
+    """Return the API as Starlette routes; the host runs `flow.lifespan`."""
+    clock = SystemClock()
+    return build_routes(
+        flow.engine,
+        Policy(lambda: flow.auth_chain, clock, auth, on_auth_failure),
+        flow.settings,
+        clock,
+        endpoints=endpoints,
+        health_check=health_check,
+        cors=_origins(cors_origins),
+    )
+
+
+def app_of(  # noqa: PLR0913  the published options
+    flow: Stepflow,
+    *,
+    endpoints: EndpointPreset | Endpoints = "all",
+    auth: Auth | None = None,
+    on_auth_failure: FailureHook | None = None,
+    health_check: HealthCheck | None = None,
+    cors_origins: Iterable[str] | None = None,
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
+    """Return the API as an app that starts and stops the engine."""
+    clock = SystemClock()
+    return build_app(
+        flow.engine,
+        Policy(lambda: flow.auth_chain, clock, auth, on_auth_failure),
+        flow.settings,
+        clock,
+        endpoints=endpoints,
+        health_check=health_check,
+        cors=_origins(cors_origins),
+        lifespan=lifespan or _lifespan_of(flow),
+    )
+
+
+def _lifespan_of(flow: Stepflow) -> Lifespan[Starlette]:
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        async with flow.lifespan(app):
+            yield
+
+    return lifespan
+
+
+def _origins(given: Iterable[str] | None) -> Iterable[str]:
+    if given is not None:
+        return given
+    listed = os.environ.get("STEPFLOW_CORS_ORIGINS", "")
+    return [origin.strip() for origin in listed.split(",") if origin.strip()]
+
+
+@contextmanager
+def ending_streams(begin_shutdown: Callable[[], None]) -> Iterator[None]:
+    """While inside, SIGTERM and SIGINT call `begin_shutdown` before the host's own handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may set handlers; a host elsewhere calls flow.begin_shutdown().
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(begin_shutdown)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    # Where the host has no handler, the process ends at once and nothing is waited for.
+    chained = [number for number in _SIGNALS if callable(before[number])]
+    for number in chained:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number in chained:
+            if signal.getsignal(number) is handle:
+                signal.signal(number, before[number])
