@@ -30,7 +30,7 @@ from stepflow.errors import (
 )
 from stepflow.model.ids import is_run_id
 from stepflow.model.views import RunView
-from stepflow.web.asgi import header, query_of, read_json
+from stepflow.web.asgi import header, logger, query_of, read_json
 from stepflow.web.operations import (
     AnswerEndpoint,
     Content,
@@ -290,6 +290,7 @@ class GetHealth(AnswerEndpoint):
             result = check()
             return bool(await result if inspect.isawaitable(result) else result)
         except Exception as error:
+            logger.warning("the application's health check failed", exc_info=error)
             raise UnavailableError("The health check of the application failed") from error
 
 

@@ -271,6 +271,16 @@ def _schemas() -> dict[str, Any]:
     return dict(sorted(made.items()))
 
 
+# What a struct's docstring says to the reader of the code and not to the reader of the document.
+_WORDS: Final[Mapping[str, str]] = {
+    "AwaitedEvent": "An event that live runs wait for. `runIds` holds the first 100 of them.",
+    "Run": "One run. Rows of a list have no `steps`.",
+    "RunPage": "One page of runs, newest first.",
+    "Step": "What a workflow asked for by name. It has no `result` while it has none.",
+    "Workflow": "A workflow. Its schemas are JSON Schema 2020-12.",
+}
+
+
 def _refine(made: dict[str, Any]) -> None:
     """Say what the structs cannot: formats, and the schemas of what they hold as JSON text."""
     error = {"$ref": _REF.format(name="RunError")}
@@ -280,12 +290,24 @@ def _refine(made: dict[str, Any]) -> None:
     made["WorkflowList"]["properties"]["workflows"]["items"] = {
         "$ref": _REF.format(name="Workflow")
     }
-    for schema in made.values():
+    for schema_name, schema in made.items():
+        schema["description"] = _WORDS.get(schema_name, schema["description"])
+        if not schema["required"]:
+            del schema["required"]
         for name, part in schema["properties"].items():
-            if name.endswith("At") or name == "timestamp":
-                part["format"] = "date-time"
-            if name in {"input", "result", "data"}:
-                part["description"] = "Any JSON value"
+            _refine_property(name, part)
+
+
+def _refine_property(name: str, part: dict[str, Any]) -> None:
+    if name.endswith("At") or name == "timestamp":
+        part["format"] = "date-time"
+    if name in {"input", "result", "data"}:
+        part["description"] = "Any JSON value"
+    # Generators of clients want to be told what the values of an enumeration are.
+    if "enum" in part:
+        values = part.pop("enum")
+        part["type"] = "boolean" if values == [True] else "string"
+        part["enum"] = values
 
 
 def _renamed(schema: Any) -> Any:
@@ -300,6 +322,7 @@ def _renamed(schema: Any) -> Any:
 _PLAIN: Final = re.compile(
     r"[A-Za-z_/$][A-Za-z0-9_./${}-]*(?: [A-Za-z0-9_./(-][A-Za-z0-9_./()-]*)*"
 )
+_UNPRINTABLE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 # YAML 1.1 reads these as something else than text, and many parsers still speak 1.1.
 _RESERVED: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"})
 
@@ -333,10 +356,20 @@ def _entry(key: str, value: Any, indent: str) -> list[str]:
 def _scalar(value: Any) -> str:
     if isinstance(value, str):
         plain = _PLAIN.fullmatch(value) and value.lower() not in _RESERVED
-        return value if plain else json.dumps(value, ensure_ascii=False)
+        return value if plain else _quoted(value)
     if isinstance(value, dict | list | tuple):
         return "{}" if isinstance(value, dict) else "[]"
-    return json.dumps(value)
+    text = json.dumps(value)
+    # 1e+16 is a number in JSON and a text in YAML 1.1.
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text
+
+
+def _quoted(text: str) -> str:
+    return _UNPRINTABLE.sub(_escaped, json.dumps(text, ensure_ascii=False))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def main(paths: Sequence[str]) -> None:
