@@ -1,0 +1,97 @@
+"""kill -9 at random moments: nothing acknowledged is lost, nothing that was seen runs again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+HERE = Path(__file__).parent
+KEY = "crash-test-key-0123456789"
+ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "30"))
+IN_FLIGHT = 100
+SUBSCRIBERS = 50
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_server(port: int, data: Path, step_log: Path) -> subprocess.Popen[bytes]:
+    env = os.environ | {
+        "STEPFLOW_DATA_DIR": str(data),
+        "STEPFLOW_API_KEYS": KEY,
+        "STEP_LOG": str(step_log),
+        # A small bound, so that snapshots are written and cut short in the rounds too.
+        "STEPFLOW_SNAPSHOT_WAL_BYTES": "200000",
+    }
+    command = [sys.executable, str(HERE / "crash_app.py"), str(port)]
+    return subprocess.Popen(command, env=env)  # noqa: S603  our own program
+
+
+def until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
+    while True:
+        assert server.poll() is None, "the server did not come up"
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.02)
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.timeout(600)
+def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
+    seed = int(os.environ.get("STEPFLOW_CRASH_SEED", str(random.randrange(10**6))))
+    print(f"STEPFLOW_CRASH_SEED={seed}")
+    rng = random.Random(seed)
+    port, step_log, acks = free_port(), tmp_path / "steps.log", tmp_path / "acks.log"
+    server = start_server(port, tmp_path / "data", step_log)
+    until_ready(port, server)
+    url = f"http://127.0.0.1:{port}"
+    checker = subprocess.Popen(  # noqa: S603  our own program
+        [
+            sys.executable,
+            str(HERE / "checker.py"),
+            *(url, KEY, str(step_log), str(acks), str(IN_FLIGHT), str(SUBSCRIBERS), str(seed)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        for _ in range(ROUNDS):
+            # A moment that depends on progress, not on the clock: so many more steps have run.
+            target = lines(step_log) + rng.randint(1, 400)
+            while lines(step_log) < target:
+                assert checker.poll() is None, "the checker gave up"
+                assert server.poll() is None, "the server ended by itself"
+                time.sleep(0.002)
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+            server = start_server(port, tmp_path / "data", step_log)
+            until_ready(port, server)
+        out, _ = checker.communicate()
+    finally:
+        checker.kill()
+        server.kill()
+        server.wait()
+    report = json.loads(out)
+    print(report)
+    assert report["faults"] == []
+    assert checker.returncode == 0
+    assert report["runs"] >= IN_FLIGHT
