@@ -26,21 +26,27 @@ def read_secret(path: Path, bytes_max: int) -> bytes | None:
     Raises `ConfigurationError` when it is readable by others, too long or not a plain file.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK a pipe of that name would hold us for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
-    with open(fd, "rb") as file:  # noqa: PTH123  an open descriptor, checked before it is read
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise ConfigurationError(f"{path} is not a plain file")
-        if os.name == "posix" and info.st_mode & _OTHERS:
-            raise ConfigurationError(
-                f"{path} holds a secret and others may read it; run: chmod 600 {path}"
-            )
-        content = file.read(bytes_max + 1)
+    try:
+        _check_private(path, os.fstat(fd))
+        content = os.read(fd, bytes_max + 1)
+    finally:
+        os.close(fd)
     if len(content) > bytes_max:
         raise ConfigurationError(f"{path} is longer than {bytes_max} bytes")
     return content
+
+
+def _check_private(path: Path, info: os.stat_result) -> None:
+    if not stat.S_ISREG(info.st_mode):
+        raise ConfigurationError(f"{path} is not a plain file")
+    if os.name == "posix" and info.st_mode & _OTHERS:
+        raise ConfigurationError(
+            f"{path} holds a secret and others may read it; run: chmod 600 {path}"
+        )
 
 
 def write_secret(path: Path, content: bytes) -> None:
