@@ -1,0 +1,7 @@
+"""The HTTP API as typed methods, for asyncio and for threads."""
+
+from stepflow.client.aio import Client
+from stepflow.client.sync import SyncClient
+from stepflow.client.wire import AwaitedEvent, Health, TokenGrant, TriggeredRun
+
+__all__ = ["AwaitedEvent", "Client", "Health", "SyncClient", "TokenGrant", "TriggeredRun"]

@@ -1,0 +1,268 @@
+"""`Client`: the HTTP API from asyncio. All it adds to the pure core is I/O and pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from stepflow.client import wire
+from stepflow.client.transport import TIMEOUT_S, Address, dice, httpx, lost, new_key, whole
+from stepflow.client.watch import Watch
+from stepflow.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from datetime import datetime
+
+    from stepflow.clock import Clock
+    from stepflow.errors import ApiError
+    from stepflow.model.durations import Duration
+    from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """The API of a Stepflow server at `url`, as typed methods.
+
+    One of `api_key`, `token` (a run's public access token) and `jwt` says who calls. Every method
+    raises the same classes as the embedded engine; `UnavailableError` when nobody can be reached,
+    `OutcomeUnknownError` when the answer was lost and asking again could do it twice. What is
+    certainly not done, and what does no harm twice, is tried again up to `tries` times in all.
+
+    Use it as `async with Client(…) as client:`, or call `aclose()`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        token: str | None = None,
+        jwt: str | None = None,
+        timeout: float = TIMEOUT_S,
+        tries: int = 4,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._address = Address(url, wire.Credentials(api_key, token, jwt), timeout)
+        self._rule = wire.RetryRule(tries=tries)
+        self._clock: Clock = clock or SystemClock()
+        self._http = httpx.AsyncClient(transport=transport, **self._address.options())
+
+    def __repr__(self) -> str:
+        return f"Client({self._address.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # ------------------------------------------------------------ I/O
+
+    async def _ask(self, call: wire.Call[T]) -> T:
+        attempts = wire.Attempts(call, self._rule)
+        while True:
+            match attempts.after(await self._send(call.request), dice()):
+                case wire.Got(value):
+                    return value
+                case wire.Pause(seconds):
+                    await self._pause(seconds)
+
+    async def _send(self, request: wire.Request) -> wire.Response | wire.Lost:
+        try:
+            return whole(await self._http.request(**self._address.arguments(request)))
+        except httpx.TransportError as error:
+            return lost(error)
+
+    async def _pause(self, seconds: float) -> None:
+        over = asyncio.Event()
+        timer = self._clock.call_later(seconds, over.set)
+        try:
+            await over.wait()
+        finally:
+            timer.cancel()
+
+    # ------------------------------------------------------------ runs
+
+    async def trigger(
+        self,
+        workflow: str,
+        input: object = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> wire.TriggeredRun:
+        """Start a run; it is durable when this returns.
+
+        Without an `idempotency_key` a random one is sent, so that a lost answer can be asked for
+        again without starting a second run.
+        """
+        return await self._ask(wire.trigger(workflow, input, idempotency_key or new_key()))
+
+    async def trigger_many(
+        self, workflow: str, inputs: Sequence[object]
+    ) -> list[wire.TriggeredRun | ApiError]:
+        """Start many runs in one durable write: a run or the error of each, in order."""
+        return await self._ask(wire.trigger_many(workflow, inputs))
+
+    async def get_run(self, run_id: str) -> RunView:
+        """Return the run, or raise `RunNotFoundError`."""
+        return await self._ask(wire.get_run(run_id))
+
+    async def list_runs(
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow_id: str = "",
+        tag: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return a page of runs, newest first; `next_cursor` is where the next one begins."""
+        call = wire.list_runs(
+            status=status,
+            workflow_id=workflow_id,
+            tag=tag,
+            created_after=created_after,
+            created_before=created_before,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await self._ask(call)
+
+    async def iter_runs(
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow_id: str = "",
+        tag: str = "",
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> AsyncIterator[RunView]:
+        """Yield all runs, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.list_runs(
+                status=status,
+                workflow_id=workflow_id,
+                tag=tag,
+                created_after=created_after,
+                created_before=created_before,
+                cursor=cursor,
+            )
+            for run in page.runs:
+                yield run
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    async def cancel(self, run_id: str) -> RunView:
+        """Cancel a live run; `ConflictError` when it has ended."""
+        return await self._ask(wire.cancel(run_id))
+
+    async def purge(self, run_id: str) -> None:
+        """Forget a finished run; `ConflictError` when it is live."""
+        await self._ask(wire.purge(run_id))
+
+    async def token(self, run_id: str, ttl: Duration | None = None) -> wire.TokenGrant:
+        """Return a token that reads this run and its stream; good for 24 hours unless set."""
+        return await self._ask(wire.token(run_id, ttl))
+
+    # ------------------------------------------------------------ watching
+
+    async def stream(
+        self, run_id: str, after: int | None = None, *, tries_max: int | None = None
+    ) -> AsyncGenerator[RunEvent]:
+        """Yield the run's events: history after event `after`, then live, until the run ends.
+
+        A connection that breaks, and a server that restarts, are resumed after the last event:
+        nothing is missed and nothing comes twice. For ever, unless `tries_max` bounds the
+        reconnects without an event between them.
+        """
+        watch = Watch(run_id, after, self._rule, tries_max)
+        while True:
+            outcome: wire.Response | wire.Lost | None = None
+            try:
+                async with self._http.stream(
+                    **self._address.stream_arguments(watch.request())
+                ) as response:
+                    if watch.opened(response.status_code):
+                        async for chunk in response.aiter_bytes():
+                            for event in watch.feed(chunk):
+                                yield event
+                            if watch.over:
+                                return
+                    else:
+                        await response.aread()
+                        outcome = whole(response)
+            except httpx.TransportError as error:
+                outcome = lost(error)
+            pause_s = watch.closed(outcome, dice())
+            if pause_s is None:
+                return
+            await self._pause(pause_s)
+
+    async def wait(self, run_id: str) -> RunView:
+        """Return the run once it has ended."""
+        while True:
+            view = await self.get_run(run_id)
+            if wire.has_ended(view):
+                return view
+            async for _ in self.stream(run_id):
+                pass
+
+    async def result(self, run_id: str) -> Any:
+        """Return the run's result once it has ended, as JSON's own types.
+
+        Raises `RunFailedError` or `RunCancelledError`, as the run ended.
+        """
+        return wire.result_of(await self.wait(run_id))
+
+    # ------------------------------------------------------------ events, workflows, service
+
+    async def notify(
+        self, event_id: str, payload: object = None, *, run_id: str | None = None
+    ) -> None:
+        """Deliver an event; durable when this returns.
+
+        Raises `EventNotFoundError` when it reached nobody, and `OutcomeUnknownError` when the
+        answer was lost: it is never sent twice by itself.
+        """
+        await self._ask(wire.notify(event_id, payload, run_id))
+
+    async def events(self) -> list[wire.AwaitedEvent]:
+        """Return which events live runs wait for."""
+        return await self._ask(wire.events())
+
+    async def workflows(self) -> list[WorkflowView]:
+        """Return what can be triggered."""
+        return await self._ask(wire.workflows())
+
+    async def workflow(self, workflow_id: str) -> WorkflowView:
+        """Return one workflow, or raise `WorkflowNotFoundError`."""
+        return await self._ask(wire.workflow(workflow_id))
+
+    async def health(self) -> wire.Health:
+        """Return what the server says of itself; `UnavailableError` at once when it does not."""
+        return await self._ask(wire.health())
+
+    async def ready(self) -> dict[str, Any]:
+        """Return the state and what is degraded; `UnavailableError` while it is not ready."""
+        return await self._ask(wire.ready())
+
+    async def metrics(self) -> str:
+        """Return the metrics as Prometheus text."""
+        return await self._ask(wire.metrics())
+
+    async def openapi(self) -> str:
+        """Return the OpenAPI document as YAML."""
+        return await self._ask(wire.openapi())

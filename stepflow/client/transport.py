@@ -1,0 +1,90 @@
+"""httpx between the pure core and the network: what both clients do to it alike."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+try:
+    import httpx
+except ImportError as error:  # pragma: no cover  tested in a process of its own
+    message = 'the HTTP client needs httpx: pip install "stepflow[client]"'
+    raise ImportError(message, name="httpx") from error
+
+from stepflow.client.wire import Credentials, Lost, Request, Response, base_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["STREAM_SILENCE_S", "TIMEOUT_S", "Address", "dice", "httpx", "lost"]
+__all__ += ["new_key", "whole"]
+
+TIMEOUT_S: Final = 40.0
+"""Longer than the 30 s after which a server says OUTCOME_UNKNOWN by itself."""
+STREAM_SILENCE_S: Final = 45.0
+"""A server sends a comment every 15 s; a stream silent for longer is dead and opened again."""
+_KEEPALIVE_S: Final = 2.0
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+    httpx.ProxyError,
+)
+
+
+class Address:
+    """Where the API is and who calls it; its text never shows a credential."""
+
+    __slots__ = ("_credentials", "timeout", "url")
+
+    def __init__(self, url: str, credentials: Credentials, timeout_s: float) -> None:
+        self.url = base_url(url)
+        self.timeout = httpx.Timeout(timeout_s)
+        self._credentials = credentials
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the httpx client: both kinds take the same."""
+        # Servers drop idle connections after 5 s; one that is dropped while it is being used looks
+        # like a lost answer. So ours are given up earlier.
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S)
+        headers = dict(self._credentials.headers)
+        return {"headers": headers, "timeout": self.timeout, "limits": limits}
+
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """Return the request as httpx takes it."""
+        params = (*request.params, *self._credentials.params)
+        return {
+            "method": request.method,
+            "url": self.url + request.path,
+            "params": list(params) or None,
+            "headers": dict(request.headers),
+            "content": request.body,
+        }
+
+    def stream_arguments(self, request: Request) -> dict[str, Any]:
+        """Return the request of a stream, which may be silent for longer than an answer."""
+        timeout = httpx.Timeout(self.timeout, read=STREAM_SILENCE_S)
+        return {**self.arguments(request), "timeout": timeout}
+
+
+def whole(response: httpx.Response) -> Response:
+    """Return a response whose body has been read."""
+    headers: Mapping[str, str] = response.headers
+    return Response(response.status_code, headers, response.content)
+
+
+def lost(error: httpx.TransportError) -> Lost:
+    """Return what the error says of the request: httpx's texts name no URL."""
+    why = str(error) or type(error).__name__
+    return Lost(why, sent=not isinstance(error, _NOT_SENT))
+
+
+def dice() -> float:
+    """Return a number in [0, 1), for jitter: clients that were cut off together come back apart."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
+def new_key() -> str:
+    """Return a random idempotency key."""
+    return os.urandom(16).hex()
