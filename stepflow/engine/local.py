@@ -92,6 +92,7 @@ class LocalEngine:
         self._snapshotter: Snapshotter | None = None
         self._tick: TimerHandle | None = None
         self.progress: RecoveryProgress | None = None
+        self.recovery: RecoveryReport | None = None
         self.fatal: BaseException | None = None
 
     # ------------------------------------------------------------ life
@@ -139,6 +140,9 @@ class LocalEngine:
             progress=self._progressed,
             threads=self._threads,
         )
+        self.recovery = report
+        for message in report.messages:
+            _log.warning("%s", message)
         if self._on_recovered is not None:
             self._on_recovered(report)
         time = HybridTime(self.clock)
