@@ -142,7 +142,7 @@ class LocalEngine:
         )
         self.recovery = report
         for message in report.messages:
-            _log.warning("%s", message)
+            _log.log(logging.WARNING if message.startswith("SFW") else logging.INFO, "%s", message)
         if self._on_recovered is not None:
             self._on_recovered(report)
         time = HybridTime(self.clock)
@@ -383,8 +383,7 @@ class LocalEngine:
             raise PayloadTooLargeError(message)
         value = parse_json(body, depth_max=self.settings.json_depth_max)
         data = encode(value, "input")
-        if workflow.signature.takes_input:
-            workflow.signature.input.decode(data)
+        workflow.signature.arguments(data)
         events = workflow.event_ids(data)
         return value, data, events
 
