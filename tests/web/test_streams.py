@@ -31,7 +31,8 @@ def run(engine: FakeEngine) -> Any:
     return engine.begin(RUN)
 
 
-def no_task_is_left() -> bool:
+async def no_task_is_left() -> bool:
+    await rest()
     return all(task is asyncio.current_task() for task in asyncio.all_tasks())
 
 
@@ -243,7 +244,7 @@ async def test_a_reader_that_reads_nothing_for_30_seconds_is_closed(app, engine,
     assert not call.ended
     assert not run.subscribers
     assert clock.pending == 0
-    assert no_task_is_left()
+    assert await no_task_is_left()
 
 
 async def test_a_reader_that_reads_again_in_time_stays(app, engine, run, clock):
@@ -289,7 +290,7 @@ async def test_a_client_that_leaves_in_mid_stream_gives_its_subscription_back(
     await call.end()
     assert not run.subscribers
     assert clock.pending == 0
-    assert no_task_is_left()
+    assert await no_task_is_left()
 
 
 async def test_a_client_that_left_before_the_first_byte_gives_its_subscription_back(
@@ -303,7 +304,7 @@ async def test_a_client_that_left_before_the_first_byte_gives_its_subscription_b
     assert call.messages == []
     assert not run.subscribers
     assert clock.pending == 0
-    assert no_task_is_left()
+    assert await no_task_is_left()
 
 
 async def test_a_client_that_leaves_while_we_send_gives_its_subscription_back(
@@ -316,7 +317,7 @@ async def test_a_client_that_leaves_while_we_send_gives_its_subscription_back(
     await call.hang_up()
     await call.end()
     assert not run.subscribers
-    assert no_task_is_left()
+    assert await no_task_is_left()
 
 
 async def test_a_server_that_raises_when_the_client_has_gone_ends_the_stream_quietly(
@@ -328,7 +329,7 @@ async def test_a_server_that_raises_when_the_client_has_gone_ends_the_stream_qui
     await rest()
     await call.end()
     assert not run.subscribers
-    assert no_task_is_left()
+    assert await no_task_is_left()
     assert caplog.text == ""
 
 
@@ -342,7 +343,7 @@ async def test_a_shutdown_ends_streams_cleanly_so_that_browsers_come_back(app, e
         assert b"event: expired" not in call.body
     assert not run.subscribers
     assert clock.pending == 0
-    assert no_task_is_left()
+    assert await no_task_is_left()
 
 
 async def test_a_server_that_cancels_the_request_ends_the_stream_at_once(app, engine, run, clock):
@@ -353,8 +354,7 @@ async def test_a_server_that_cancels_the_request_ends_the_stream_at_once(app, en
         await call.end()
     assert not run.subscribers
     assert clock.pending == 0
-    await rest()
-    assert no_task_is_left()
+    assert await no_task_is_left()
 
 
 async def test_a_cancellation_in_the_very_pass_of_a_disconnect_is_not_swallowed(app, engine, run):
