@@ -206,7 +206,7 @@ class Stepflow:
         found = self.registry.find(workflow)
         started = await self.engine.trigger(
             found.id,
-            encode(input, "input"),
+            found.signature.input.encode(input, "input"),
             run_id=run_id,
             idempotency_key=idempotency_key,
             tags=check_tags(tags),
@@ -219,10 +219,10 @@ class Stepflow:
     ) -> list[RunHandle]:
         """Start many runs in one durable write. Raises the first input's error, starting none."""
         found = self.registry.find(workflow)
-        bodies = [encode(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
+        encode_input = found.signature.input.encode
+        bodies = [encode_input(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
         for body in bodies:
-            if found.signature.takes_input:
-                found.signature.input.decode(body)
+            found.signature.arguments(body)
         answers = await self.engine.trigger_many(found.id, bodies)
         for answer in answers:
             if isinstance(answer, ApiError):

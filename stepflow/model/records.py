@@ -82,7 +82,7 @@ class Record(
 # ------------------------------------------------------------------- the run
 
 
-class RunStarted(Record, tag="run.started"):
+class RunStarted(Record, frozen=True, tag="run.started"):
     """A run exists. `due`: it is held (`pending`) until then."""
 
     workflow: str
@@ -103,13 +103,13 @@ class RunStarted(Record, tag="run.started"):
     schedule: str = ""
 
 
-class RunReleased(Record, tag="run.released"):
+class RunReleased(Record, frozen=True, tag="run.released"):
     """A pending run may begin: its delay is over or it was admitted."""
 
     by: str = ""
 
 
-class CancelRequested(Record, tag="run.cancelling"):
+class CancelRequested(Record, frozen=True, tag="run.cancelling"):
     """Someone cancelled the run; it has until `deadline` to clean up."""
 
     deadline: int
@@ -117,26 +117,26 @@ class CancelRequested(Record, tag="run.cancelling"):
     reason: str = ""
 
 
-class RunCompleted(Record, tag="run.completed"):
+class RunCompleted(Record, frozen=True, tag="run.completed"):
     """The body returned."""
 
     result: Raw
 
 
-class RunFailed(Record, tag="run.failed"):
+class RunFailed(Record, frozen=True, tag="run.failed"):
     """The body raised."""
 
     error: Raw
 
 
-class RunCancelled(Record, tag="run.cancelled"):
+class RunCancelled(Record, frozen=True, tag="run.cancelled"):
     """The run ended because it was cancelled; `forced` when its grace ran out."""
 
     error: Raw
     forced: bool = False
 
 
-class RunPurged(Record, tag="run.purged"):
+class RunPurged(Record, frozen=True, tag="run.purged"):
     """The run is forgotten."""
 
     by: str = ""
@@ -145,7 +145,7 @@ class RunPurged(Record, tag="run.purged"):
 # ------------------------------------------------------------------- steps
 
 
-class StepStarted(Record, tag="step.started"):
+class StepStarted(Record, frozen=True, tag="step.started"):
     """An attempt of a step began. Lazy, unless `once`: then it is on disk before the body runs."""
 
     lazy: ClassVar[bool] = True
@@ -161,7 +161,7 @@ class StepStarted(Record, tag="step.started"):
     """Compensation mark: the function that undoes the step."""
 
 
-class StepRetrying(Record, tag="step.retrying"):
+class StepRetrying(Record, frozen=True, tag="step.retrying"):
     """An attempt failed; the next one is due at `due`."""
 
     key: str
@@ -170,7 +170,7 @@ class StepRetrying(Record, tag="step.retrying"):
     due: int
 
 
-class StepCompleted(Record, tag="step.completed"):
+class StepCompleted(Record, frozen=True, tag="step.completed"):
     """The step has its one result."""
 
     key: str
@@ -178,7 +178,7 @@ class StepCompleted(Record, tag="step.completed"):
     attempt: int = 1
 
 
-class StepFailed(Record, tag="step.failed"):
+class StepFailed(Record, frozen=True, tag="step.failed"):
     """The step failed after its last attempt."""
 
     key: str
@@ -189,7 +189,7 @@ class StepFailed(Record, tag="step.failed"):
 # ------------------------------------------------------------------- sleeps, waits, children
 
 
-class SleepStarted(Record, tag="sleep.started"):
+class SleepStarted(Record, frozen=True, tag="sleep.started"):
     """A durable timer runs until `due`."""
 
     key: str
@@ -198,13 +198,13 @@ class SleepStarted(Record, tag="sleep.started"):
     solo: bool = False
 
 
-class SleepEnded(Record, tag="sleep.ended"):
+class SleepEnded(Record, frozen=True, tag="sleep.ended"):
     """The timer fired."""
 
     key: str
 
 
-class WaitStarted(Record, tag="wait.started"):
+class WaitStarted(Record, frozen=True, tag="wait.started"):
     """The run waits for an event, until `due` if that is not 0."""
 
     key: str
@@ -214,20 +214,20 @@ class WaitStarted(Record, tag="wait.started"):
     solo: bool = False
 
 
-class WaitResolved(Record, tag="wait.resolved"):
+class WaitResolved(Record, frozen=True, tag="wait.resolved"):
     """The event came: `payload` is the LSN of its `EventReceived`."""
 
     key: str
     payload: int
 
 
-class WaitTimedOut(Record, tag="wait.timed-out"):
+class WaitTimedOut(Record, frozen=True, tag="wait.timed-out"):
     """The event did not come in time."""
 
     key: str
 
 
-class ChildStarted(Record, tag="child.started"):
+class ChildStarted(Record, frozen=True, tag="child.started"):
     """A child run was started, in the same frame as its own `RunStarted`."""
 
     key: str
@@ -239,7 +239,7 @@ class ChildStarted(Record, tag="child.started"):
     awaited: bool = True
 
 
-class ChildEnded(Record, tag="child.ended"):
+class ChildEnded(Record, frozen=True, tag="child.ended"):
     """The awaited child ended: `result` of a completed one, else `error`."""
 
     key: str
@@ -247,7 +247,7 @@ class ChildEnded(Record, tag="child.ended"):
     error: Raw = Raw(b"")
 
 
-class NotifySent(Record, tag="notify.sent"):
+class NotifySent(Record, frozen=True, tag="notify.sent"):
     """`ctx.notify` reached `count` runs, in the same frame as what it did to them."""
 
     key: str
@@ -256,7 +256,7 @@ class NotifySent(Record, tag="notify.sent"):
     count: int
 
 
-class CallCancelled(Record, tag="call.cancelled"):
+class CallCancelled(Record, frozen=True, tag="call.cancelled"):
     """The body gave the call up; a late result of it is not recorded."""
 
     lazy: ClassVar[bool] = True
@@ -264,7 +264,7 @@ class CallCancelled(Record, tag="call.cancelled"):
     key: str
 
 
-class CallAdopted(Record, tag="call.adopted"):
+class CallAdopted(Record, frozen=True, tag="call.adopted"):
     """A call takes the result recorded at LSN `of` under another key or with other arguments.
 
     This record's own LSN is the result's new place in the order of results.
@@ -281,7 +281,7 @@ class CallAdopted(Record, tag="call.adopted"):
 # ------------------------------------------------------------------- values and live output
 
 
-class ValueRecorded(Record, tag="value"):
+class ValueRecorded(Record, frozen=True, tag="value"):
     """What `ctx.now`, `ctx.random` or `ctx.uuid` gave."""
 
     lazy: ClassVar[bool] = True
@@ -290,7 +290,7 @@ class ValueRecorded(Record, tag="value"):
     value: Raw
 
 
-class VersionChosen(Record, tag="version"):
+class VersionChosen(Record, frozen=True, tag="version"):
     """`ctx.version(name, n)` chose `n` for this run."""
 
     lazy: ClassVar[bool] = True
@@ -299,7 +299,7 @@ class VersionChosen(Record, tag="version"):
     n: int
 
 
-class Emitted(Record, tag="emit"):
+class Emitted(Record, frozen=True, tag="emit"):
     """`ctx.emit`: an event of the author's on the run's stream."""
 
     key: str
@@ -307,7 +307,7 @@ class Emitted(Record, tag="emit"):
     data: Raw
 
 
-class Progressed(Record, tag="progress"):
+class Progressed(Record, frozen=True, tag="progress"):
     """`ctx.progress`."""
 
     lazy: ClassVar[bool] = True
@@ -321,7 +321,7 @@ class Progressed(Record, tag="progress"):
 # ------------------------------------------------------------------- events
 
 
-class EventReceived(Record, tag="event.received"):
+class EventReceived(Record, frozen=True, tag="event.received"):
     """An event came from outside; the `takers` records that name this LSN follow it."""
 
     event: str
@@ -330,7 +330,7 @@ class EventReceived(Record, tag="event.received"):
     by: str = ""
 
 
-class EventKept(Record, tag="event.kept"):
+class EventKept(Record, frozen=True, tag="event.kept"):
     """The run declared the event, or was addressed, and does not wait now: kept until it does."""
 
     event: str
@@ -393,7 +393,7 @@ def decode_record(data: bytes) -> Record | None:
     that are no record.
     """
     try:
-        return _decode(data)
+        record: Record = _decode(data)
     except msgspec.ValidationError:
         head = _decode_head(data)
         if head.t in _TAGS:
@@ -401,6 +401,7 @@ def decode_record(data: bytes) -> Record | None:
         if head.crit:
             raise UnknownRecordError(head.t) from None
         return None
+    return record
 
 
 _TAGS = frozenset(

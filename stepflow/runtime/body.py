@@ -43,14 +43,12 @@ async def drive(actor: RunActor, session: Session, workflow: Workflow) -> None:
 
 
 async def _call(context: RunContext, actor: RunActor, workflow: Workflow) -> Any:
-    if not workflow.signature.takes_input:
-        return await workflow.function(context)
     try:
-        value = workflow.signature.input.decode(actor.state.input)
+        args = workflow.signature.arguments(actor.state.input)
     except InvalidInputError as error:
         recorded = "an input that no longer fits its annotation"
         raise DivergenceError("input", recorded, f"{workflow.id} ({error.message})") from error
-    return await workflow.function(context, value)
+    return await workflow.function(context, *args)
 
 
 def _control_flow(actor: RunActor, session: Session, error: ControlFlow) -> None:

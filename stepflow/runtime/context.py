@@ -283,7 +283,7 @@ class RunContext:
         self, workflow: str | Callable[..., Any], value: object, name: str | None, *, awaited: bool
     ) -> Coroutine[Any, Any, Any]:
         child = self._actor.sup.registry.find(workflow)
-        body = encode(value, "input")
+        body = child.signature.input.encode(value, "input")
         fn = f"{FN_CHILD}:{child.id}"
         ask = self._ask(ChildAsk, "child", name or child.id, fn, args_hash((value,)))
         ask.workflow = child.id

@@ -68,8 +68,7 @@ class Delivery:
         willing: list[Workflow] = []
         for workflow in found:
             try:
-                if workflow.signature.takes_input:
-                    workflow.signature.input.decode(payload)
+                workflow.signature.arguments(payload)
                 workflow.event_ids(payload)
             except InvalidInputError:
                 if len(found) == 1 and not self._sup.waiters.takers(event):
