@@ -7,13 +7,14 @@ import base64
 import binascii
 import bisect
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
 from stepflow.clock import HybridTime, SystemClock, next_pass, rfc3339
-from stepflow.config import Settings
+from stepflow.config import MEMORY, Settings
 from stepflow.engine.protocol import EngineState, RunFilter, WaitingEvent
 from stepflow.errors import (
     ApiError,
@@ -34,7 +35,9 @@ from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.restore import Restorer
 from stepflow.runtime.snapshotter import Snapshotter
+
 from stepflow.runtime.supervisor import Supervisor, sleeps
+from stepflow.runtime.suspects import SUSPICIONS_MAX, Suspects
 
 if TYPE_CHECKING:
     import random
@@ -110,9 +113,7 @@ class LocalEngine:
             if self._state == "starting":
                 message = "Stepflow is starting"
                 raise UnavailableError(message, retry_after_s=1)
-            message = (
-                "Stepflow is not running: its lifespan was not entered; see docs/embedding.md"
-            )
+            message = "Stepflow is not running: its lifespan was not entered; see docs/embedding.md"
             raise UnavailableError(message, retry_after_s=1)
         return self._sup
 
@@ -145,6 +146,7 @@ class LocalEngine:
             _log.log(logging.WARNING if message.startswith("SFW") else logging.INFO, "%s", message)
         if self._on_recovered is not None:
             self._on_recovered(report)
+        suspects = Suspects(self._directory(), clean=report.clean)
         time = HybridTime(self.clock)
         time.observe(restorer.last_ts_ms)
         sup = Supervisor(
@@ -155,9 +157,10 @@ class LocalEngine:
             time,
             strict=self._strict,
             entropy=self._entropy,
+            marker=suspects.marker(),
         )
         journal.on_fatal = self._journal_failed
-        to_wake = await self._adopt(sup, restorer)
+        to_wake = await self._adopt(sup, restorer, suspects)
         self._sup = sup
         self._snapshotter = Snapshotter(sup)
         self._state = "ready"
@@ -167,15 +170,30 @@ class LocalEngine:
     def _progressed(self, progress: RecoveryProgress) -> None:
         self.progress = progress
 
-    async def _adopt(self, sup: Supervisor, restorer: Restorer) -> list[RunActor]:
+    def _directory(self) -> Path | None:
+        """Return the data directory, where it is a real one."""
+        if self._disk is not None or self.data_dir == MEMORY:
+            return None
+        return Path(self.data_dir)
+
+    async def _adopt(
+        self, sup: Supervisor, restorer: Restorer, suspects: Suspects
+    ) -> list[RunActor]:
         """Enter what recovery found into the tables; return the runs that must go on now."""
         to_wake: list[RunActor] = []
+        aside = suspects.count(f.state for f in restorer.runs() if not f.state.finished)
         for number, found in enumerate(restorer.runs()):
             state = found.state
             actor = RunActor(sup, RunId(state.id))
             actor.restore(state)
             sup.adopt_run(actor, state.started.lsn if state.started else 0)
             sup.idempotency.add(state.summary(), state.id)
+            if state.id in aside and not found.failure:
+                found.failure = (
+                    f"SFW402 run {state.id} set aside: its code was running at "
+                    f"{SUSPICIONS_MAX} process deaths in a row; cancel it, or mend its code"
+                )
+                _log.error("%s", found.failure)
             if found.failure:
                 actor.condition = "quarantined"
                 actor.reason = found.failure
@@ -257,7 +275,7 @@ class LocalEngine:
     # ------------------------------------------------------------ housekeeping
 
     def _housekeep_later(self) -> None:
-        self._tick = self.clock.call_later(_HOUSEKEEPING_S, self._housekeep)
+        self._tick = self.clock.call_later(_HOUSEKEEPING_S, self._housekeep, coarse=True)
 
     def _housekeep(self) -> None:
         sup, snapshotter = self._sup, self._snapshotter
@@ -375,9 +393,7 @@ class LocalEngine:
             raise WorkflowNotFoundError
         return workflow
 
-    def _checked_input(
-        self, workflow: Workflow, body: bytes
-    ) -> tuple[Any, bytes, tuple[str, ...]]:
+    def _checked_input(self, workflow: Workflow, body: bytes) -> tuple[Any, bytes, tuple[str, ...]]:
         if len(body) > self.settings.input_bytes_max:
             message = f"The input has {len(body)} bytes, at most {self.settings.input_bytes_max}"
             raise PayloadTooLargeError(message)
@@ -441,9 +457,7 @@ class LocalEngine:
             if len(rows) == limit:
                 next_cursor = _encode_cursor(last)
                 break
-            rows.append(
-                run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason)
-            )
+            rows.append(run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason))
             last = lsn
         journal = sup.journal
         stream_cursor = f"{journal.store_id}-{journal.last_lsn}"
@@ -613,5 +627,3 @@ def _decode_cursor(cursor: str) -> int:
     except (ValueError, binascii.Error):
         message = "cursor is not one that this API gave"
         raise InvalidInputError(message) from None
-
-

@@ -532,9 +532,7 @@ class RunActor:
             self._recorded(ask.key)
             return
         due = self.sup.time.now_ms() + delay_ms
-        self._record(
-            rec.StepRetrying, key=ask.key, attempt=call.attempt, error=Raw(data), due=due
-        )
+        self._record(rec.StepRetrying, key=ask.key, attempt=call.attempt, error=Raw(data), due=due)
         self.sup.timers.add(due, self.id, ask.key)
 
     # ------------------------------------------------------------ timers, events, children
@@ -593,9 +591,7 @@ class RunActor:
             return
         for call in waiting:
             self.sup.waiters.unwait(call.event, self.id)
-            self._record(
-                rec.WaitResolved, payload=message.lsn, key=call.key, body=message.payload
-            )
+            self._record(rec.WaitResolved, payload=message.lsn, key=call.key, body=message.payload)
         for call in waiting:
             self._recorded(call.key)
 
@@ -627,9 +623,7 @@ class RunActor:
             self._end(rec.RunCancelled, error=Raw(self._cancel_error(message.reason)))
             return
         deadline = self.sup.time.now_ms() + int(self.sup.settings.cancel_grace_s * 1000)
-        self._record(
-            rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason
-        )
+        self._record(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
         self.sup.timers.add(deadline, self.id, CANCEL_TIMER)
         self.sup.cancel_children(self)
         if self.session is not None and not self.session.fenced:
@@ -682,9 +676,7 @@ class RunActor:
             for call in reversed(self.state.calls.values()):
                 if call.name == error.name and call.status == "failed" and call.error:
                     return call.error
-        return encode_error(
-            error, traceback_bytes_max=self.sup.settings.traceback_bytes_max
-        )
+        return encode_error(error, traceback_bytes_max=self.sup.settings.traceback_bytes_max)
 
     def _end(self, kind: type[Any], **fields: Any) -> None:
         """Record the run's end, in one frame with what it means to its parent."""
@@ -718,4 +710,3 @@ class RunActor:
 
 
 _WAKE = msg.WakeUp()
-

@@ -17,7 +17,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stepflow.errors import AuthoringError
-from stepflow.runtime.tracked import Tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -90,7 +89,7 @@ def start_root(
     context = base.copy()
     context.run(_BRANCH.set, branch)
     session.gate.tasks += 1
-    tracked = Tracked(coro, session.gate.stepped)
+    tracked = session.track(coro)
     # Not through the loop's factory: the root is born outside any run.
     task: asyncio.Task[None] = asyncio.Task(
         tracked, loop=session.loop, context=context, name=session.run_id
@@ -182,7 +181,7 @@ def _make_child(
     context.run(_BRANCH.set, branch)
     session.gate.tasks += 1
     try:
-        task = make(loop, Tracked(coro, session.gate.stepped), context=context, **kwargs)
+        task = make(loop, session.track(coro), context=context, **kwargs)
     except BaseException:
         session.gate.tasks -= 1
         raise

@@ -327,9 +327,7 @@ class RunContext:
             return known
         data = make()
         if not self._session.fenced:
-            self._actor.sup.recorder.write(
-                self._actor, rec.ValueRecorded, key=key, value=Raw(data)
-            )
+            self._actor.sup.recorder.write(self._actor, rec.ValueRecorded, key=key, value=Raw(data))
         return data
 
     def now(self) -> datetime:
@@ -353,9 +351,7 @@ class RunContext:
 
         return msgspec.json.decode(self._value("@uuid", make), type=_uuid.UUID)
 
-    def progress(
-        self, done: float, total: float | None = None, message: str | None = None
-    ) -> None:
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         key = self._plain("@progress")
         if key not in self._actor.state.marks and not self._session.fenced:
             self._actor.sup.recorder.write(
@@ -380,6 +376,3 @@ class RunContext:
         done.sort(key=lambda row: -row[0])
         self.undo.clear()
         return [(ask.name, undo, ask.call_args) for _, ask, undo in done]
-
-
-

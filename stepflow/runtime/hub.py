@@ -79,11 +79,7 @@ class Subscriber:
     @property
     def finished(self) -> bool:
         state = self._feed.actor.state
-        return (
-            self._extra is None
-            and state.finished
-            and self._position >= len(state.records)
-        )
+        return self._extra is None and state.finished and self._position >= len(state.records)
 
     @property
     def ended(self) -> bool:

@@ -144,5 +144,3 @@ class Restorer:
         rows = [run for run in self._runs.values() if run.state.started is not None]
         rows.sort(key=lambda run: run.state.started.lsn if run.state.started else 0)
         return iter(rows)
-
-

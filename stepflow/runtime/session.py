@@ -85,6 +85,11 @@ class Session:
 
     # ------------------------------------------------------------ tasks
 
+    def track(self, coro: Coroutine[Any, Any, Any]) -> Tracked:
+        """Return the coroutine so that its steps are seen."""
+        sup = self.actor.sup
+        return Tracked(coro, self.gate.stepped, sup.marker, self.run_id.encode())
+
     def add_task(self, task: asyncio.Task[Any], branch: Branch) -> None:
         """Count a task of the run until it ends."""
         self.branches[task] = branch

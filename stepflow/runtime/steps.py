@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import logging
 import threading
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from stepflow.runtime.current import StepInfo, in_step
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stepflow.clock import TimerHandle
     from stepflow.model.run import CallState
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.calls import StepAsk
@@ -39,7 +41,17 @@ _ASYNC_END_S = 5.0
 class Attempt:
     """One running attempt."""
 
-    __slots__ = ("actor", "ask", "closed", "number", "session", "task", "timer", "timed_out")
+    __slots__ = (
+        "actor",
+        "ask",
+        "closed",
+        "number",
+        "session",
+        "slot",
+        "task",
+        "timed_out",
+        "timer",
+    )
 
     def __init__(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
         self.actor = actor
@@ -47,9 +59,10 @@ class Attempt:
         self.ask = ask
         self.number = number
         self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: TimerHandle | None = None
         self.timed_out = False
         self.closed = False
+        self.slot = actor.sup.marker.begin(actor.id.encode())
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Tell the actor, once."""
@@ -82,8 +95,8 @@ class StepRunner:
         attempt = Attempt(actor, session, ask, number)
         self._running[ask] = attempt
         if ask.timeout_ms:
-            attempt.timer = self._sup.loop.call_later(
-                ask.timeout_ms / 1000, self._timed_out, attempt
+            attempt.timer = self._sup.clock.call_later(
+                ask.timeout_ms / 1000, partial(self._timed_out, attempt)
             )
         context = self._sup.base_context.copy()
         call = actor.state.calls[ask.key]
@@ -111,6 +124,7 @@ class StepRunner:
             value = await attempt.ask.func(*attempt.ask.call_args)
         except BaseException as error:  # noqa: BLE001  border: user code
             failure = error
+        self._sup.marker.end(attempt.slot)
         self._running.pop(attempt.ask, None)
         if attempt.timed_out:
             failure = _timeout(attempt)
@@ -128,6 +142,7 @@ class StepRunner:
         return ended
 
     def _thread_ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
+        self._sup.marker.end(attempt.slot)
         if self._running.get(attempt.ask) is attempt:
             del self._running[attempt.ask]
         if attempt.timed_out:
@@ -143,7 +158,9 @@ class StepRunner:
             return
         attempt.task.cancel()
         # A body that swallows its cancellation must not hold the step for ever.
-        attempt.timer = self._sup.loop.call_later(_ASYNC_END_S, self._overdue, attempt)
+        attempt.timer = self._sup.clock.call_later(
+            _ASYNC_END_S, partial(self._overdue, attempt)
+        )
 
     def _overdue(self, attempt: Attempt) -> None:
         self._running.pop(attempt.ask, None)
@@ -167,9 +184,7 @@ class StepRunner:
             if attempt.session is session:
                 self.cancel(session, ask)
 
-    def retry_delay_ms(
-        self, ask: StepAsk, call: CallState, error: BaseException
-    ) -> int | None:
+    def retry_delay_ms(self, ask: StepAsk, call: CallState, error: BaseException) -> int | None:
         """Return after how many ms the step is tried again, or `None` when it is not."""
         policy = ask.policy
         failures = call.failures + 1

@@ -22,6 +22,7 @@ from stepflow.errors import (
     UnavailableError,
     WorkflowNotFoundError,
 )
+from stepflow.journal.marker import NoMarker
 from stepflow.model import records as rec
 from stepflow.model.ids import RunId, run_id_of
 from stepflow.model.run import CallState, RunState
@@ -69,6 +70,7 @@ class Supervisor:
         *,
         strict: bool = False,
         entropy: random.Random | None = None,
+        marker: NoMarker | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal = journal
@@ -77,6 +79,7 @@ class Supervisor:
         self.clock = clock
         self.time = time
         self.strict = strict
+        self.marker = marker or NoMarker()
         self.entropy: random.Random = entropy or random.SystemRandom()
         self.base_context = contextvars.copy_context()
         self.recorder = Recorder(journal, time)
@@ -118,7 +121,9 @@ class Supervisor:
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
         """Run something of the engine's own, outside every run."""
         # Not through the loop's factory: it may be called in a run's turn.
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self.loop, context=self.base_context.copy())
+        task: asyncio.Task[Any] = asyncio.Task(
+            coro, loop=self.loop, context=self.base_context.copy()
+        )
         self._tasks.add(task)
         task.add_done_callback(self._spawned_done)
 
@@ -446,6 +451,7 @@ class Supervisor:
         self.steps.stop()
         for task in list(self._tasks):
             task.cancel()
+        self.marker.close()
         uninstall_factory(self.loop, self._factory)
 
 
@@ -470,4 +476,3 @@ def sleeps(state: RunState) -> bool:
 def last_call(state: RunState) -> CallState | None:
     """Return the call asked for last."""
     return next(reversed(state.calls.values()), None)
-

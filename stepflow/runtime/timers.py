@@ -23,7 +23,7 @@ _SLICE_S = 0.05
 class Timers:
     """All timers of all runs."""
 
-    __slots__ = ("_armed_ms", "_clock", "_fire", "_handle", "_heap", "_settings", "_time")
+    __slots__ = ("_armed_ms", "_clock", "_fire", "_handle", "_heap", "_look", "_settings", "_time")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Timers:
         self._fire = fire
         self._heap: list[tuple[int, str, str]] = []
         self._handle: TimerHandle | None = None
+        self._look: TimerHandle | None = None
         self._armed_ms = 0
 
     def __len__(self) -> int:
@@ -47,29 +48,34 @@ class Timers:
         """Send (`run_id`, `key`, `due_ms`) when hybrid time reaches `due_ms`, never earlier."""
         heapq.heappush(self._heap, (due_ms, run_id, key))
         if self._handle is not None and due_ms < self._armed_ms:
-            self._handle.cancel()
-            self._handle = None
+            self._disarm()
         if self._handle is None:
             self._arm()
 
     def stop(self) -> None:
         """Fire nothing more."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._disarm()
         self._heap.clear()
+
+    def _disarm(self) -> None:
+        for handle in (self._handle, self._look):
+            if handle is not None:
+                handle.cancel()
+        self._handle = self._look = None
 
     def _arm(self) -> None:
         due_ms = self._heap[0][0]
         wait_s = max(0.0, (due_ms - self._time.now_ms()) / 1000)
-        # Looking at the clock now and then is how a jump of the wall clock is noticed.
         self._armed_ms = due_ms
-        self._handle = self._clock.call_later(
-            min(wait_s, self._settings.clock_check_s), self._wake
-        )
+        self._handle = self._clock.call_later(wait_s, self._wake)
+        if wait_s > self._settings.clock_check_s:
+            # Looking at the clock now and then is how a jump of the wall clock is noticed.
+            self._look = self._clock.call_later(
+                self._settings.clock_check_s, self._wake, coarse=True
+            )
 
     def _wake(self) -> None:
-        self._handle = None
+        self._disarm()
         now = self._time.now_ms()
         budget = max(1, int(self._settings.timers_per_second * _SLICE_S))
         while self._heap and self._heap[0][0] <= now and budget:

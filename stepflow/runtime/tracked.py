@@ -1,4 +1,4 @@
-"""A coroutine whose every step is told to the run's gate."""
+"""A coroutine whose every step is told to the run's gate, and marked while it holds the loop."""
 
 from __future__ import annotations
 
@@ -8,26 +8,44 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from stepflow.journal.marker import NoMarker
+
 __all__ = ["Tracked"]
 
 
 class Tracked(Coroutine[Any, Any, Any]):
     """A coroutine whose every step tells the gate."""
 
-    __slots__ = ("_send", "_stepped", "bare")
+    __slots__ = ("_marker", "_run", "_send", "_stepped", "bare")
 
-    def __init__(self, coro: Coroutine[Any, Any, Any], stepped: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        stepped: Callable[[], None],
+        marker: NoMarker,
+        run: bytes,
+    ) -> None:
         self.bare = coro
         self._send = coro.send
         self._stepped = stepped
+        self._marker = marker
+        self._run = run
 
     def send(self, value: Any) -> Any:
         self._stepped()
-        return self._send(value)
+        self._marker.enter(self._run)
+        try:
+            return self._send(value)
+        finally:
+            self._marker.leave()
 
     def throw(self, *args: Any) -> Any:
         self._stepped()
-        return self.bare.throw(*args)
+        self._marker.enter(self._run)
+        try:
+            return self.bare.throw(*args)
+        finally:
+            self._marker.leave()
 
     def close(self) -> None:
         self.bare.close()

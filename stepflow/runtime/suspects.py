@@ -1,0 +1,120 @@
+"""Runs whose code may have killed the process: counted before they are woken, set aside at three.
+
+A run is suspected only if its code held the loop, or a step of it ran, when the process died. Its
+count goes up when it has made no progress since it was last suspected; a step that merely began again
+is no progress. `suspects.json` holds the counts: format 1, with a checksum, replaced atomically.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from stepflow.journal.marker import Marker, NoMarker, read_marker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from stepflow.model.run import RunState
+
+__all__ = ["SUSPICIONS_MAX", "Suspects", "progress_of"]
+
+_log = logging.getLogger("stepflow.suspects")
+
+SUSPICIONS_MAX: Final = 3
+_MARKER: Final = "marker"
+_FILE: Final = "suspects.json"
+_BEGUN: Final = b'{"t":"step.started"'
+
+
+class _Row(msgspec.Struct):
+    count: int
+    progress: int
+
+
+class _File(msgspec.Struct):
+    format: int
+    crc: int
+    runs: msgspec.Raw
+
+
+def progress_of(state: RunState) -> int:
+    """Return how many records of the run are more than the start of an attempt."""
+    return sum(not data.startswith(_BEGUN) for data in state.records)
+
+
+class Suspects:
+    """Finds and counts suspects at a start. `data_dir=None` keeps nothing and suspects nobody."""
+
+    __slots__ = ("_dir", "_rows", "_suspected")
+
+    def __init__(self, data_dir: Path | None, *, clean: bool) -> None:
+        self._dir = data_dir
+        self._rows: dict[str, _Row] = {}
+        self._suspected: set[str] = set()
+        if data_dir is not None:
+            self._rows = _read(data_dir / _FILE)
+            if not clean:
+                self._suspected = set(read_marker(data_dir / _MARKER))
+
+    def marker(self) -> NoMarker:
+        """Return a fresh marker for this process."""
+        return NoMarker() if self._dir is None else Marker(self._dir / _MARKER)
+
+    def count(self, states: Iterable[RunState]) -> set[str]:
+        """Count the suspects among these live runs, durably; return those to set aside."""
+        rows: dict[str, _Row] = {}
+        for state in states:
+            before = self._rows.get(state.id)
+            if before is None and state.id not in self._suspected:
+                continue
+            progress = progress_of(state)
+            if before is not None and before.progress != progress:
+                before = None
+            if state.id in self._suspected:
+                rows[state.id] = _Row(before.count + 1 if before else 1, progress)
+            elif before is not None:
+                # No progress, no new suspicion: what was counted stays.
+                rows[state.id] = before
+        if self._dir is not None and (rows or self._rows):
+            _write(self._dir / _FILE, rows)
+        self._rows = rows
+        return {run_id for run_id, row in rows.items() if row.count >= SUSPICIONS_MAX}
+
+
+def _read(path: Path) -> dict[str, _Row]:
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_File)
+        if zlib.crc32(bytes(found.runs)) != found.crc:
+            message = "checksum"
+            raise ValueError(message)
+        return msgspec.json.decode(bytes(found.runs), type=dict[str, _Row])
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        # A hint, not a record: without it everybody starts from nothing again.
+        _log.warning("%s cannot be read and is made anew: %s", path.name, error)
+        return {}
+
+
+def _write(path: Path, rows: dict[str, _Row]) -> None:
+    runs = msgspec.json.encode(rows)
+    data = msgspec.json.encode(_File(1, zlib.crc32(runs), msgspec.Raw(runs)))
+    draft = path.with_suffix(".tmp")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
