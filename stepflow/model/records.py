@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Raw
 
 __all__ = [
+    "NOTHING",
     "CallAdopted",
     "CallCancelled",
     "CancelRequested",
@@ -61,6 +62,9 @@ __all__ = [
     "decode_record",
     "encode_record",
 ]
+
+NOTHING = Raw()
+"""No value: left out of the JSON, because it is the very object that is the fields' default."""
 
 Kind = Literal["step", "sleep", "event", "child", "notify"]
 
@@ -96,9 +100,9 @@ class RunStarted(Record, frozen=True, tag="run.started"):
     due: int = 0
     parent: str = ""
     parent_key: str = ""
-    lineage: Raw = Raw(b"")
+    lineage: Raw = NOTHING
     """Fork: where it came from."""
-    admission: Raw = Raw(b"")
+    admission: Raw = NOTHING
     """Which limits it was admitted under."""
     schedule: str = ""
 
@@ -243,8 +247,8 @@ class ChildEnded(Record, frozen=True, tag="child.ended"):
     """The awaited child ended: `result` of a completed one, else `error`."""
 
     key: str
-    result: Raw = Raw(b"")
-    error: Raw = Raw(b"")
+    result: Raw = NOTHING
+    error: Raw = NOTHING
 
 
 class NotifySent(Record, frozen=True, tag="notify.sent"):

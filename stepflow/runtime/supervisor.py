@@ -335,11 +335,11 @@ class Supervisor:
             return
         state = child.state if child is not None else None
         if state is not None and state.result is not None:
-            parent.tell(msg.ChildFinished(key, Raw(state.result), Raw(b"")))
+            parent.tell(msg.ChildFinished(key, Raw(state.result), rec.NOTHING))
             return
         error = state.error if state is not None else None
         lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
-        parent.tell(msg.ChildFinished(key, Raw(b""), Raw(error or lost)))
+        parent.tell(msg.ChildFinished(key, rec.NOTHING, Raw(error or lost)))
 
     def workflow_missing(self, actor: RunActor) -> None:
         """The run's workflow is not registered: it waits, and says so."""

@@ -1,0 +1,75 @@
+"""Write `snapshots/format-<N>/`: a data directory as a killed process leaves it, and what it means.
+
+Run once for a new on-disk format and commit the result; never change what is there: a released format
+must be readable for ever. `python tools/make_golden.py snapshots/format-1`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from golden_flow import register
+
+from stepflow import Settings, Stepflow
+from stepflow.engine.local import LocalEngine
+
+_KIB = 1024
+
+
+async def main(target: Path) -> None:
+    """Make the directory and its `expected.json`."""
+    work = target.with_suffix(".work")
+    settings = Settings(segment_bytes_first=16 * _KIB, segment_bytes_max=32 * _KIB)
+    flow = Stepflow(work, settings=settings)
+    register(flow)
+    async with flow:
+        engine = flow.engine
+        assert isinstance(engine, LocalEngine)
+        await flow.trigger("everything", {"id": "1"}, run_id="run_done00000000")
+        await flow.notify("paid-1", {"amount": 12.5})
+        await engine.wait("run_done00000000")
+        await flow.trigger("fails", "no", run_id="run_failed000000")
+        await engine.wait("run_failed000000")
+        await flow.trigger("sleeps", run_id="run_sleeping0000")
+        await flow.trigger("fails", "gone", run_id="run_purged000000")
+        await engine.wait("run_purged000000")
+        await engine.snapshot()
+        await flow.purge("run_purged000000")
+        await flow.trigger("waits", run_id="run_waiting00000", idempotency_key="golden")
+        await flow.notify("kept", {"n": 1})
+        await flow.notify("kept", {"n": 2})
+        await flow.trigger("sleeps", run_id="run_cancelled000")
+        await flow.cancel("run_cancelled000", "no longer needed")
+        await engine.wait("run_cancelled000")
+        await flow.trigger("times-out", run_id="run_timedout0000", delay=0.01)
+        await engine.wait("run_timedout0000")
+        await flow.trigger("retries", run_id="run_retrying0000")
+        await flow.trigger("sleeps", run_id="run_delayed00000", delay="365d")
+        async for event in flow.stream("run_retrying0000"):
+            if b'"attempt":1' in event.data:
+                break
+        while (await flow.get_run("run_retrying0000")).state != "retrying":
+            await asyncio.sleep(0.01)  # noqa: TID251  a tool, in real time
+        expected = {}
+        for row in (await flow.list_runs(limit=100)).runs:
+            view = await flow.get_run(row.id)
+            expected[row.id] = json.loads(msgspec.json.encode(view))
+        # Copied while the process runs: what kill -9 would leave.
+        shutil.rmtree(target, ignore_errors=True)
+        ignored = shutil.ignore_patterns("LOCK", "RESERVE", "suspects.json", "*.tmp", "token.key", "marker")
+        shutil.copytree(work, target, ignore=ignored)
+    shutil.rmtree(work)
+    text = json.dumps(expected, indent=1, sort_keys=True)
+    (target.parent / f"{target.name}.expected.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
