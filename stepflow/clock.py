@@ -40,8 +40,13 @@ class Clock(Protocol):
         """Seconds since some moment; never jumps, never stored."""
         ...
 
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
-        """Call on the running loop after `delay_s` monotonic seconds."""
+    def call_later(
+        self, delay_s: float, callback: Callable[[], None], *, coarse: bool = False
+    ) -> TimerHandle:
+        """Call on the running loop after `delay_s` monotonic seconds.
+
+        `coarse`: only housekeeping; a clock that jumps may be late with it.
+        """
         ...
 
 
@@ -56,7 +61,13 @@ class SystemClock:
     def monotonic_s(self) -> float:
         return time.monotonic()
 
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> TimerHandle:
+    def call_later(
+        self,
+        delay_s: float,
+        callback: Callable[[], None],
+        *,
+        coarse: bool = False,  # noqa: ARG002  this clock does not jump
+    ) -> TimerHandle:
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
 

@@ -90,6 +90,11 @@ class StepRunner:
         """How many attempts run now."""
         return len(self._running)
 
+    @property
+    def in_threads(self) -> int:
+        """How many of them run in a thread, zombies left out."""
+        return sum(1 for attempt in self._running.values() if attempt.task is None)
+
     def run(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
         """Start an attempt; its end comes to the actor as `StepEnded`."""
         attempt = Attempt(actor, session, ask, number)

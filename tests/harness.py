@@ -1,0 +1,258 @@
+"""A whole service in memory, on virtual time, whose journal can be cut after any record.
+
+A `World` has workflows, a disk in memory and a clock. It is started, stopped, crashed and started
+again; each start is a **life**. What the bodies `note` and which steps ran is kept by life, and with
+each group that was appended how much had been noted by then: so a test can say what a replay of a
+prefix of the journal must have seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stepflow import Stepflow, current_step
+from stepflow.config import MEMORY, Settings
+from stepflow.engine.local import LocalEngine
+from stepflow.journal.memory import MemoryDisk
+from stepflow.journal.system import is_system, system_record
+from stepflow.model.records import Record, decode_record
+from stepflow.testing.clock import START_MS, VirtualClock
+from tests.journal_kit import handmade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from stepflow.engine.protocol import Engine
+    from stepflow.model.views import RunView
+    from stepflow.runtime.actor import RunActor
+
+KIB = 1024
+SMALL = Settings(
+    segment_bytes_first=64 * KIB,
+    segment_bytes_max=1024 * KIB,
+    room_reserve_bytes=8 * KIB,
+    reserve_file_bytes=32 * KIB,
+    free_bytes_min=8 * KIB,
+    lock_wait_s=0.0,
+    threads=4,
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One start of a step's function."""
+
+    key: str
+    name: str
+    attempt: int
+    idempotency_key: str
+    args: tuple[Any, ...]
+
+
+@dataclass
+class Life:
+    """What happened between a start and the next crash or stop."""
+
+    trace: list[Any] = field(default_factory=list)
+    ran: list[Ran] = field(default_factory=list)
+    groups: list[list[bytes]] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    """For each group, the length of the trace when it was appended."""
+
+    def records(self) -> list[Record]:
+        """Every record of this life, decoded."""
+        return decoded(data for group in self.groups for data in group)
+
+
+def decoded(rows: Iterable[bytes]) -> list[Record]:
+    """Decode records, leaving out the journal's own."""
+    return [record for data in rows if (record := decode_record(data)) is not None]
+
+
+class World:
+    """A service to be started, crashed and cut."""
+
+    def __init__(
+        self,
+        *,
+        disk: MemoryDisk | None = None,
+        seed: int = 0,
+        strict: bool = False,
+        clock: VirtualClock | None = None,
+        **changes: Any,
+    ) -> None:
+        self.settings = replace(SMALL, **changes)
+        self.disk = disk or MemoryDisk()
+        self.clock = clock or VirtualClock()
+        self.random = random.Random(seed)
+        self.strict = strict
+        self.before: list[list[bytes]] = []
+        """The groups of earlier lives, as far as they count."""
+        self.life = Life()
+        self.flow = Stepflow(MEMORY, settings=self.settings)
+        self._engine: LocalEngine | None = None
+
+    # ------------------------------------------------------------ lives
+
+    @property
+    def engine(self) -> LocalEngine:
+        assert self._engine is not None, "the world was not started"
+        return self._engine
+
+    async def start(self) -> World:
+        """Begin a life on the present disk."""
+        engine: LocalEngine = LocalEngine(
+            self.flow.registry,
+            MEMORY,
+            settings=self.settings,
+            clock=self.clock,
+            disk=self.disk,
+            entropy=self.random,
+            strict=self.strict,
+            threads=False,
+        )
+        self.life = Life()
+        self._engine = engine
+        as_engine: Engine = engine
+        self.flow._engine = as_engine
+        self.clock.watch(lambda: engine._sup is not None and engine._sup.steps.in_threads > 0)
+        start = engine._adopt
+
+        async def adopt(sup: Any, *rest: Any) -> Any:
+            # Before any run goes on: every record of this life is seen.
+            self._listen(sup.journal)
+            return await start(sup, *rest)
+
+        engine._adopt = adopt  # type: ignore[method-assign]
+        await engine.start()
+        return self
+
+    def _listen(self, journal: Any) -> None:
+        append = journal.append
+
+        def appended(records: Sequence[bytes], *, strict: bool = True) -> int:
+            if not is_system(records[0]):
+                self.life.groups.append(list(records))
+                self.life.marks.append(len(self.life.trace))
+            return append(records, strict=strict)
+
+        journal.append = appended
+
+    async def __aenter__(self) -> World:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """End the life as an orderly shutdown does."""
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.stop()
+            self._over()
+
+    async def crash(self, *, keep_unsynced: bool = False) -> None:
+        """End the life as `kill -9` or, unless `keep_unsynced`, a power cut does."""
+        engine, self._engine = self.engine, None
+        disk = self.disk.process_kill() if keep_unsynced else self.disk.power_cut()
+        await engine.crash()
+        self.disk = disk
+        self._over()
+
+    async def restart(self) -> World:
+        """Cut the power, and start again on what is left."""
+        await self.crash()
+        return await self.start()
+
+    def _over(self) -> None:
+        self.before = [*self.before, *self.life.groups]
+
+    def cut(self, groups: Sequence[list[bytes]]) -> World:
+        """Go back: the journal holds exactly these groups at the next start."""
+        assert self._engine is None, "stop or crash first"
+        self.disk = disk_of(groups)
+        self.before = list(groups)
+        return self
+
+    # ------------------------------------------------------------ what bodies and steps tell
+
+    def note(self, *what: Any) -> None:
+        """Put something the body has seen on the life's trace."""
+        self.life.trace.append(what)
+
+    def ran(self, *args: Any) -> Ran:
+        """Note that the step's function runs; return who it is."""
+        step = current_step()
+        ran = Ran(step.key, step.name, step.attempt, step.idempotency_key, args)
+        self.life.ran.append(ran)
+        return ran
+
+    def ran_keys(self) -> list[str]:
+        return [ran.key for ran in self.life.ran]
+
+    # ------------------------------------------------------------ runs
+
+    async def trigger(self, workflow: str, value: Any = None, **options: Any) -> str:
+        return await self.engine.trigger(workflow, msgspec.json.encode(value), **options)
+
+    async def run(self, workflow: str, value: Any = None) -> RunView:
+        """Trigger and wait for the end."""
+        return await self.engine.wait(await self.trigger(workflow, value))
+
+    async def result(self, workflow: str, value: Any = None) -> Any:
+        view = await self.run(workflow, value)
+        assert view.status == "completed", view
+        return result_of(view)
+
+    async def finished(self, run_id: str) -> RunView:
+        return await self.engine.wait(run_id)
+
+    def actor(self, run_id: str) -> RunActor:
+        return self.engine.sup.runs[run_id]
+
+    def state(self, run_id: str) -> str | None:
+        return self.actor(run_id).condition
+
+    async def until(self, condition: Callable[[], Any], passes: int = 100_000) -> None:
+        """Let the loop go round until the condition holds."""
+        for _ in range(passes):
+            if condition():
+                return
+            await asyncio.sleep(0)
+        message = "the condition did not come true"
+        raise AssertionError(message)
+
+    async def settle(self, passes: int = 60) -> None:
+        """Let the loop go round; time does not move."""
+        for _ in range(passes):
+            await asyncio.sleep(0)
+
+    def records(self, kind: type[Any] | None = None) -> list[Any]:
+        """Records of this life, all or of one kind."""
+        return [r for r in self.life.records() if kind is None or isinstance(r, kind)]
+
+
+def result_of(view: RunView) -> Any:
+    return msgspec.json.decode(bytes(view.result))  # type: ignore[arg-type]
+
+
+def error_of(view: RunView) -> Any:
+    return msgspec.json.decode(bytes(view.error))  # type: ignore[arg-type]
+
+
+def disk_of(groups: Sequence[list[bytes]]) -> MemoryDisk:
+    """Return a disk whose journal holds these groups and the system records between them."""
+    disk = MemoryDisk()
+    store = handmade(disk, size=64 * KIB)
+    for group in groups:
+        first = msgspec.json.decode(group[0])["lsn"]
+        while store.next_lsn < first:
+            store.add_records([system_record("open", store.next_lsn, START_MS)])
+        store.add_records(group)
+    return disk
+
