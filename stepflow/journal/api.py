@@ -413,6 +413,10 @@ class Journal:
         await self._background.run(self._let_go)
         self._background.stop()
 
+    async def abandon(self) -> None:
+        """End as a killed process would: nothing that is queued is written."""
+        await self.close(clean=False)
+
     def _let_go(self) -> None:
         self._writer.close()
         try:

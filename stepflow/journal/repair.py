@@ -92,7 +92,7 @@ class _Repair:
         """Keep the segment's frames before `offset`, and no segment behind it."""
         data = self._disk.read(name)
         header = SegmentHeader.decode(data)
-        if header is None or offset <= SEGMENT_HEADER_BYTES:
+        if header is None or offset < SEGMENT_HEADER_BYTES:
             self._drop_from(name)
             return
         self._drop_after(name)
