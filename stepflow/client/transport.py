@@ -64,7 +64,7 @@ class Address:
 
     def stream_arguments(self, request: Request) -> dict[str, Any]:
         """Return the request of a stream, which may be silent for longer than an answer."""
-        timeout = httpx.Timeout(self.timeout, read=STREAM_SILENCE_S)
+        timeout = httpx.Timeout(self.timeout.connect, read=STREAM_SILENCE_S)
         return {**self.arguments(request), "timeout": timeout}
 
 
