@@ -44,8 +44,6 @@ from stepflow.config import Settings
 if TYPE_CHECKING:
     import asyncio
 
-    from uvicorn._types import ASGI3Application
-
 __all__ = ["Guard", "guarded"]
 
 logger = logging.getLogger("stepflow.web")
@@ -243,6 +241,8 @@ class Guard(HttpToolsProtocol):
         self._phase = _BODY
         self._held_bytes = 0
         super().on_headers_complete()
+        # Made deep inside that method, and not started yet: its last word has to be in our shape.
+        self.cycle.__class__ = _Cycle
         # Trailers come after the application has looked: they must not become headers.
         self.headers = []
 
@@ -270,11 +270,6 @@ class Guard(HttpToolsProtocol):
                 raise HEADERS_TOO_LARGE
             self._phase = _QUIET
             super().on_message_complete()
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        # uvicorn makes the cycle deep inside a long method; its last word has to be in our shape.
-        cycle.__class__ = _Cycle
-        super()._start_asgi_task(cycle, app)
 
     # ------------------------------------------------------------ Upgrade is ignored
 

@@ -15,6 +15,7 @@ by that, because nothing is acknowledged before it is on disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -96,18 +97,21 @@ class Server(uvicorn.Server):
         """Serve until stopped; return the exit status, the engine's if that is not 0."""
         own = 0
         try:
-            self.run()
-        except SystemExit:
-            failed = self.lifespan.should_exit
-            own = EXIT_START_FAILED if failed else EXIT_CANNOT_LISTEN
+            # Its own SystemExit says only that it did not start; `started` does too.
+            with contextlib.suppress(SystemExit):
+                self.run()
         except KeyboardInterrupt:
             own = EXIT_INTERRUPTED
+        else:
+            if not self.started:
+                failed = self.lifespan.should_exit
+                own = EXIT_START_FAILED if failed else EXIT_CANNOT_LISTEN
         return (exit_code() if exit_code else 0) or own
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        if self._on_started is not None:
+        if self.started and self._on_started is not None:
             self._on_started(*self._address())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
