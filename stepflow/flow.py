@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepflow.auth.chain import AuthChain
 from stepflow.authoring.options import check_event_id, check_tags, workflow_options
@@ -72,7 +72,7 @@ class Stepflow:
 
     def workflow(  # noqa: PLR0913  the published options
         self,
-        id: str | None = None,  # noqa: A002  the published name
+        id: str | None = None,
         *,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
@@ -163,7 +163,7 @@ class Stepflow:
             )
         return self._chain
 
-    async def __aenter__(self) -> Stepflow:
+    async def __aenter__(self) -> Self:
         await self.engine.start()
         return self
 
@@ -187,10 +187,10 @@ class Stepflow:
 
     # ------------------------------------------------------------ runs
 
-    async def trigger(  # noqa: PLR0913  the published options
+    async def trigger(
         self,
         workflow: str | Callable[..., Any],
-        input: object = None,  # noqa: A002  the published name
+        input: object = None,
         *,
         run_id: str | None = None,
         idempotency_key: str | None = None,
@@ -243,7 +243,7 @@ class Stepflow:
         """Return the run as `GET /runs/{runId}` shows it, or raise `RunNotFoundError`."""
         return await self.engine.get_run(run_id)
 
-    async def list_runs(  # noqa: PLR0913  the published filters
+    async def list_runs(
         self,
         *,
         status: Sequence[str] = (),
@@ -300,5 +300,3 @@ class Stepflow:
 def _terminate(error: BaseException) -> None:
     _log.critical("the disk has failed, stopping this process: %s", error)
     os.kill(os.getpid(), signal.SIGTERM)
-
-

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from stepflow.errors import RunCancelledError, RunFailedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 

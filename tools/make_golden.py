@@ -1,7 +1,7 @@
 """Write `snapshots/format-<N>/`: a data directory as a killed process leaves it, and what it means.
 
-Run once for a new on-disk format and commit the result; never change what is there: a released format
-must be readable for ever. `python tools/make_golden.py snapshots/format-1`
+Run once for a new on-disk format and commit the result; never change what is there: a released
+format must be readable for ever. `python tools/make_golden.py snapshots/format-1`
 """
 
 from __future__ import annotations
@@ -56,15 +56,17 @@ async def main(target: Path) -> None:
         async for event in flow.stream("run_retrying0000"):
             if b'"attempt":1' in event.data:
                 break
-        while (await flow.get_run("run_retrying0000")).state != "retrying":
-            await asyncio.sleep(0.01)  # noqa: TID251  a tool, in real time
+        while (await flow.get_run("run_retrying0000")).state != "retrying":  # noqa: ASYNC110  a tool
+            await asyncio.sleep(0.01)
         expected = {}
         for row in (await flow.list_runs(limit=100)).runs:
             view = await flow.get_run(row.id)
             expected[row.id] = json.loads(msgspec.json.encode(view))
         # Copied while the process runs: what kill -9 would leave.
         shutil.rmtree(target, ignore_errors=True)
-        ignored = shutil.ignore_patterns("LOCK", "RESERVE", "suspects.json", "*.tmp", "token.key", "marker")
+        ignored = shutil.ignore_patterns(
+            "LOCK", "RESERVE", "suspects.json", "*.tmp", "token.key", "marker"
+        )
         shutil.copytree(work, target, ignore=ignored)
     shutil.rmtree(work)
     text = json.dumps(expected, indent=1, sort_keys=True)

@@ -35,16 +35,15 @@ from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.restore import Restorer
 from stepflow.runtime.snapshotter import Snapshotter
-
 from stepflow.runtime.supervisor import Supervisor, sleeps
 from stepflow.runtime.suspects import SUSPICIONS_MAX, Suspects
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable, Mapping, Sequence
 
     from stepflow.authoring.registry import Registry, Workflow
     from stepflow.clock import Clock, TimerHandle
+    from stepflow.entropy import Entropy
     from stepflow.journal.api import RecoveryProgress, RecoveryReport
     from stepflow.journal.disk import Disk
     from stepflow.model.views import WorkflowView
@@ -71,7 +70,7 @@ class LocalEngine:
         settings: Settings | None = None,
         clock: Clock | None = None,
         disk: Disk | None = None,
-        entropy: random.Random | None = None,
+        entropy: Entropy | None = None,
         strict: bool = False,
         sign: Callable[[str, int], str] | None = None,
         on_fatal: Callable[[BaseException], None] | None = None,
@@ -309,7 +308,7 @@ class LocalEngine:
 
     # ------------------------------------------------------------ trigger
 
-    async def trigger(  # noqa: PLR0913  the published options
+    async def trigger(
         self,
         workflow_id: str,
         body: bytes,
@@ -621,9 +620,9 @@ def _encode_cursor(lsn: int) -> str:
 def _decode_cursor(cursor: str) -> int:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        if text[:1] != b"r" or not text[1:].isdigit():
-            raise ValueError(text)
-        return int(text[1:])
     except (ValueError, binascii.Error):
+        text = b""
+    if text[:1] != b"r" or not text[1:].isdigit():
         message = "cursor is not one that this API gave"
-        raise InvalidInputError(message) from None
+        raise InvalidInputError(message)
+    return int(text[1:])

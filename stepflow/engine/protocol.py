@@ -58,7 +58,7 @@ class RunStream(Protocol):
         ...
 
     def read(self, nbytes: int) -> bytes:
-        """Return the next durable events as server-sent event bytes, some `nbytes`; may be empty."""
+        """Return the next durable events as server-sent event bytes, about `nbytes` or none."""
         ...
 
     def read_events(self, limit: int) -> list[RunEvent]:
@@ -83,7 +83,7 @@ class Engine(Protocol):
         ...
 
     async def start(self) -> None:
-        """Recover and begin to run; returns when everything is served. Counted: twice is harmless."""
+        """Recover and run; returns when everything is served. Counted: twice is harmless."""
         ...
 
     async def stop(self) -> None:

@@ -1,8 +1,8 @@
 """A flow inside a host: its routes, its app, its part in the host's start and stop.
 
-A host server waits for open responses before it runs the lifespan's end, so a stream that never ends
-would keep it for ever. While the lifespan runs, SIGTERM and SIGINT therefore first end the streams,
-then go where they went before.
+A host server waits for open responses before it runs the lifespan's end, so a stream that never
+ends would keep it for ever. While the lifespan runs, SIGTERM and SIGINT therefore first end the
+streams, then go where they went before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["app_of", "ending_streams", "routes_of"]
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def routes_of(  # noqa: PLR0913  the published options
+def routes_of(
     flow: Stepflow,
     *,
     endpoints: EndpointPreset | Endpoints = "all",
@@ -61,7 +61,7 @@ def routes_of(  # noqa: PLR0913  the published options
     )
 
 
-def app_of(  # noqa: PLR0913  the published options
+def app_of(
     flow: Stepflow,
     *,
     endpoints: EndpointPreset | Endpoints = "all",

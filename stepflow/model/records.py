@@ -12,12 +12,12 @@ A record is a JSON object. Every record carries
 ===== =====================================================================
 
 A reader refuses a type it does not know when the record says `"crit":true`, and skips it otherwise.
-A **lazy** record starts no sync of its own: nothing is lost that anyone was told of when the process
-dies before it is written, because whatever rests on it has a later LSN.
+A **lazy** record starts no sync of its own: nothing is lost that anyone was told of when the
+process dies before it is written, because whatever rests on it has a later LSN.
 
-Times are hybrid milliseconds. `key` is a step key, `args` the hash of the encoded arguments, `fn` the
-function's qualified name. `solo` says that the run had one task and one call outstanding when it
-asked, so that a run whose last word is a solo wait may sleep until something wakes it.
+Times are hybrid milliseconds. `key` is a step key, `args` the hash of the encoded arguments, `fn`
+the function's qualified name. `solo` says that the run had one task and one call outstanding when
+it asked, so that a run whose last word is a solo wait may sleep until something wakes it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ A run is kept in one of two forms:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -51,9 +51,6 @@ from stepflow.model.records import (
     WaitTimedOut,
     decode_record,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = [
     "FINISHED",
@@ -283,7 +280,7 @@ class RunState:
         if self.finished:
             message = f"{self.id} has ended, record {record.lsn} came after it"
             raise ApplyError(message)
-        handler = _HANDLERS.get(type(record))
+        handler = self._handlers.get(type(record))
         if handler is None:
             message = f"{type(record).__name__} does not belong to a run"
             raise ApplyError(message)
@@ -507,6 +504,35 @@ class RunState:
     def _progressed(self, record: Progressed, _: bytes | None) -> None:
         self.marks.add(record.key)
 
+    # Each handler takes its own record type; the key says which.
+    _handlers: ClassVar[dict[type[Record], Any]] = {
+        RunStarted: _run_started,
+        RunReleased: _run_released,
+        CancelRequested: _cancel_requested,
+        RunCompleted: _run_completed,
+        RunFailed: _run_failed,
+        RunCancelled: _run_cancelled,
+        StepStarted: _step_started,
+        StepRetrying: _step_retrying,
+        StepCompleted: _step_completed,
+        StepFailed: _step_failed,
+        SleepStarted: _sleep_started,
+        SleepEnded: _sleep_ended,
+        WaitStarted: _wait_started,
+        WaitResolved: _wait_resolved,
+        WaitTimedOut: _wait_timed_out,
+        EventKept: _event_kept,
+        ChildStarted: _child_started,
+        ChildEnded: _child_ended,
+        NotifySent: _notify_sent,
+        CallCancelled: _call_cancelled,
+        CallAdopted: _call_adopted,
+        ValueRecorded: _value_recorded,
+        VersionChosen: _version_chosen,
+        Emitted: _emitted,
+        Progressed: _progressed,
+    }
+
     # ------------------------------------------------------------ packing
 
     def pack(self) -> bytes:
@@ -567,36 +593,3 @@ _decode_packed = msgspec.json.Decoder(_Packed).decode
 _decode_skipped = msgspec.json.Decoder(_Skipped).decode
 
 _Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent
-
-if TYPE_CHECKING:
-    Handler = Callable[[RunState, Record, bytes | None], None]
-
-# Each handler takes its own record type; the key says which.
-_TABLE: dict[type[Record], Any] = {
-    RunStarted: RunState._run_started,
-    RunReleased: RunState._run_released,
-    CancelRequested: RunState._cancel_requested,
-    RunCompleted: RunState._run_completed,
-    RunFailed: RunState._run_failed,
-    RunCancelled: RunState._run_cancelled,
-    StepStarted: RunState._step_started,
-    StepRetrying: RunState._step_retrying,
-    StepCompleted: RunState._step_completed,
-    StepFailed: RunState._step_failed,
-    SleepStarted: RunState._sleep_started,
-    SleepEnded: RunState._sleep_ended,
-    WaitStarted: RunState._wait_started,
-    WaitResolved: RunState._wait_resolved,
-    WaitTimedOut: RunState._wait_timed_out,
-    EventKept: RunState._event_kept,
-    ChildStarted: RunState._child_started,
-    ChildEnded: RunState._child_ended,
-    NotifySent: RunState._notify_sent,
-    CallCancelled: RunState._call_cancelled,
-    CallAdopted: RunState._call_adopted,
-    ValueRecorded: RunState._value_recorded,
-    VersionChosen: RunState._version_chosen,
-    Emitted: RunState._emitted,
-    Progressed: RunState._progressed,
-}
-_HANDLERS: dict[type[Record], Handler] = _TABLE

@@ -1,7 +1,7 @@
 """What others see of a run: the JSON of http-api.md, and the events of its stream. PURE.
 
-`run_view` gives `GET /runs/{runId}`. `Narrator` turns a run's records into its events, at most one a
-record, whose id is the record's number in the run; fed with the same records it gives the same
+`run_view` gives `GET /runs/{runId}`. `Narrator` turns a run's records into its events, at most one
+a record, whose id is the record's number in the run; fed with the same records it gives the same
 bytes, live or from history.
 """
 
@@ -122,7 +122,7 @@ class RunEvent(msgspec.Struct, frozen=True):
 
 
 def sse_frame(event: RunEvent) -> bytes:
-    """Return the event as server-sent event bytes; JSON has no line break, so it is one data line."""
+    """Return the event as server-sent event bytes: JSON has no line break, so one data line."""
     if event.id:
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.id, event.event.encode(), event.data)
     return b"event: %b\ndata: %b\n\n" % (event.event.encode(), event.data)
@@ -236,7 +236,7 @@ class Narrator:
         name, data = told
         return RunEvent(record.rs, name, _encode(data), record.lsn)
 
-    def _tell(self, record: Record) -> tuple[EventName, Any] | None:  # noqa: PLR0911, C901, PLR0912  one row a record type
+    def _tell(self, record: Record) -> tuple[EventName, Any] | None:  # noqa: PLR0911, C901, PLR0912  a table
         match record:
             case rec.RunStarted():
                 return "status", {"status": "pending" if record.due else "running"}

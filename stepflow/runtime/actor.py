@@ -1,8 +1,8 @@
 """The owner of one run. Everything that happens to a run is a message to its actor.
 
-A message is decided against the run's state as it is now; the decision is recorded (encoded, applied
-and queued in the same turn of the loop); what others can notice is released when the journal says
-that the record is durable:
+A message is decided against the run's state as it is now; the decision is recorded (encoded,
+applied and queued in the same turn of the loop); what others can notice is released when the
+journal says that the record is durable:
 
 ====================  =========================================  ============================
 message               record                                     released when durable
@@ -195,7 +195,7 @@ class RunActor:
                     self.sup.stall(self)
                     return
                 self._handle(self._mailbox.popleft())
-        except Exception as error:  # noqa: BLE001  border: an actor's own failure stops that run alone
+        except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
             self.sup.actor_failed(self, error)
         finally:
             self._draining = False
@@ -204,7 +204,7 @@ class RunActor:
         reserve = isinstance(message, msg.CancelAsked | msg.EventArrived)
         return self.sup.journal.has_room(_SMALL, reserve=reserve)
 
-    def _handle(self, message: msg.Message) -> None:  # noqa: C901  one row a message
+    def _handle(self, message: msg.Message) -> None:
         match message:
             case msg.CallsAsked():
                 if message.session is self.session and not self.session.fenced:

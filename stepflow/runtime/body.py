@@ -1,4 +1,4 @@
-"""What a run's root task does: decode the input, run the workflow's function, undo, report the end."""
+"""What a run's root task does: decode the input, run the function, undo, report the end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def _compensate(context: RunContext) -> None:
         try:
             await context.step(f"undo:{name}"[:64], function, *args)
         except StepFailedError as error:
-            _log.error("%s: compensation failed: %s", context.run_id, error)  # noqa: TRY400  the run's own error is what counts
+            _log.error("%s: compensation failed: %s", context.run_id, error)
         except asyncio.CancelledError:
             _log.warning("%s: compensation of %s was cut short", context.run_id, name)
             return

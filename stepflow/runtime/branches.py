@@ -1,8 +1,9 @@
 """Which branch of a run a task is, and when a task of the run is stepped.
 
-A **branch** is the path of tasks from the run's root: the parent's branch, then the child coroutine's
-`__qualname__` and its number in order of creation under that parent. Names used again are counted
-within a branch, so two tasks that run at different speeds never get each other's results.
+A **branch** is the path of tasks from the run's root: the parent's branch, then the child
+coroutine's `__qualname__` and its number in order of creation under that parent. Names used again
+are counted within a branch, so two tasks that run at different speeds never get each other's
+results.
 
 A task factory sees every task born inside a run; it acts for those alone and passes all others to
 the factory that the host had installed. It wraps the coroutine, so that each `send` and `throw`

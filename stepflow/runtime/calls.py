@@ -1,8 +1,8 @@
 """The calls a body makes, and the waits in which it makes them.
 
-An `Ask` knows what its recorded outcome means to the body: a value or an error, the same live and on
-replay, because both are read from the recorded bytes. A `Wait` is one `await` of the body: on one
-call, or on the many of a map.
+An `Ask` knows what its recorded outcome means to the body: a value or an error, the same live and
+on replay, because both are read from the recorded bytes. A `Wait` is one `await` of the body: on
+one call, or on the many of a map.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class StepAsk(RunAsk):
         "undo",
     )
 
-    def prepare(  # noqa: PLR0913  what ctx.step was given
+    def prepare(
         self,
         func: Callable[..., Any],
         call_args: tuple[Any, ...],
@@ -232,7 +232,7 @@ class Wait:
     def _read(self, ask: RunAsk, outcome: CallState) -> tuple[Any, BaseException | None]:
         try:
             return ask.read(outcome), None
-        except (Exception, DivergenceError) as error:  # noqa: BLE001  handed to the body, or parks the run
+        except (Exception, DivergenceError) as error:  # noqa: BLE001  told to the body
             return None, error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random as _random
 import uuid as _uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,7 +110,7 @@ class RunContext:
         self._keys.add(own)
         return own
 
-    def _ask(  # noqa: PLR0913  the parts of a call's identity
+    def _ask(
         self,
         cls: type[_A],
         kind: Kind,
@@ -149,7 +148,7 @@ class RunContext:
                 session.gate.drop(wait.asks)
                 self._actor.give_up(wait.asks)
 
-    def step(  # noqa: PLR0913  the published signature
+    def step(
         self,
         name: str,
         fn: Callable[..., Any],
@@ -179,7 +178,7 @@ class RunContext:
             self.undo.append((ask, compensate))
         return self._one(ask)
 
-    def map(  # noqa: PLR0913  the published signature
+    def map(
         self,
         name: str,
         fn: Callable[[Any], Any],
@@ -243,7 +242,7 @@ class RunContext:
         event_id: str | None = None,
         *,
         timeout: Duration | None = "24h",
-        type: Any = Any,  # noqa: A002  the published name
+        type: Any = Any,
         default: Any = Missing,
     ) -> Coroutine[Any, Any, Any]:
         event = name if event_id is None else event_id
@@ -266,7 +265,7 @@ class RunContext:
     def call(
         self,
         workflow: str | Callable[..., Any],
-        input: object = None,  # noqa: A002  the published name
+        input: object = None,
         name: str | None = None,
     ) -> Coroutine[Any, Any, Any]:
         return self._child(workflow, input, name, awaited=True)
@@ -274,7 +273,7 @@ class RunContext:
     def start(
         self,
         workflow: str | Callable[..., Any],
-        input: object = None,  # noqa: A002  the published name
+        input: object = None,
         name: str | None = None,
     ) -> Coroutine[Any, Any, str]:
         return self._child(workflow, input, name, awaited=False)
@@ -336,7 +335,7 @@ class RunContext:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
     def random(self) -> float:
-        entropy: _random.Random = self._actor.sup.entropy
+        entropy = self._actor.sup.entropy
         return float(
             msgspec.json.decode(
                 self._value("@random", lambda: msgspec.json.encode(entropy.random())), type=float
@@ -344,7 +343,7 @@ class RunContext:
         )
 
     def uuid(self) -> _uuid.UUID:
-        entropy: _random.Random = self._actor.sup.entropy
+        entropy = self._actor.sup.entropy
 
         def make() -> bytes:
             return msgspec.json.encode(_uuid.UUID(int=entropy.getrandbits(128), version=4))

@@ -38,7 +38,7 @@ class Ask:
 
     __slots__ = ("args", "fn", "key", "kind", "name", "rooted", "started")
 
-    def __init__(  # noqa: PLR0913  the parts of a call's identity
+    def __init__(
         self, key: str, name: str, kind: Kind, fn: str, args: str, *, rooted: bool
     ) -> None:
         self.key = key
@@ -101,7 +101,7 @@ class Gate:
         "tasks",
     )
 
-    def __init__(  # noqa: PLR0913  one place makes it
+    def __init__(
         self,
         host: GateHost,
         recorded: Iterable[CallState],

@@ -1,7 +1,7 @@
 """From snapshot lines and journal records to runs, through the same `apply` as live.
 
-Called in the recovery thread, before anything is served. A snapshot is fuzzy: each line bears the LSN
-it includes, and only newer records are applied to it.
+Called in the recovery thread, before anything is served. A snapshot is fuzzy: each line bears the
+LSN it includes, and only newer records are applied to it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writes a snapshot now and then, while runs go on.
 
-Rotate first: everything from the new segment's first LSN on will be replayed over the snapshot. Then
-walk the runs in slices; each line is the run as it is at that moment and bears its LSN. Runs started
-after the rotation may be left out, runs purged meanwhile leave a tombstone.
+Rotate first: everything from the new segment's first LSN on will be replayed over the snapshot.
+Then walk the runs in slices; each line is the run as it is at that moment and bears its LSN. Runs
+started after the rotation may be left out, runs purged meanwhile leave a tombstone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Snapshotter:
             except BaseException:
                 await writer.abort()
                 raise
-        except Exception:
+        except Exception:  # noqa: BLE001  the journal is whole: the engine goes on without it
             self.failures += 1
             _log.exception("the snapshot failed; the journal is kept")
             return False

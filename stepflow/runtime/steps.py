@@ -1,8 +1,8 @@
 """Runs attempts of steps: async functions in the loop, sync ones in threads of our own.
 
-The pool's threads are daemons, so a thread that never returns cannot keep the process alive. A thread
-that has timed out cannot be killed: it is a **zombie**, holds its slot, and its late result is
-dropped.
+The pool's threads are daemons, so a thread that never returns cannot keep the process alive. A
+thread that has timed out cannot be killed: it is a **zombie**, holds its slot, and its late result
+is dropped.
 """
 
 from __future__ import annotations
@@ -163,9 +163,7 @@ class StepRunner:
             return
         attempt.task.cancel()
         # A body that swallows its cancellation must not hold the step for ever.
-        attempt.timer = self._sup.clock.call_later(
-            _ASYNC_END_S, partial(self._overdue, attempt)
-        )
+        attempt.timer = self._sup.clock.call_later(_ASYNC_END_S, partial(self._overdue, attempt))
 
     def _overdue(self, attempt: Attempt) -> None:
         self._running.pop(attempt.ask, None)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
-import random
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from stepflow.entropy import Entropy, system_entropy
 from stepflow.errors import (
     ConflictError,
     RunNotFoundError,
@@ -25,7 +24,6 @@ from stepflow.errors import (
 from stepflow.journal.marker import NoMarker
 from stepflow.model import records as rec
 from stepflow.model.ids import RunId, run_id_of
-from stepflow.model.run import CallState, RunState
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import CANCEL_TIMER, RELEASE_TIMER, RunActor
 from stepflow.runtime.branches import install_factory, uninstall_factory
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock, HybridTime
     from stepflow.config import Settings
     from stepflow.journal.api import Journal
+    from stepflow.model.run import CallState, RunState
     from stepflow.runtime.calls import ChildAsk, NotifyAsk, StepAsk
     from stepflow.runtime.session import Session
 
@@ -60,7 +59,7 @@ _ORDER_SLACK = 1000
 class Supervisor:
     """All runs of one engine. Lives on one loop."""
 
-    def __init__(  # noqa: PLR0913  one place makes it
+    def __init__(
         self,
         journal: Journal,
         registry: Registry,
@@ -69,7 +68,7 @@ class Supervisor:
         time: HybridTime,
         *,
         strict: bool = False,
-        entropy: random.Random | None = None,
+        entropy: Entropy | None = None,
         marker: NoMarker | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
@@ -80,7 +79,7 @@ class Supervisor:
         self.time = time
         self.strict = strict
         self.marker = marker or NoMarker()
-        self.entropy: random.Random = entropy or random.SystemRandom()
+        self.entropy = entropy or system_entropy()
         self.base_context = contextvars.copy_context()
         self.recorder = Recorder(journal, time)
         self.timers = Timers(clock, time, settings, self._timer_fired)
@@ -135,10 +134,7 @@ class Supervisor:
     def new_run_id(self) -> RunId:
         """Return a fresh run id: 128 random bits."""
         if not self._entropy:
-            if isinstance(self.entropy, random.SystemRandom):
-                block = os.urandom(_ENTROPY_BYTES)
-            else:
-                block = self.entropy.randbytes(_ENTROPY_BYTES)
+            block = self.entropy.randbytes(_ENTROPY_BYTES)
             self._entropy.extend(block[i : i + 16] for i in range(0, _ENTROPY_BYTES, 16))
         return run_id_of(self._entropy.popleft())
 

@@ -1,8 +1,9 @@
 """Runs whose code may have killed the process: counted before they are woken, set aside at three.
 
 A run is suspected only if its code held the loop, or a step of it ran, when the process died. Its
-count goes up when it has made no progress since it was last suspected; a step that merely began again
-is no progress. `suspects.json` holds the counts: format 1, with a checksum, replaced atomically.
+count goes up when it has made no progress since it was last suspected; a step that merely began
+again is no progress. `suspects.json` holds the counts: format 1, with a checksum, replaced
+atomically.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from stepflow.journal.marker import Marker, NoMarker, read_marker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from stepflow.model.run import RunState
 
@@ -90,16 +91,15 @@ class Suspects:
 def _read(path: Path) -> dict[str, _Row]:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=_File)
-        if zlib.crc32(bytes(found.runs)) != found.crc:
-            message = "checksum"
-            raise ValueError(message)
-        return msgspec.json.decode(bytes(found.runs), type=dict[str, _Row])
+        if zlib.crc32(bytes(found.runs)) == found.crc:
+            return msgspec.json.decode(bytes(found.runs), type=dict[str, _Row])
+        _log.warning("%s fails its checksum and is made anew", path.name)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         # A hint, not a record: without it everybody starts from nothing again.
         _log.warning("%s cannot be read and is made anew: %s", path.name, error)
-        return {}
+    return {}
 
 
 def _write(path: Path, rows: dict[str, _Row]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +12,10 @@ from stepflow.journal.marker import SLOTS, Marker, read_marker
 from stepflow.model.run import RunState
 from stepflow.runtime.suspects import Suspects
 
-PROGRAM = '''
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = """
 import asyncio, os, sys
 from stepflow import Context, Stepflow
 
@@ -44,11 +46,11 @@ async def main() -> None:
         print(view.status, bad.status, bad.state)
 
 asyncio.run(main())
-'''
+"""
 
 
 def run(program: Path, data: Path, how: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603  our own program
+    return subprocess.run(
         [sys.executable, str(program), str(data), how],
         capture_output=True,
         text=True,
@@ -110,4 +112,4 @@ def test_a_clean_stop_suspects_nobody_and_progress_clears_the_count(tmp_path: Pa
 def test_damaged_counts_are_made_anew(tmp_path: Path, damage: bytes) -> None:
     (tmp_path / "suspects.json").write_bytes(damage)
     assert Suspects(tmp_path, clean=False).count([]) == set()
-    assert os.listdir(tmp_path) == ["suspects.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["suspects.json"]

@@ -37,7 +37,7 @@ def start_server(port: int, data: Path, step_log: Path) -> subprocess.Popen[byte
         "STEPFLOW_SNAPSHOT_WAL_BYTES": "200000",
     }
     command = [sys.executable, str(HERE / "crash_app.py"), str(port)]
-    return subprocess.Popen(command, env=env)  # noqa: S603  our own program
+    return subprocess.Popen(command, env=env)
 
 
 def until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
@@ -58,13 +58,13 @@ def lines(path: Path) -> int:
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
     seed = int(os.environ.get("STEPFLOW_CRASH_SEED", str(random.randrange(10**6))))
-    print(f"STEPFLOW_CRASH_SEED={seed}")
+    print(f"STEPFLOW_CRASH_SEED={seed}")  # noqa: T201  shown when the test fails
     rng = random.Random(seed)
     port, step_log, acks = free_port(), tmp_path / "steps.log", tmp_path / "acks.log"
     server = start_server(port, tmp_path / "data", step_log)
     until_ready(port, server)
     url = f"http://127.0.0.1:{port}"
-    checker = subprocess.Popen(  # noqa: S603  our own program
+    checker = subprocess.Popen(
         [
             sys.executable,
             str(HERE / "checker.py"),
@@ -91,7 +91,7 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
         server.kill()
         server.wait()
     report = json.loads(out)
-    print(report)
+    print(report)  # noqa: T201  the figures of the round
     assert report["faults"] == []
     assert checker.returncode == 0
     assert report["runs"] >= IN_FLIGHT

@@ -84,7 +84,7 @@ def test_every_type_of_record_is_in_the_golden_directories() -> None:
             for part in data.split(b'{"t":"')[1:]:
                 seen.add(part.partition(b'"')[0].decode())
     unused = {"call.adopted", "version"}
-    from stepflow.model.records import Record  # noqa: PLC0415
+    from stepflow.model.records import Record
 
     tags = {str(cls.__struct_config__.tag) for cls in Record.__subclasses__()}
     assert tags - unused <= seen
