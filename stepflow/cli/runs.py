@@ -1,0 +1,298 @@
+"""Commands of a client: `trigger`, `notify`, `runs …` and `token`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+import msgspec
+import orjson
+
+from stepflow.cli.connection import connect
+from stepflow.cli.errors import NOT_FOUND, USAGE, Failure, failing
+from stepflow.cli.follow import follow, pick_display
+from stepflow.cli.render import detail, error_text, span, value_text
+from stepflow.cli.watching import RunWatch, millis
+from stepflow.clock import SystemClock
+from stepflow.errors import WorkflowNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepflow.client import SyncClient
+    from stepflow.model.views import RunView
+
+__all__ = ["notify", "read_json", "runs", "token", "trigger"]
+
+_STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
+_COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def read_json(text: str | None) -> Any:
+    """Return the JSON value of an argument: the text itself, `@file`, or `-` for the input.
+
+    Raises `Failure` that shows the place.
+    """
+    if text is None:
+        return None
+    if text == "-":
+        source, data = "the standard input", sys.stdin.buffer.read()
+    elif text.startswith("@"):
+        source, data = text[1:], _read_file(text[1:])
+    else:
+        source, data = "the argument", text.encode("utf-8", "surrogateescape")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        hint = "a text is JSON with its quotes: '\"hello\"'; a file is @name.json, the input is -"
+        raise Failure(f"{source} is not JSON: {error}", USAGE, hint) from None
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot read {name}: {error.strerror}", USAGE) from None
+
+
+def _print_json(value: Any) -> None:
+    click.echo(msgspec.json.encode(value))
+
+
+@click.command()
+@click.argument("workflow")
+@click.argument("input_", metavar="[JSON|@FILE|-]", required=False)
+@click.option("--follow", "-f", "follows", is_flag=True, help="Show the run until it ends.")
+@click.option(
+    "--idempotency-key", metavar="KEY", help="The same key and input give the same run for 24 h."
+)
+@json_option
+def trigger(
+    workflow: str,
+    input_: str | None,
+    follows: bool,
+    idempotency_key: str | None,
+    as_json: bool,
+) -> None:
+    r"""Start a run of WORKFLOW and print its id; it is durable then.
+
+    With --follow the exit status is 0 when the run completed and 1 when it failed or was cancelled.
+    A server that restarts meanwhile is waited for; Ctrl-C leaves the run running.
+
+    \b
+    Examples:
+      stepflow trigger welcome-user '{"userId":"u_1","email":"ada@example.com"}'
+      stepflow trigger checkout @order.json --follow
+    """
+    value = read_json(input_)
+    with connect() as client:
+        with failing():
+            run_id = _started(client, workflow, value, idempotency_key)
+        if not follows:
+            _say_triggered(run_id, as_json=as_json)
+            return
+        if as_json:
+            _print_json({"runId": run_id})
+        watch = RunWatch(run_id, workflow, SystemClock().wall_ms())
+        code = follow(client, run_id, pick_display(watch, as_json=as_json), watch)
+    sys.exit(code)
+
+
+def _started(client: SyncClient, workflow: str, value: Any, key: str | None) -> str:
+    try:
+        return client.trigger(workflow, value, idempotency_key=key).id
+    except WorkflowNotFoundError as error:
+        known = ", ".join(each.id for each in client.workflows()) or "none"
+        raise Failure(
+            f"there is no workflow {workflow!r}", NOT_FOUND, f"there are: {known}"
+        ) from error
+
+
+def _say_triggered(run_id: str, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"runId": run_id})
+        return
+    click.echo(run_id)
+    if sys.stdout.isatty():
+        click.secho(f"watch it: stepflow runs watch {run_id}", dim=True, err=True)
+
+
+@click.command()
+@click.argument("event")
+@click.argument("payload", metavar="[JSON|@FILE|-]", required=False)
+@click.option("--run", "run_id", metavar="RUN", help="Deliver to this run alone.")
+@json_option
+def notify(event: str, payload: str | None, run_id: str | None, as_json: bool) -> None:
+    r"""Deliver EVENT to the runs that wait for it or have declared it.
+
+    \b
+    Example:
+      stepflow notify paid-1042 '{"amount":99}'
+    """
+    value = read_json(payload)
+    with connect() as client, failing():
+        client.notify(event, value, run_id=run_id)
+    if as_json:
+        _print_json({"success": True})
+    else:
+        click.echo(f"delivered {event}")
+
+
+@click.command()
+@click.argument("run")
+@click.option("--ttl", metavar="DURATION", help="How long it is good: 15m, 2h, 30d. [default: 24h]")
+@json_option
+def token(run: str, ttl: str | None, as_json: bool) -> None:
+    """Print a token that reads RUN and its stream, and nothing else: for a browser."""
+    with connect() as client, failing():
+        grant = client.token(run, ttl)
+    if as_json:
+        _print_json(grant)
+    else:
+        click.echo(grant.public_access_token)
+
+
+# ---------------------------------------------------------------- runs
+
+
+@click.group()
+def runs() -> None:
+    """List, show, watch, cancel and purge runs."""
+
+
+@runs.command("list")
+@click.option(
+    "--status", type=click.Choice(_STATUSES), multiple=True, help="Only these; may be repeated."
+)
+@click.option("--workflow", default="", metavar="ID", help="Only runs of this workflow.")
+@click.option("--tag", default="", help="Only runs with this tag.")
+@click.option("--limit", default=20, show_default=True, help="At most so many.")
+@click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
+@json_option
+def list_runs(
+    status: tuple[str, ...],
+    workflow: str,
+    tag: str,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """List runs, newest first."""
+    with connect() as client, failing():
+        page = client.list_runs(
+            status=status, workflow_id=workflow, tag=tag, limit=limit, cursor=cursor
+        )
+    if as_json:
+        _print_json(page)
+        return
+    now_ms = SystemClock().wall_ms()
+    rows = [("RUN", "WORKFLOW", "STATUS", "AGE")]
+    for run in page.runs:
+        age = span(max(0, now_ms - millis(run.created_at)) / 1000)
+        rows.append((run.id, run.workflow_id, _state(run), age))
+    _print_table(rows)
+    if page.next_cursor:
+        click.secho(f"more: --cursor {page.next_cursor}", dim=True, err=True)
+
+
+def _state(run: RunView) -> str:
+    state = run.state or run.status
+    return run.status if state in {run.status, "active"} else f"{run.status}, {state}"
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for place, row in enumerate(rows):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line = "  ".join(cells).rstrip()
+        click.echo(click.style(line, dim=True) if place == 0 else line)
+
+
+@runs.command("show")
+@click.argument("run")
+@json_option
+def show(run: str, as_json: bool) -> None:
+    """Show RUN: its status, steps, input and result."""
+    with connect() as client, failing():
+        view = client.get_run(run)
+    if as_json:
+        _print_json(view)
+        return
+    for line in _shown(view):
+        click.echo(line)
+
+
+def _shown(view: RunView) -> list[str]:
+    now_ms = SystemClock().wall_ms()
+    watch = RunWatch(view.id, view.workflow_id, now_ms)
+    watch.resync(view)
+    status = click.style(_state(view), fg=_COLOURS.get(view.status))
+    took = span(max(0, (watch.ended_ms or now_ms) - watch.began_ms) / 1000)
+    lines = [
+        f"{view.id}  {view.workflow_id}  {status}  {took}",
+        f"  created  {view.created_at}",
+        f"  input    {value_text(msgspec.json.decode(view.input)) or 'null'}",
+    ]
+    if view.reason:
+        lines.append(f"  reason   {view.reason}")
+    for row in watch.rows.values():
+        state = "pending" if row.status == "running" else row.status
+        took = span(row.elapsed_s(now_ms)) if row.began_ms else ""
+        lines.append(f"  {state:<10}{row.name}  {took}  {detail(row, now_ms)}".rstrip())
+    if watch.error:
+        lines.append(f"  error    {error_text(watch.error)}")
+    elif watch.ended:
+        lines.append(f"  result   {value_text(watch.result) or 'null'}")
+    return lines
+
+
+@runs.command("watch")
+@click.argument("run")
+@json_option
+def watch_run(run: str, as_json: bool) -> None:
+    """Show RUN until it ends; what has happened already first.
+
+    The exit status is 0 when it completed and 1 when it failed or was cancelled.
+    """
+    with connect() as client:
+        watch = _hinted(client, run)
+        code = follow(client, run, pick_display(watch, as_json=as_json), watch)
+    sys.exit(code)
+
+
+def _hinted(client: SyncClient, run_id: str) -> RunWatch:
+    with failing():
+        view = client.get_run(run_id)
+    watch = RunWatch(run_id, view.workflow_id, SystemClock().wall_ms())
+    watch.hint(view)
+    return watch
+
+
+@runs.command("cancel")
+@click.argument("run")
+@json_option
+def cancel(run: str, as_json: bool) -> None:
+    """Cancel RUN: its code gets CancelledError and 30 s to clean up."""
+    with connect() as client, failing():
+        view = client.cancel(run)
+    if as_json:
+        _print_json(view)
+    else:
+        click.echo(f"{run}  {_state(view)}")
+
+
+@runs.command("purge")
+@click.argument("run")
+@json_option
+def purge(run: str, as_json: bool) -> None:
+    """Forget RUN, which has ended: its history, kept events and idempotency key."""
+    with connect() as client, failing():
+        client.purge(run)
+    if as_json:
+        _print_json({"success": True})
+    else:
+        click.echo(f"purged {run}")

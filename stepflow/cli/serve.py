@@ -1,0 +1,258 @@
+"""`stepflow serve`: one process, one port, one directory.
+
+The order: load the target, make the directory and a key, listen, recover, say where it is, serve,
+drain, leave with the engine's status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, cast
+
+import click
+
+from stepflow.cli.access import prepare_access
+from stepflow.cli.banner import banner
+from stepflow.cli.connection import is_loopback
+from stepflow.cli.errors import DEFECT, Failure, failing
+from stepflow.cli.lifecycle import ServeApp, base_path_of
+from stepflow.cli.loader import load_target, target_directory
+from stepflow.cli.process import harden, tune_gc
+from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
+from stepflow.clock import SystemClock
+from stepflow.errors import OperatorError
+from stepflow.log import configure_logging
+from stepflow.web.server import EXIT_CANNOT_LISTEN, Server, make_config
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIApplication
+
+    from stepflow.flow import Stepflow
+    from stepflow.journal.api import RecoveryProgress, RecoveryReport
+
+__all__ = ["progress_line", "recovered_line", "serve"]
+
+_PROGRESS_S: Final = 1.0
+_PRESETS: Final = ("all", "public", "private", "internal", "none")
+
+logger = logging.getLogger("stepflow.serve")
+
+
+@click.command()
+@click.argument("target")
+@click.option("--data", metavar="DIR", help="The data directory; beats what the code says.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8000, show_default=True, help="Port to listen on; 0 takes a free one."
+)
+@click.option("--base-path", default="", help="Serve the API below this path: /api/stepflow.")
+@click.option(
+    "--endpoints",
+    type=click.Choice(_PRESETS),
+    default="all",
+    show_default=True,
+    help="Which routes: private has no trigger and notify, internal has health alone.",
+)
+@click.option("--no-auth", is_flag=True, help="Ask for no credentials; on loopback only.")
+@click.option("--reload", "reload_", is_flag=True, help="Restart when a Python file changes.")
+def serve(
+    target: str,
+    data: str | None,
+    host: str,
+    port: int,
+    base_path: str,
+    endpoints: str,
+    no_auth: bool,
+    reload_: bool,
+) -> None:
+    r"""Serve the workflows of TARGET over HTTP.
+
+    TARGET is a file or a module: shop.py, shop.py:flow, acme.shop or acme.shop:flow. The name after
+    the colon defaults to the one Stepflow in it.
+
+    With no key and no JWT setting, a key is made at the first start, kept in the data directory and
+    printed once.
+
+    \b
+    Examples:
+      stepflow serve shop.py
+      stepflow serve acme.flows:flow --data /var/lib/acme --host 0.0.0.0 --port 80
+    """
+    _check_open(host, no_auth=no_auth)
+    with failing():
+        configure_logging(
+            os.environ.get("STEPFLOW_LOG_FORMAT", "console"),
+            os.environ.get("STEPFLOW_LOG_LEVEL", "info"),
+            sys.stderr,
+        )
+        if reload_:
+            sys.exit(_reload(target))
+        harden()
+        service = _Service(_load(target), data, _Options(base_path, endpoints, no_auth))
+        sys.exit(service.run(host, port))
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    base_path: str
+    endpoints: str
+    no_auth: bool
+
+
+def _check_open(host: str, *, no_auth: bool) -> None:
+    if no_auth and not is_loopback(host):
+        raise Failure(
+            f"--no-auth is refused on {host}: everyone who reaches it could run your workflows",
+            64,
+            "listen on 127.0.0.1, or leave --no-auth out and give out keys: stepflow keys create",
+        )
+
+
+def _reload(target: str) -> int:
+    require_watchfiles()
+    directory = target_directory(target)
+    logger.info("watching %s for changes", directory)
+    return Reloader(serve_command(sys.argv[1:]), directory, logger.info).run()
+
+
+def _load(target: str) -> Stepflow:
+    """Return the target's `Stepflow`; an error of the application is shown as Python would."""
+    try:
+        return load_target(target)
+    except OperatorError:
+        raise
+    except Exception as error:
+        # From the application's own first frame on.
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not _is_loading(frame.filename)]
+        text = "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
+        click.echo(text.rstrip(), err=True)
+        raise Failure(f"loading {target} failed", DEFECT, "mend the error above") from error
+
+
+def _is_loading(filename: str) -> bool:
+    return filename.startswith("<frozen") or filename.endswith(
+        ("cli/serve.py", "cli/loader.py", "importlib/__init__.py")
+    )
+
+
+class _Service:
+    """The server of one `Stepflow`."""
+
+    def __init__(self, flow: Stepflow, data: str | None, options: _Options) -> None:
+        if data is not None:
+            flow.use_data_dir(data)
+        self._flow = flow
+        self._options = options
+        self._access = prepare_access(flow.data_dir, os.environ, no_auth=options.no_auth)
+        self._app = self._make_app()
+        flow.on_fatal = self._app.fail
+        self._server: Server | None = None
+        self._url = ""
+        self._ready = False
+
+    def _make_app(self) -> ServeApp:
+        access = self._access
+        # None is not the same as left out: then environment and directory decide.
+        auth = {"auth": access.handler} if access.handler else {}
+        api = self._flow.asgi(endpoints=self._options.endpoints, **auth)
+        return ServeApp(
+            api,
+            self._flow.engine,
+            base_path=self._options.base_path,
+            on_ready=self._engine_ready,
+            on_failed=self._failed,
+        )
+
+    def run(self, host: str, port: int) -> int:
+        """Serve until a signal or the disk's end; return the exit status."""
+        server = self._server = Server(
+            make_config(
+                cast("ASGIApplication", self._app), self._flow.settings, host=host, port=port
+            ),
+            begin_shutdown=self._flow.begin_shutdown,
+            on_started=self._listening,
+        )
+        code = server.run_to_end(lambda: self._app.exit_code)
+        if code == EXIT_CANNOT_LISTEN:
+            raise Failure(
+                f"cannot listen on {host}:{port}", code, "choose another port with --port"
+            )
+        return code
+
+    # ------------------------------------------------------------ what happens meanwhile
+
+    def _listening(self, host: str, port: int) -> None:
+        shown = f"[{host}]" if ":" in host else host
+        self._url = f"http://{shown}:{port}{base_path_of(self._options.base_path)}"
+        if self._ready:
+            self._say()
+        else:
+            logger.info("listening on %s", self._url)
+            self._progress = asyncio.ensure_future(self._show_progress())
+
+    def _engine_ready(self) -> None:
+        self._ready = True
+        tune_gc()
+        if self._url:
+            self._say()
+
+    def _failed(self, error: BaseException) -> None:
+        """The start or the disk failed: say why and leave."""
+        if isinstance(error, OperatorError):
+            logger.critical("%s", error)
+        else:
+            logger.critical("the engine failed", exc_info=error)
+        if self._server is not None:
+            self._server.stop()
+
+    async def _show_progress(self) -> None:
+        """Say how far recovery is, every second that it takes."""
+        clock = SystemClock()
+        while True:
+            passed = asyncio.Event()
+            timer = clock.call_later(_PROGRESS_S, passed.set)
+            try:
+                await passed.wait()
+            finally:
+                timer.cancel()
+            if self._ready or self._app.exit_code:
+                return
+            progress = getattr(self._flow.engine, "progress", None)
+            if progress is not None and progress.phase != "waiting":
+                logger.info("%s", progress_line(progress))
+
+    def _say(self) -> None:
+        flow = self._flow
+        workflows = flow.engine.workflows()
+        if not workflows:
+            logger.warning("no workflow is registered: decorate one with @flow.workflow()")
+        click.echo(
+            banner(
+                self._url,
+                self._access,
+                workflows,
+                data_dir=flow.data_dir,
+                recovered=recovered_line(getattr(flow.engine, "recovery", None)),
+                docs=self._options.endpoints in {"all", "public", "private"},
+            )
+        )
+
+
+def progress_line(progress: RecoveryProgress) -> str:
+    """Return `recovering: journal 45% (12,345 records)`."""
+    share = progress.bytes_done * 100 // progress.bytes_total if progress.bytes_total else 0
+    return f"recovering: {progress.phase} {share}% ({progress.records:,} records)"
+
+
+def recovered_line(report: RecoveryReport | None) -> str:
+    """Return what the start found, to stand behind the directory's name; empty for a new one."""
+    if report is None or not (report.records or report.lines):
+        return ""
+    stop = "" if report.clean else ", after an unclean stop"
+    return f" (recovered {report.records:,} records{stop})"
