@@ -148,6 +148,11 @@ class Stepflow:
             )
         return self._engine
 
+    def swap_engine(self, engine: Engine | None) -> Engine | None:
+        """Put another engine in its place, as the test kit does; return the one before."""
+        before, self._engine = self._engine, engine
+        return before
+
     def _fatal(self, error: BaseException) -> None:
         self.on_fatal(error)
 

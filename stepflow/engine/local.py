@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk
     from stepflow.model.views import WorkflowView
     from stepflow.runtime.hub import Subscriber
+    from stepflow.runtime.seams import Seams
 
 __all__ = ["LocalEngine"]
 
@@ -76,6 +77,7 @@ class LocalEngine:
         on_fatal: Callable[[BaseException], None] | None = None,
         on_recovered: Callable[[RecoveryReport], None] | None = None,
         threads: bool = True,
+        seams: Seams | None = None,
     ) -> None:
         self.registry = registry
         self.data_dir = data_dir
@@ -88,6 +90,7 @@ class LocalEngine:
         self._on_fatal = on_fatal
         self._on_recovered = on_recovered
         self._threads = threads
+        self._seams = seams
         self._state: EngineState = "stopped"
         self._starts = 0
         self._sup: Supervisor | None = None
@@ -157,6 +160,7 @@ class LocalEngine:
             strict=self._strict,
             entropy=self._entropy,
             marker=suspects.marker(),
+            seams=self._seams,
         )
         journal.on_fatal = self._journal_failed
         to_wake = await self._adopt(sup, restorer, suspects)
@@ -256,9 +260,7 @@ class LocalEngine:
             self._tick = None
         if sup is not None:
             sup.journal.on_commit = None
-            await sup.journal.abandon()
-            sup.steps.stop()
-            await sup.stop()
+            await sup.crash()
 
     def _journal_failed(self, error: BaseException) -> None:
         """A sync failed: what is on disk is unknown. Stop for good."""

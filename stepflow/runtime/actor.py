@@ -278,7 +278,9 @@ class RunActor:
         if session is None or session.fenced:
             return
         session.moved(self.sup.clock.monotonic_s())
-        if self._has_room(_WAKE):
+        if self.sup.seams.replays_always and session.gate.unused:
+            self._diverged_by_leaving(session.gate.unused[0], asks[0].fn or asks[0].kind)
+        elif self._has_room(_WAKE):
             self._start_calls(asks)
         else:
             # Decided later, when there is room; until then nothing of it exists.
@@ -309,12 +311,18 @@ class RunActor:
         session.fence()
         workflow = self.sup.workflow(self.state.workflow)
         _log.error("%s: %s", self.id, error)
+        self.sup.seams.diverged(self.id, error)
         if workflow is not None and workflow.options.on_divergence == "fail":
             self._end(rec.RunFailed, error=Raw(encode_error(error)))
             return
         self.condition = "parked"
         self.reason = str(error)
         self.sup.spawn(self.suspend())
+
+    def _diverged_by_leaving(self, key: str, asked: str) -> None:
+        """A replay of unchanged code did not ask for a recorded result."""
+        call = self.state.calls[key]
+        self.diverged(DivergenceError(key, call.fn or call.kind, asked))
 
     def warn(self, message: str) -> None:
         """Log what an operator should know of this run."""
@@ -446,7 +454,10 @@ class RunActor:
             self.activate()
         elif not session.fenced:
             session.moved_s = self.sup.clock.monotonic_s()
-            session.gate.recorded(self.state.calls[key])
+            if self.sup.seams.replays_always and not self.sup.steps.has(session):
+                self.sup.replay(self)
+            else:
+                session.gate.recorded(self.state.calls[key])
 
     def give_up(self, asks: Sequence[RunAsk]) -> None:
         """The body no longer waits for these calls: what of them runs is stopped."""
@@ -648,6 +659,10 @@ class RunActor:
 
     def _body_ended(self, message: msg.BodyEnded) -> None:
         if message.session is not self.session or message.session.fenced or self.state.finished:
+            return
+        unused = message.session.gate.unused
+        if self.sup.seams.replays_always and unused:
+            self._diverged_by_leaving(unused[0], "nothing before its end")
             return
         error = message.error
         if self.state.cancelling:

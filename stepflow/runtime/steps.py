@@ -114,19 +114,20 @@ class StepRunner:
             emitter=self._sup.step_emitter(actor, session, ask, number),
         )
         context.run(in_step.set, info)
-        if is_async(ask.func):
+        body = self._sup.seams.body_of(ask)
+        if is_async(body):
             # Not through the loop's factory: a step is no branch of the run.
             attempt.task = asyncio.Task(
-                self._run_async(attempt), loop=self._sup.loop, context=context
+                self._run_async(attempt, body), loop=self._sup.loop, context=context
             )
         else:
-            self._threads.submit(context, ask.func, ask.call_args, self._report(attempt))
+            self._threads.submit(context, body, ask.call_args, self._report(attempt))
 
-    async def _run_async(self, attempt: Attempt) -> None:
+    async def _run_async(self, attempt: Attempt, body: Callable[..., Any]) -> None:
         value: Any = None
         failure: BaseException | None = None
         try:
-            value = await attempt.ask.func(*attempt.ask.call_args)
+            value = await body(*attempt.ask.call_args)
         except BaseException as error:  # noqa: BLE001  border: user code
             failure = error
         self._sup.marker.end(attempt.slot)
@@ -187,6 +188,10 @@ class StepRunner:
             if attempt.session is session:
                 self.cancel(session, ask)
 
+    def has(self, session: Session) -> bool:
+        """Whether attempts of the session run."""
+        return any(attempt.session is session for attempt in self._running.values())
+
     def retry_delay_ms(self, ask: StepAsk, call: CallState, error: BaseException) -> int | None:
         """Return after how many ms the step is tried again, or `None` when it is not."""
         policy = ask.policy
@@ -206,10 +211,16 @@ class StepRunner:
         if tasks:
             await asyncio.wait(tasks, timeout=timeout_s)
 
-    def stop(self) -> None:
-        """Cancel what runs and leave the threads behind."""
+    def cut(self) -> list[asyncio.Task[None]]:
+        """Cancel what runs; return the tasks, which may take a moment to end."""
+        tasks = [a.task for a in self._running.values() if a.task is not None]
         for attempt in list(self._running.values()):
             self.cancel(attempt.session, attempt.ask)
+        return tasks
+
+    def stop(self) -> None:
+        """Cancel what runs and leave the threads behind."""
+        self.cut()
         self._threads.stop()
 
 

@@ -33,6 +33,7 @@ from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
+from stepflow.runtime.seams import Seams
 from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
 
@@ -70,6 +71,7 @@ class Supervisor:
         strict: bool = False,
         entropy: Entropy | None = None,
         marker: NoMarker | None = None,
+        seams: Seams | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal = journal
@@ -79,6 +81,7 @@ class Supervisor:
         self.time = time
         self.strict = strict
         self.marker = marker or NoMarker()
+        self.seams = seams or Seams()
         self.entropy = entropy or system_entropy()
         self.base_context = contextvars.copy_context()
         self.recorder = Recorder(journal, time)
@@ -358,6 +361,12 @@ class Supervisor:
             actor.reason = f"SFW401 set aside: {type(error).__name__}: {error}"
         self.spawn(self._restart(actor))
 
+    def replay(self, actor: RunActor) -> None:
+        """Suspend the run and run its body again from its records."""
+        if actor.session is not None:
+            actor.session.fence()
+        self.spawn(self._restart(actor))
+
     async def _restart(self, actor: RunActor) -> None:
         await actor.suspend()
         if actor.condition is None and not actor.finished:
@@ -433,6 +442,19 @@ class Supervisor:
             self.order = [row for row in self.order if row[1] in self.runs]
 
     # ------------------------------------------------------------ the end
+
+    async def crash(self) -> None:
+        """End as a killed process would: what is queued is not written, nothing runs to its end."""
+        self.stopping = True
+        # In this turn: whatever still runs after it must find nothing to record into.
+        for actor in self.active.values():
+            if actor.session is not None:
+                actor.session.fence()
+        cut = self.steps.cut()
+        await self.journal.abandon()
+        if cut:
+            await asyncio.wait(cut, timeout=self.settings.drain_timeout_s)
+        await self.stop()
 
     async def stop(self) -> None:
         """Put every run to sleep; nothing is recorded. Steps get `drain_timeout_s` to end."""
