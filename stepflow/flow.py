@@ -21,7 +21,14 @@ from stepflow.model.codec import encode
 from stepflow.model.durations import parse_duration_ms
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Mapping,
+        Sequence,
+    )
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
@@ -176,7 +183,7 @@ class Stepflow:
         await self.engine.stop()
 
     @asynccontextmanager
-    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+    async def lifespan(self, app: Any = None) -> AsyncGenerator[None]:
         """Run the engine while the host runs: `FastAPI(lifespan=flow.lifespan)`. Counted."""
         # Only a host that serves has streams to end; loaded here for the same reason as in asgi().
         from stepflow.integrations.host import ending_streams  # noqa: PLC0415

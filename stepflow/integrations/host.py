@@ -12,14 +12,15 @@ import os
 import signal
 import threading
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stepflow.clock import SystemClock
 from stepflow.web.app import build_app, build_routes
 from stepflow.web.policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
     from starlette.applications import Starlette
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from stepflow.auth.chain import AuthChain
     from stepflow.auth.handlers import AuthHandler, FailureHook
-    from stepflow.flow import Stepflow
+    from stepflow.config import Settings
+    from stepflow.engine.protocol import Engine
     from stepflow.web.app import EndpointPreset, Endpoints
 
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
@@ -36,11 +38,32 @@ if TYPE_CHECKING:
 
 __all__ = ["app_of", "ending_streams", "routes_of"]
 
+
+class Flow(Protocol):
+    """What a host needs of a `Stepflow`; the arrow points from the facade to here."""
+
+    settings: Settings
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that answers."""
+        ...
+
+    @property
+    def auth_chain(self) -> AuthChain:
+        """Who may ask; known once the engine has started."""
+        ...
+
+    def lifespan(self, app: Any = None) -> AbstractAsyncContextManager[None]:
+        """Run the engine while the host runs."""
+        ...
+
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def routes_of(
-    flow: Stepflow,
+    flow: Flow,
     *,
     endpoints: EndpointPreset | Endpoints = "all",
     auth: Auth | None = None,
@@ -62,7 +85,7 @@ def routes_of(
 
 
 def app_of(
-    flow: Stepflow,
+    flow: Flow,
     *,
     endpoints: EndpointPreset | Endpoints = "all",
     auth: Auth | None = None,
@@ -85,9 +108,9 @@ def app_of(
     )
 
 
-def _lifespan_of(flow: Stepflow) -> Lifespan[Starlette]:
+def _lifespan_of(flow: Flow) -> Lifespan[Starlette]:
     @asynccontextmanager
-    async def lifespan(app: Any) -> AsyncIterator[None]:
+    async def lifespan(app: Any) -> AsyncGenerator[None]:
         async with flow.lifespan(app):
             yield
 
@@ -102,7 +125,7 @@ def _origins(given: Iterable[str] | None) -> Iterable[str]:
 
 
 @contextmanager
-def ending_streams(begin_shutdown: Callable[[], None]) -> Iterator[None]:
+def ending_streams(begin_shutdown: Callable[[], None]) -> Generator[None]:
     """While inside, SIGTERM and SIGINT call `begin_shutdown` before the host's own handlers."""
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may set handlers; a host elsewhere calls flow.begin_shutdown().

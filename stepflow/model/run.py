@@ -17,7 +17,7 @@ A run is kept in one of two forms:
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -51,6 +51,9 @@ from stepflow.model.records import (
     WaitTimedOut,
     decode_record,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "FINISHED",
@@ -194,8 +197,8 @@ class RunState:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self.rs = 0
-        self.lsn = 0
+        self.rs: int = 0
+        self.lsn: int = 0
         self.status: RunStatus = "pending"
         self.created_ms = 0
         self.updated_ms = 0
@@ -589,7 +592,7 @@ class _Skipped(msgspec.Struct):
     rs: int
 
 
-_decode_packed = msgspec.json.Decoder(_Packed).decode
-_decode_skipped = msgspec.json.Decoder(_Skipped).decode
+_decode_packed: Callable[[bytes], _Packed] = msgspec.json.Decoder(_Packed).decode
+_decode_skipped: Callable[[bytes], _Skipped] = msgspec.json.Decoder(_Skipped).decode
 
 _Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent

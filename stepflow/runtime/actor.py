@@ -207,7 +207,7 @@ class RunActor:
     def _handle(self, message: msg.Message) -> None:
         match message:
             case msg.CallsAsked():
-                if message.session is self.session and not self.session.fenced:
+                if message.session is self.session and not message.session.fenced:
                     self._start_calls(message.asks)
             case msg.StepEnded():
                 self._step_ended(message)

@@ -120,7 +120,7 @@ def _parent_branch() -> Branch | None:
 
 def _creator(depth: int) -> str:
     """Say which asyncio helper creates the task: `wait_for`, `as_completed` or neither."""
-    frame = sys._getframe(depth)  # noqa: SLF001  the only way to know
+    frame = sys._getframe(depth)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the only way
     for _ in range(_FRAMES_LOOKED_AT):
         code = frame.f_code
         if code is _WAIT_FOR:

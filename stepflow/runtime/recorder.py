@@ -15,7 +15,7 @@ from msgspec import Raw
 from stepflow.model.records import EventReceived, Record, RunPurged, encode_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from stepflow.clock import HybridTime
     from stepflow.journal.api import Journal
@@ -93,7 +93,7 @@ class Recorder:
         return lsn
 
     @contextmanager
-    def group(self) -> Iterator[None]:
+    def group(self) -> Generator[None]:
         """Put all records written inside into one frame. Groups nest; the outermost counts."""
         self._depth += 1
         try:
