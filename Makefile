@@ -16,7 +16,7 @@ VENV := $(ROOT)/.venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 # What `make run` starts; any file with a Stepflow in it will do.
-APP ?= examples/welcome.py
+APP ?= examples/app.py
 DATA ?= stepflow-data
 PORT ?= 8000
 SERVE_ARGS ?=
