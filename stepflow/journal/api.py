@@ -20,9 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from stepflow.config import MEMORY
@@ -34,23 +32,25 @@ from stepflow.journal.background import (
     ThreadBackground,
     Writing,
 )
-from stepflow.journal.disk import RealDisk, is_full
+from stepflow.journal.disk import RealDisk
 from stepflow.journal.frame import RECORD_OVERHEAD
-from stepflow.journal.lock import acquire_lock
 from stepflow.journal.memory import MemoryDisk
-from stepflow.journal.recovery import (
-    Recovered,
-    Recovery,
-    RecoveryProgress,
-    read_failed,
-    tidy,
+from stepflow.journal.opening import (
+    Opening,
+    RecoveryReport,
+    Throttle,
+    lock_directory,
+    make_root,
+    report_of,
+    version,
 )
+from stepflow.journal.recovery import Recovered, RecoveryProgress, tidy
 from stepflow.journal.release import Releases, call_isolated
 from stepflow.journal.segment import segment_lsn
 from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo, snapshot_lsn
 from stepflow.journal.snapshotting import SnapshotWriter
-from stepflow.journal.space import RETRY_FULL_S, Space, fill_reserve
-from stepflow.journal.store import Store, create_store, read_store
+from stepflow.journal.space import RETRY_FULL_S, Space
+from stepflow.journal.stats import Counters, JournalStats
 from stepflow.journal.system import system_record
 from stepflow.journal.writer import Batch, Committed, JournalWriter, NoRoomError, WriterThread
 
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock, TimerHandle
     from stepflow.config import Settings
     from stepflow.journal.disk import Disk, DiskLock
+    from stepflow.journal.store import Store
 
 __all__ = [
     "Journal",
@@ -71,55 +72,6 @@ __all__ = [
 ]
 
 _log: Final = logging.getLogger("stepflow.journal")
-_PROGRESS_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryReport:
-    """What a start found. `messages` are the lines for the operator, with their SFW codes."""
-
-    clean: bool
-    lsn: int
-    records: int
-    lines: int
-    snapshot_base: int | None
-    messages: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalStats:
-    """Figures for /metrics and for the one who decides on snapshots."""
-
-    durable_lsn: int
-    last_lsn: int
-    queued_bytes: int
-    segments: int
-    segment_bytes: int
-    bytes_since_snapshot: int
-    bytes_written: int
-    syncs: int
-    sync_seconds_total: float
-    sync_seconds_last: float
-    sync_seconds_max: float
-    snapshots: int
-    snapshot_lsn: int
-    snapshot_bytes: int
-    snapshot_created_ms: int
-    room_bytes: int
-    read_only: bool
-
-
-@dataclass(slots=True)
-class _Counters:
-    syncs: int = 0
-    sync_s_total: float = 0.0
-    sync_s_last: float = 0.0
-    sync_s_max: float = 0.0
-    bytes_written: int = 0
-    bytes_since_snapshot: int = 0
-    segments: int = 0
-    segment_bytes: int = 0
-    snapshots: int = 0
 
 
 class Journal:
@@ -192,10 +144,7 @@ class Journal:
         self._starting: asyncio.Future[None] | None = None
         self._releases = Releases()
         self._rotations: list[asyncio.Future[int]] = []
-        self._snapshot: SnapshotInfo | None = found.snapshots[-1] if found.snapshots else None
-        self._counters = _Counters()
-        self._segment = ""
-        self._segment_left = 0
+        self._counters = Counters(found.snapshots[-1] if found.snapshots else None)
 
     # ------------------------------------------------------------ append
 
@@ -221,7 +170,7 @@ class Journal:
         count = len(records)
         last = self.next_lsn + count - 1
         self.next_lsn = last + 1
-        self._groups.append(records)
+        self._groups.append(tuple(records))
         self._queued_bytes += sum(map(len, records)) + RECORD_OVERHEAD * count
         if strict:
             self._strict_lsn = last
@@ -244,10 +193,10 @@ class Journal:
 
     def when_durable(self, lsn: int, callback: Callable[[BaseException | None], None]) -> None:
         """Call on the loop when `lsn` is on disk, in LSN order; with the error if it never is."""
-        if self._over is not None:
-            self._loop.call_soon(callback, self._over)
-        elif lsn <= self.durable_lsn:
+        if lsn <= self.durable_lsn:
             self._loop.call_soon(callback, None)
+        elif self._over is not None:
+            self._loop.call_soon(callback, self._over)
         else:
             self._releases.add(lsn, callback)
 
@@ -299,6 +248,8 @@ class Journal:
             count, size = _fill(groups, self._settings.frame_bytes_max)
             self._groups = groups[count:]
             groups = groups[:count]
+            # Lazy records among the rest have lost their timer: they go with the next batch.
+            self._strict_lsn = self.next_lsn - 1
         self._queued_bytes -= size
         self._flying_bytes = size
         records = sum(map(len, groups))
@@ -326,40 +277,22 @@ class Journal:
         self._busy = False
         self._flying_bytes = 0
         self.durable_lsn = done.durable_lsn
-        self._count(done)
+        self._counters.committed(done)
+        if done.sync_s > self._settings.sync_slow_s:
+            _log.warning("slow disk: a sync of %d bytes took %.1f s", done.bytes, done.sync_s)
         if self.on_commit is not None:
             call_isolated(self.on_commit, done.durable_lsn)
         self._releases.release(done.durable_lsn)
         self._after(done)
 
     def _after(self, done: Committed) -> None:
-        self._note_segment(done)
+        self._counters.writing(done)
         if self._rotations and not self._busy:
             self._busy = True
             self._writing.submit(self._rotate)
         elif self._strict_lsn > self._taken_lsn and not (self._flush_is_due or self._busy):
             self._flush_soon()
         self._space.note(done, self._queued())
-
-    def _count(self, done: Committed) -> None:
-        counters = self._counters
-        counters.syncs += 1
-        counters.sync_s_last = done.sync_s
-        counters.sync_s_total += done.sync_s
-        counters.sync_s_max = max(counters.sync_s_max, done.sync_s)
-        counters.bytes_written += done.bytes
-        counters.bytes_since_snapshot += done.bytes
-        if done.sync_s > self._settings.sync_slow_s:
-            _log.warning("slow disk: a sync of %d bytes took %.1f s", done.bytes, done.sync_s)
-
-    def _note_segment(self, done: Committed) -> None:
-        counters = self._counters
-        if done.segment != self._segment:
-            # The one before was cut to what it holds.
-            counters.segment_bytes += done.segment_size - self._segment_left
-            counters.segments += 1
-            self._segment = done.segment
-        self._segment_left = done.segment_left
 
     # ------------------------------------------------------------ the end of it
 
@@ -387,7 +320,8 @@ class Journal:
         self._fail_rotations(error)
 
     def _unavailable(self) -> UnavailableError:
-        return UnavailableError(f"the journal is closed: {self.failed or 'it was stopped'}")
+        why = "it was stopped" if self.failed is None else str(self.failed)
+        return UnavailableError(f"the journal is closed: {why}")
 
     async def close(self, *, clean: bool = True) -> None:
         """Write what is queued and the clean stop's record, then end. `clean=False` drops it all.
@@ -398,13 +332,24 @@ class Journal:
         if self._stopped:
             return
         self._stopped = True
-        if clean and self._over is None:
-            lsn = self.append([self._system("close")])
-            self._closing = True
-            try:
-                await self.durable(lsn)
-            except OutcomeUnknownError:
-                _log.exception("the journal could not be closed cleanly")
+        try:
+            if clean and self._over is None:
+                await self._finish()
+        finally:
+            await self._stop()
+
+    async def _finish(self) -> None:
+        """Write what is queued and the record of a clean stop, if the disk lets us."""
+        lsn = self.append([self._system("close")])
+        self._closing = True
+        if self._space.stuck:
+            self._end(self._unavailable())
+        try:
+            await self.durable(lsn)
+        except OutcomeUnknownError:
+            _log.warning("the journal was not closed cleanly", exc_info=True)
+
+    async def _stop(self) -> None:
         self._closing = True
         if self._over is None:
             self._end(self._unavailable())
@@ -446,6 +391,10 @@ class Journal:
         if self._over is not None:
             return
         self._space.lost(error)
+        if self._closing:
+            # A stop does not wait for room.
+            self._end(error)
+            return
         self._retry_timer = self._clock.call_later(RETRY_FULL_S, partial(self._submit, batch))
         if self._starting is not None:
             _settle(self._starting, None)
@@ -462,6 +411,10 @@ class Journal:
         All records below the base are applied already, so a state that is encoded from now on
         includes them.
         """
+        if self._closing or self._over is not None:
+            raise self._unavailable()
+        # Made ahead in the background, the writer does not have to make it.
+        await self._space.make_ready()
         if self._closing or self._over is not None:
             raise self._unavailable()
         waiter: asyncio.Future[int] = self._loop.create_future()
@@ -512,40 +465,18 @@ class Journal:
 
     def snapshot_done(self, info: SnapshotInfo, removed: Sequence[tuple[str, int]]) -> None:
         """Take note of a verified snapshot and of what compaction removed. For SnapshotWriter."""
-        self._snapshot = info
-        counters = self._counters
-        counters.bytes_since_snapshot = 0
-        counters.snapshots += 1
-        for name, size in removed:
-            if segment_lsn(name) is None:
-                counters.snapshots -= 1
-            else:
-                counters.segments -= 1
-                counters.segment_bytes -= size
+        self._counters.snapshot_done(info, removed)
         if self._over is None and not self._closing:
             record = self._system("snapshot", base=info.base_lsn, end=info.end_lsn)
             self.append([record], strict=False)
 
     def stats(self) -> JournalStats:
         """Return the present figures."""
-        counters, snapshot = self._counters, self._snapshot
-        return JournalStats(
+        return self._counters.stats(
             durable_lsn=self.durable_lsn,
             last_lsn=self.last_lsn,
-            queued_bytes=self._queued(),
-            segments=counters.segments,
-            segment_bytes=counters.segment_bytes,
-            bytes_since_snapshot=counters.bytes_since_snapshot,
-            bytes_written=counters.bytes_written,
-            syncs=counters.syncs,
-            sync_seconds_total=counters.sync_s_total,
-            sync_seconds_last=counters.sync_s_last,
-            sync_seconds_max=counters.sync_s_max,
-            snapshots=counters.snapshots,
-            snapshot_lsn=snapshot.base_lsn if snapshot else 0,
-            snapshot_bytes=snapshot.size if snapshot else 0,
-            snapshot_created_ms=snapshot.created_ms if snapshot else 0,
-            room_bytes=self._space.bytes,
+            queued=self._queued(),
+            room=self._space.bytes,
             read_only=self._space.read_only,
         )
 
@@ -556,9 +487,9 @@ class Journal:
 
         Without room it returns all the same: the journal is then read-only until there is room.
         """
-        self._count_files(await self._background.run(self._survey), found.base_lsn)
+        self._counters.found(await self._background.run(self._survey), found.base_lsn)
         self._starting = self._loop.create_future()
-        lsn = self.append([self._system("open", version=_version())])
+        lsn = self.append([self._system("open", version=version())])
         self.when_durable(lsn, partial(_settle, self._starting))
         await self._starting
         self._starting = None
@@ -578,18 +509,6 @@ class Journal:
             for name in self._disk.listdir()
             if segment_lsn(name) is not None or snapshot_lsn(name) is not None
         ]
-
-    def _count_files(self, files: list[tuple[str, int]], base_lsn: int) -> None:
-        counters = self._counters
-        for name, size in files:
-            first_lsn = segment_lsn(name)
-            if first_lsn is None:
-                counters.snapshots += 1
-                continue
-            counters.segments += 1
-            counters.segment_bytes += size
-            if first_lsn >= base_lsn:
-                counters.bytes_since_snapshot += size
 
 
 async def open_journal(  # noqa: PLR0913  all but the first are options
@@ -614,12 +533,12 @@ async def open_journal(  # noqa: PLR0913  all but the first are options
     if disk is None:
         disk = MemoryDisk() if data_dir == MEMORY else RealDisk(data_dir)
     background: Background = ThreadBackground() if threads else InlineBackground()
-    tell = _Throttle(clock, progress)
+    tell = Throttle(clock, progress)
     lock: DiskLock | None = None
     try:
-        await background.run(partial(_make_root, disk))
-        lock = await _lock(disk, clock, settings.lock_wait_s, tell.waiting)
-        job = _Opening(disk, settings, clock, entropy, on_line, on_record, tell)
+        await background.run(partial(make_root, disk))
+        lock = await lock_directory(disk, clock, settings.lock_wait_s, tell.waiting)
+        job = Opening(disk, settings, clock, entropy, on_line, on_record, tell)
         store, found, free = await background.run(job.run)
     except BaseException:
         if lock is not None:
@@ -642,102 +561,7 @@ async def open_journal(  # noqa: PLR0913  all but the first are options
     except BaseException:
         await journal.close(clean=False)
         raise
-    return journal, _report(found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """What is done under the lock before there is a journal. Blocking."""
-
-    disk: Disk
-    settings: Settings
-    clock: Clock
-    entropy: Callable[[int], bytes]
-    on_line: Callable[[int, bytes], None]
-    on_record: Callable[[int, bytes], None]
-    tell: Callable[[RecoveryProgress], None]
-
-    def run(self) -> tuple[Store, Recovered, int]:
-        """Return the store, what recovery found, and the disk's free bytes."""
-        store = self._store()
-        found = Recovery(
-            self.disk, store, self.clock.wall_ms(), self.on_line, self.on_record, self.tell
-        ).run()
-        return store, found, self._free_bytes()
-
-    def _store(self) -> Store:
-        try:
-            store = read_store(self.disk)
-            return store or create_store(self.disk, self.entropy, _version())
-        except OSError as error:
-            raise read_failed(self.disk, error) from error
-
-    def _free_bytes(self) -> int:
-        try:
-            return fill_reserve(self.disk, self.settings)
-        except OSError as error:
-            if is_full(error):
-                return 0
-            raise DiskFailedError(f"making the reserve file failed: {error}") from error
-
-
-class _Throttle:
-    """Passes progress on once a second, and each change of phase."""
-
-    def __init__(self, clock: Clock, progress: Callable[[RecoveryProgress], None] | None) -> None:
-        self._clock = clock
-        self._progress = progress
-        self._phase = ""
-        self._told_s = 0.0
-
-    def __call__(self, progress: RecoveryProgress) -> None:
-        now_s = self._clock.monotonic_s()
-        if self._progress is None or (
-            progress.phase == self._phase and now_s - self._told_s < _PROGRESS_S
-        ):
-            return
-        self._phase = progress.phase
-        self._told_s = now_s
-        self._progress(progress)
-
-    def waiting(self, message: str) -> None:
-        """Tell that another process has the directory."""
-        _log.warning("%s", message)
-        self(RecoveryProgress("waiting", 0, 0, 0, message))
-
-
-def _make_root(disk: Disk) -> None:
-    try:
-        disk.make_root()
-    except OSError as error:
-        raise DiskFailedError(f"cannot make the data directory {disk.path}: {error}") from error
-
-
-async def _lock(
-    disk: Disk, clock: Clock, wait_s: float, waiting: Callable[[str], None]
-) -> DiskLock:
-    try:
-        return await acquire_lock(disk, clock, wait_s, waiting)
-    except OSError as error:
-        raise DiskFailedError(f"cannot lock the data directory {disk.path}: {error}") from error
-
-
-def _report(found: Recovered) -> RecoveryReport:
-    return RecoveryReport(
-        clean=found.clean,
-        lsn=found.lsn,
-        records=found.records,
-        lines=found.lines,
-        snapshot_base=found.snapshots[-1].base_lsn if found.snapshots else None,
-        messages=list(found.messages),
-    )
-
-
-def _version() -> str:
-    try:
-        return metadata.version("stepflow")
-    except metadata.PackageNotFoundError:
-        return "0"
+    return journal, report_of(found)
 
 
 def _fill(groups: Sequence[Sequence[bytes]], limit: int) -> tuple[int, int]:

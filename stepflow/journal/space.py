@@ -66,6 +66,11 @@ class Space:
         """The most that one record could take."""
         return max(self._room.left, self._room.ready, self._room.spare)
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a batch waits for room."""
+        return self._room.stuck
+
     def has_room(self, size: int, queued: int, *, reserve: bool) -> bool:
         """Say whether a record of `size` bytes fits behind `queued` others; see to it if not."""
         if self._room.fits(size, queued, reserve=reserve):
@@ -109,6 +114,12 @@ class Space:
             return
         work = self._prepare_next()
         self._task = asyncio.get_running_loop().create_task(work, name="stepflow-journal-space")
+
+    async def make_ready(self) -> None:
+        """Return when the next segment is made, or cannot be made at present."""
+        self.prepare()
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     async def close(self) -> None:
         """End; wait for a segment that is being made."""

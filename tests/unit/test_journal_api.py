@@ -707,3 +707,119 @@ async def test_segments_are_named_after_their_first_record(disk):
     session = await opened(disk)
     assert [n for n in disk.listdir() if segment_lsn(n)] == [segment_name(1)]
     await session.journal.close()
+
+
+async def test_lazy_records_behind_a_full_batch_are_not_forgotten(disk):
+    session = await opened(disk)
+    for _ in range(4):
+        session.append("x" * (SMALL.frame_bytes_max // 2))
+    lazy = session.append(strict=False)
+    await passes(60)
+    assert session.journal.durable_lsn == lazy
+    await session.journal.close()
+
+
+async def test_a_group_may_be_changed_after_it_was_appended(disk):
+    session = await opened(disk)
+    group = [record(2), record(3)]
+    session.journal.append(group)
+    group.clear()
+    await session.journal.durable(3)
+    await session.journal.close()
+    again = await opened(disk)
+    assert list(again.records) == [2, 3]
+    await again.journal.close()
+
+
+@pytest.mark.parametrize("stuck_before", [True, False])
+async def test_a_stop_does_not_wait_for_a_full_disk(disk, stuck_before):
+    session = await opened(disk)
+    disk.before = failing("pwrite", errno.ENOSPC)
+    if stuck_before:
+        session.append()
+        await passes()
+    await session.journal.close()
+    disk.before = None
+    again = await opened(disk)
+    assert not again.report.clean
+    await again.journal.close()
+
+
+async def test_a_cancelled_close_still_gives_the_lock_back(disk):
+    session = await opened(disk)
+    session.journal._writing.submit = lambda _work: None
+    closing = asyncio.create_task(session.journal.close())
+    await passes(3)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    again = await opened(disk)
+    await again.journal.close()
+
+
+async def test_what_is_durable_stays_so_for_those_who_ask_late(disk):
+    session = await opened(disk)
+    lsn = session.append()
+    await session.journal.durable(lsn)
+    await session.journal.close()
+    heard = []
+    session.journal.when_durable(lsn, heard.append)
+    session.journal.when_durable(lsn + 9, heard.append)
+    await passes(1)
+    assert heard[0] is None
+    assert isinstance(heard[1], UnavailableError)
+    await session.journal.durable(lsn)
+
+
+async def test_a_broken_disk_under_the_next_segment_ends_the_journal(disk):
+    session = await opened(disk)
+    fatal = []
+    session.journal.on_fatal = fatal.append
+    disk.before = failing("open", errno.EIO)
+    while not fatal:
+        session.append("x" * 1000)
+        await passes()
+    assert isinstance(session.journal.failed, DiskFailedError)
+    assert "next segment" in str(fatal[0])
+    await session.journal.close()
+
+
+async def test_progress_is_told_once_a_phase(disk):
+    session = await opened(disk)
+    for _ in range(20):
+        await session.journal.durable(session.append())
+    await session.journal.close()
+    told = []
+    journal, _ = await open_journal(
+        "unused",
+        settings=SMALL,
+        clock=StillClock(),
+        disk=disk,
+        on_line=lambda *_: None,
+        on_record=lambda *_: None,
+        progress=told.append,
+        threads=False,
+    )
+    assert [progress.phase for progress in told] == ["journal"]
+    await journal.close()
+
+
+async def test_an_exception_of_the_caller_comes_through_and_gives_the_lock_back(disk):
+    session = await opened(disk)
+    await session.journal.durable(session.append())
+    await session.journal.close()
+
+    def bad(_lsn, _data):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await open_journal(
+            "unused",
+            settings=SMALL,
+            clock=StillClock(),
+            disk=disk,
+            on_line=bad,
+            on_record=bad,
+        )
+    again = await opened(disk)
+    await again.journal.close()
