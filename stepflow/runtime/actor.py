@@ -474,6 +474,17 @@ class RunActor:
                 self.sup.steps.cancel(session, ask)
             self._record(rec.CallCancelled, key=ask.key)
 
+    def _given_up(self, call: CallState) -> bool:
+        """Whether the body has cancelled the call's wait, though its task has not run since."""
+        session = self.session
+        if session is None or session.fenced:
+            return False
+        ask = session.gate.started_ask(call.key)
+        if not isinstance(ask, RunAsk) or ask.alive:
+            return False
+        self.give_up((ask,))
+        return True
+
     # ------------------------------------------------------------ steps
 
     def _step_ended(self, message: msg.StepEnded) -> None:
@@ -483,6 +494,7 @@ class RunActor:
             session is not self.session
             or session.fenced
             or not session.gate.is_started(ask.key)
+            or not ask.alive
             or call is None
             or call.attempt != message.attempt
         )
@@ -556,7 +568,13 @@ class RunActor:
             self._release(due_ms)
             return
         call = self.state.calls.get(key)
-        if call is None or call.status != "pending" or call.due != due_ms or self.state.finished:
+        if (
+            call is None
+            or call.status != "pending"
+            or call.due != due_ms
+            or self.state.finished
+            or self._given_up(call)
+        ):
             # The call has ended, was given up, or got another due time: a stale timer.
             self._settle_down()
             return
@@ -593,7 +611,7 @@ class RunActor:
         waiting = [
             call
             for call in self.state.pending_calls()
-            if call.kind == "event" and call.event == message.event
+            if call.kind == "event" and call.event == message.event and not self._given_up(call)
         ]
         if not waiting:
             self._record(
