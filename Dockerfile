@@ -16,7 +16,7 @@ COPY stepflow ./stepflow
 # As locked, with a wheel made from the sources, and no compiler or package tool in what is kept.
 RUN python -m venv --without-pip /opt/stepflow \
     && /opt/uv/bin/uv sync --frozen --no-default-groups --no-editable --compile-bytecode \
-        --extra fast --extra cli --extra metrics --extra jwks
+        --extra fast --extra cli --extra jwks
 
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="stepflow" \

@@ -8,12 +8,14 @@ document is stale.
 from __future__ import annotations
 
 import argparse
+import inspect
 import re
 import sys
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
 import yaml
 
 from stepflow import errors
@@ -21,8 +23,6 @@ from stepflow.config import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import click
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PLACE: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -84,7 +84,7 @@ def _tree(root: type[Any]) -> Iterator[type[Any]]:
 
 def _meaning(cls: type[Any]) -> str:
     text = " ".join((cls.__doc__ or "").split("\n\n")[0].split())
-    return text.replace("|", "\\|")
+    return _cell(text)
 
 
 def routes_table() -> str:
@@ -117,27 +117,45 @@ def cli_reference() -> str:
 
 
 def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    children: dict[str, click.Command] = getattr(command, "commands", {})
-    if not children:
+    if not isinstance(command, click.Group):
         yield path, command
-    for name, child in sorted(children.items()):
-        if not child.hidden:
+        return
+    context = click.Context(command, info_name=path)
+    for name in command.list_commands(context):
+        child = command.get_command(context, name)
+        if child is not None and not child.hidden:
             yield from _commands(f"{path} {name}", child)
 
 
 def _help(command: click.Command) -> str:
-    text = (command.help or "").replace("\b\n", "\n").split("\f")[0]
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    """Return the help text as Markdown: click's paragraphs that keep their lines become code."""
+    paragraphs = inspect.cleandoc(command.help or "").split("\f")[0].split("\n\n")
+    return "\n\n".join(_paragraph(text.strip("\n")) for text in paragraphs if text.strip())
+
+
+def _paragraph(text: str) -> str:
+    if not text.startswith("\b"):
+        return text
+    title, _, rest = text.removeprefix("\b").strip("\n").partition("\n")
+    if not title.endswith(":"):
+        title, rest = "", f"{title}\n{rest}".strip("\n")
+    return f"{title}\n\n```console\n{inspect.cleandoc(rest)}\n```".lstrip("\n")
 
 
 def _parameter(parameter: click.Parameter) -> str:
     info = parameter.to_info_dict()
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if info["param_type_name"] == "argument":
-        names = f"`{(parameter.name or '').upper()}`"
+        names = f"`{_cell(parameter.metavar) or (parameter.name or '').upper()}`"
     default = info.get("default")
-    shown = "" if default in {None, False, ()} or "Sentinel" in repr(default) else f"`{default}`"
-    return f"| {names} | {shown} | {(info.get('help') or '').replace('|', chr(92) + '|')} |"
+    shown = (
+        "" if default in {None, False, "", ()} or "Sentinel" in repr(default) else f"`{default}`"
+    )
+    return f"| {names} | {shown} | {_cell(info.get('help'))} |"
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|")
 
 
 GENERATORS: Final[dict[str, Callable[[], str]]] = {

@@ -78,7 +78,7 @@ def trigger(
     idempotency_key: str | None,
     as_json: bool,
 ) -> None:
-    r"""Start a run of WORKFLOW and print its id; it is durable then.
+    """Start a run of WORKFLOW and print its id; it is durable then.
 
     With --follow the exit status is 0 when the run completed and 1 when it failed or was cancelled.
     A server that restarts meanwhile is waited for; Ctrl-C leaves the run running.
@@ -127,7 +127,7 @@ def _say_triggered(run_id: str, *, as_json: bool) -> None:
 @click.option("--run", "run_id", metavar="RUN", help="Deliver to this run alone.")
 @json_option
 def notify(event: str, payload: str | None, run_id: str | None, as_json: bool) -> None:
-    r"""Deliver EVENT to the runs that wait for it or have declared it.
+    """Deliver EVENT to the runs that wait for it or have declared it.
 
     \b
     Example:

@@ -70,7 +70,7 @@ def serve(
     no_auth: bool,
     reload_: bool,
 ) -> None:
-    r"""Serve the workflows of TARGET over HTTP.
+    """Serve the workflows of TARGET over HTTP.
 
     TARGET is a file or a module: shop.py, shop.py:flow, acme.shop or acme.shop:flow. The name after
     the colon defaults to the one Stepflow in it.
