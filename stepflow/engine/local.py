@@ -104,13 +104,16 @@ class LocalEngine:
 
     @property
     def state(self) -> EngineState:
-        if self._state == "ready" and not self.sup.journal.has_room(0):
+        if self._state == "ready" and self._sup is not None and not self._sup.journal.has_room(0):
             return "read-only"
         return self._state
 
     @property
     def sup(self) -> Supervisor:
         """The supervisor of the running engine, or `UnavailableError`."""
+        if self._state == "failed":
+            message = "The disk has failed and the engine has stopped"
+            raise UnavailableError(message, retry_after_s=5)
         if self._sup is None:
             if self._state == "starting":
                 message = "Stepflow is starting"
@@ -268,8 +271,7 @@ class LocalEngine:
         self._state = "failed"
         _log.critical("the journal failed; the engine has stopped: %s", error)
         if self._sup is not None:
-            self._sup.stopping = True
-            self._sup.hub.close()
+            self._sup.halt()
         if self._on_fatal is not None:
             self._on_fatal(error)
 
@@ -384,7 +386,7 @@ class LocalEngine:
     def _writable(self) -> Supervisor:
         sup = self.sup
         if self._state != "ready":
-            message = "The engine has failed" if self._state == "failed" else "Stepflow is stopping"
+            message = "Stepflow is stopping"
             raise UnavailableError(message, retry_after_s=1)
         return sup
 
@@ -519,9 +521,6 @@ class LocalEngine:
 
     async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
         actor = await self._durable_run(run_id)
-        if self._state == "failed":
-            message = "The engine has failed"
-            raise UnavailableError(message, retry_after_s=1)
         if actor.finished:
             await self.sup.journal.durable(actor.lsn)
             message = f"Run {run_id} has ended: it is {actor.summary().status}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from stepflow.errors import AuthoringError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from types import CodeType, FrameType
 
     from stepflow.runtime.session import Session
 
@@ -29,19 +31,30 @@ __all__ = ["Branch", "current_branch", "install_factory", "start_root", "uninsta
 _BRANCH: contextvars.ContextVar[Branch | None] = contextvars.ContextVar(
     "stepflow_branch", default=None
 )
+_FRAMES_LOOKED_AT = 8
+_BODY = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_GENERATOR
 _WAIT_FOR = asyncio.wait_for.__code__
-_AS_COMPLETED = asyncio.as_completed.__code__
-_FRAMES_LOOKED_AT = 6
+
+
+def _as_completed_code() -> CodeType:
+    """Return the code that makes tasks of bare coroutines; since 3.13 that of a class."""
+    iterator = getattr(asyncio.tasks, "_AsCompletedIterator", None)
+    return asyncio.as_completed.__code__ if iterator is None else iterator.__init__.__code__  # type: ignore[no-any-return]
+
+
+_AS_COMPLETED = _as_completed_code()
 
 
 class Branch:
     """One task of a run, as a place where names are counted."""
 
-    __slots__ = ("_children", "_names", "path", "session")
+    __slots__ = ("_children", "_names", "owned", "path", "session")
 
     def __init__(self, session: Session, path: str) -> None:
         self.session = session
         self.path = path
+        self.owned = False
+        """Whether the task that is this branch is known."""
         self._names: dict[str, int] = {}
         self._children: dict[str, int] = {}
 
@@ -70,16 +83,23 @@ def current_branch(session: Session) -> Branch:
         if branch is not None:
             return branch
     branch = _BRANCH.get()
-    if branch is not None and branch.session is session:
-        return branch
-    if task is None or branch is None:
+    if branch is None or (branch.session is session and session.ended):
         message = (
             "ctx was used outside its workflow's body: in a step, after the run ended, or from "
             "another task; pass what the step needs as arguments"
         )
         raise AuthoringError(message)
-    message = "ctx was used inside another run; each run has its own ctx"
-    raise AuthoringError(message)
+    if branch.session is not session:
+        message = "ctx was used inside another run; each run has its own ctx"
+        raise AuthoringError(message)
+    if task is None or not branch.owned:
+        # A callback, or the first step of an eager task.
+        return branch
+    # Somebody replaced the task factory: such a task is known from its first use of ctx on.
+    stranger = branch.child(_qualname(task.get_coro()))
+    session.gate.tasks += 1
+    session.add_task(task, stranger)
+    return stranger
 
 
 def start_root(
@@ -89,6 +109,7 @@ def start_root(
     branch = Branch(session, "")
     context = base.copy()
     context.run(_BRANCH.set, branch)
+    branch.owned = True
     session.gate.tasks += 1
     tracked = session.track(coro)
     # Not through the loop's factory: the root is born outside any run.
@@ -118,44 +139,81 @@ def _parent_branch() -> Branch | None:
     return branch
 
 
-def _creator(depth: int) -> str:
-    """Say which asyncio helper creates the task: `wait_for`, `as_completed` or neither."""
-    frame = sys._getframe(depth)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the only way
+def _creator(frame: FrameType | None) -> tuple[str, FrameType | None]:
+    """Say which asyncio helper creates the task: `wait_for`, `as_completed` or neither.
+
+    Only what is between here and the nearest coroutine has a part in it: since 3.12, and without a
+    timeout before, `wait_for` makes no task, and the frames of what it awaits lie on its own.
+    """
     for _ in range(_FRAMES_LOOKED_AT):
+        if frame is None:
+            break
         code = frame.f_code
         if code is _WAIT_FOR:
-            return "wait_for"
+            return "wait_for", frame
         if code is _AS_COMPLETED:
-            return "as_completed"
-        back = frame.f_back
-        if back is None:
-            return ""
-        frame = back
-    return ""
+            return "as_completed", frame
+        if code.co_flags & _BODY:
+            break
+        frame = frame.f_back
+    return "", None
 
 
-def install_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., Any] | None:
-    """Install the task factory; return the host's, to be given back to `uninstall_factory`."""
-    host: Any = loop.get_task_factory()
+class _Factory:
+    """A task factory that acts for tasks born inside a run and passes all others to the host's."""
 
-    def make(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
-        if host is not None:
-            return host(loop, coro, **kwargs)
+    __slots__ = ("_takes_context", "active", "host")
+
+    def __init__(self, host: Any) -> None:
+        self.host = host
+        self.active = True
+        self._takes_context = host is None or _takes_context(host)
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
+        parent = _parent_branch() if self.active else None
+        if parent is None or parent.session.ended:
+            return self._make(loop, coro, **kwargs)
+        return _make_child(self._make_in, loop, coro, parent, kwargs)
+
+    def _make(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
+        if self.host is not None:
+            return self.host(loop, coro, **kwargs)
         return asyncio.Task(coro, loop=loop, **kwargs)
 
-    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
-        parent = _parent_branch()
-        if parent is None or parent.session.ended:
-            return make(loop, coro, **kwargs)
-        return _make_child(make, loop, coro, parent, kwargs)
+    def _make_in(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Any,
+        context: contextvars.Context,
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if self._takes_context:
+            return self._make(loop, coro, context=context, **kwargs)
+        # A factory of the old kind: the task copies the context in which it is made.
+        return context.run(self._make, loop, coro, **kwargs)
 
+
+def _takes_context(host: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(host).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.name == "context" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def install_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
+    """Install the task factory; return it, to be given to `uninstall_factory`."""
+    factory = _Factory(loop.get_task_factory())
     loop.set_task_factory(factory)
-    return host  # type: ignore[no-any-return]
+    return factory
 
 
-def uninstall_factory(loop: asyncio.AbstractEventLoop, host: Callable[..., Any] | None) -> None:
-    """Give the loop its former task factory back."""
-    loop.set_task_factory(host)
+def uninstall_factory(loop: asyncio.AbstractEventLoop, factory: Callable[..., Any]) -> None:
+    """Give the loop its former task factory back, or, where it has another by now, step aside."""
+    assert isinstance(factory, _Factory)
+    factory.active = False
+    if loop.get_task_factory() is factory:
+        loop.set_task_factory(factory.host)
 
 
 def _make_child(
@@ -165,9 +223,9 @@ def _make_child(
     parent: Branch,
     kwargs: dict[str, Any],
 ) -> Any:
-    creator = _creator(3)
+    creator, frame = _creator(sys._getframe(2))  # noqa: SLF001  the only way to know
     if creator == "as_completed":
-        coro.close()
+        _close_all(coro, frame)
         message = (
             "asyncio.as_completed over bare coroutines has no order that a restart could repeat; "
             "use ctx.map, or create the tasks first and pass those"
@@ -179,15 +237,30 @@ def _make_child(
     context = kwargs.pop("context", None)
     if context is None:
         context = contextvars.copy_context()
-    context.run(_BRANCH.set, branch)
+    try:
+        context.run(_BRANCH.set, branch)
+    except RuntimeError:
+        # The author gave the context that is in use: it goes on naming the parent, as it must.
+        pass
     session.gate.tasks += 1
     try:
-        task = make(loop, session.track(coro), context=context, **kwargs)
+        task = make(loop, session.track(coro), context, kwargs)
     except BaseException:
         session.gate.tasks -= 1
         raise
     session.add_task(task, branch)
     return task
+
+
+def _close_all(coro: Any, frame: FrameType | None) -> None:
+    """Close what `as_completed` was given, so that none of it is said never to be awaited."""
+    given = [coro]
+    for value in frame.f_locals.values() if frame is not None else ():
+        if isinstance(value, list | tuple | set):
+            given.extend(value)
+    for each in given:
+        if inspect.iscoroutine(each):
+            each.close()
 
 
 def _qualname(coro: Any) -> str:

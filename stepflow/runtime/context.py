@@ -136,8 +136,8 @@ class RunContext:
             await session.refuse()
         session.plain_calls = 0
         session.waits.add(wait)
-        session.gate.ask(list(wait.asks))
         try:
+            session.gate.ask(list(wait.asks))
             return await wait.future
         finally:
             session.waits.discard(wait)
@@ -283,6 +283,9 @@ class RunContext:
     ) -> Coroutine[Any, Any, Any]:
         child = self._actor.sup.registry.find(workflow)
         body = child.signature.input.encode(value, "input")
+        # Refused here, where the body hears of it, and before anything is recorded.
+        child.signature.arguments(body)
+        child.event_ids(body)
         fn = f"{FN_CHILD}:{child.id}"
         ask = self._ask(ChildAsk, "child", name or child.id, fn, args_hash((value,)))
         ask.workflow = child.id

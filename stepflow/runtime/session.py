@@ -93,6 +93,7 @@ class Session:
     def add_task(self, task: asyncio.Task[Any], branch: Branch) -> None:
         """Count a task of the run until it ends."""
         self.branches[task] = branch
+        branch.owned = True
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:

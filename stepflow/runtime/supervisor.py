@@ -16,7 +16,9 @@ from msgspec import Raw
 
 from stepflow.entropy import Entropy, system_entropy
 from stepflow.errors import (
+    ApiError,
     ConflictError,
+    OutcomeUnknownError,
     RunNotFoundError,
     UnavailableError,
     WorkflowNotFoundError,
@@ -293,9 +295,14 @@ class Supervisor:
     def send_notify(self, actor: RunActor, ask: NotifyAsk) -> None:
         """`ctx.notify`: what it does to others and that it was sent go into one frame."""
         with self.recorder.group():
-            count = self.delivery.deliver(
-                ask.event, ask.payload, by=f"run:{actor.id}", sender=actor.id
-            )
+            try:
+                count = self.delivery.deliver(
+                    ask.event, ask.payload, by=f"run:{actor.id}", sender=actor.id
+                )
+            except ApiError as error:
+                # Refused by everyone there is: recorded as having reached nobody.
+                _log.warning("%s: event %r was refused: %s", actor.id, ask.event, error.message)
+                count = 0
             self.recorder.write(
                 actor, rec.NotifySent, key=ask.key, name=ask.name, args=ask.args, count=count
             )
@@ -442,6 +449,18 @@ class Supervisor:
             self.order = [row for row in self.order if row[1] in self.runs]
 
     # ------------------------------------------------------------ the end
+
+    def halt(self) -> None:
+        """The disk has failed: nothing may be recorded or shown any more. Nothing is waited for."""
+        self.stopping = True
+        self.hub.close()
+        self.timers.stop()
+        for actor in list(self.active.values()):
+            if actor.session is not None:
+                actor.session.fence()
+        self.steps.stop()
+        for actor in self.runs.values():
+            actor.answer_waiters(OutcomeUnknownError())
 
     async def crash(self) -> None:
         """End as a killed process would: what is queued is not written, nothing runs to its end."""

@@ -71,7 +71,16 @@ class TestAnswers:
     @pytest.mark.asyncio
     @pytest.mark.parametrize(
         "answer",
-        [False, None, 1, "yes", {"ok": True}, [ANN], object(), AuthResult(ok=False, principal=ANN)],
+        [
+            False,
+            None,
+            1,
+            "yes",
+            {"ok": True},
+            [ANN],
+            pytest.param(object(), id="object"),
+            AuthResult(ok=False, principal=ANN),
+        ],
         ids=repr,
     )
     async def test_whatever_else_a_handler_answers_lets_nobody_in(self, answer):
