@@ -319,6 +319,10 @@ class Journal:
         self._releases.fail(error)
         self._fail_rotations(error)
 
+    def _must_be_open(self) -> None:
+        if self._closing or self._over is not None:
+            raise self._unavailable()
+
     def _unavailable(self) -> UnavailableError:
         why = "it was stopped" if self.failed is None else str(self.failed)
         return UnavailableError(f"the journal is closed: {why}")
@@ -411,12 +415,10 @@ class Journal:
         All records below the base are applied already, so a state that is encoded from now on
         includes them.
         """
-        if self._closing or self._over is not None:
-            raise self._unavailable()
+        self._must_be_open()
         # Made ahead in the background, the writer does not have to make it.
         await self._space.make_ready()
-        if self._closing or self._over is not None:
-            raise self._unavailable()
+        self._must_be_open()
         waiter: asyncio.Future[int] = self._loop.create_future()
         self._rotations.append(waiter)
         if not self._busy:

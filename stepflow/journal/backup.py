@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["backup"]
 
 _TRIES: Final = 5
-_LEFT_OUT: Final = frozenset({LOCK, RESERVE})
+_LEFT_OUT: Final = frozenset({LOCK, RESERVE, "marker"})
+"""What belongs to one process on one machine."""
 
 
 def backup(source: Disk, target: Disk) -> VerifyReport:

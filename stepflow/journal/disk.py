@@ -93,8 +93,12 @@ class Disk(Protocol):
         """Open for reading and writing; `create` makes it anew, mode 0600, or empties it."""
         ...
 
-    def read(self, name: str, *, fresh: bool = False) -> bytes:
-        """Return the whole file; `fresh` drops the clean pages of the cache before."""
+    def read(self, name: str) -> bytes:
+        """Return the whole file."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Drop the file's clean pages from the cache: the next read asks the disk."""
         ...
 
     def sync(self, name: str) -> None:
@@ -251,11 +255,17 @@ class RealDisk:
             flags |= os.O_CREAT | os.O_TRUNC
         return _RealFile(os.open(self._root / name, flags, _FILE_MODE))
 
-    def read(self, name: str, *, fresh: bool = False) -> bytes:
-        with (self._root / name).open("rb", buffering=0) as file:
-            if fresh and hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            return file.readall()
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+    def forget(self, name: str) -> None:
+        if not hasattr(os, "posix_fadvise"):  # pragma: no cover  macOS
+            return
+        fd = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
 
     def sync(self, name: str) -> None:
         fd = os.open(self._root / name, os.O_RDONLY | os.O_CLOEXEC)

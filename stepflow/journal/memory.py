@@ -270,7 +270,10 @@ class MemoryDisk:
                 inode.cut(0)
             return _MemoryFile(self, name, inode)
 
-    def read(self, name: str, *, fresh: bool = False) -> bytes:  # noqa: ARG002  no cache here
+    def forget(self, name: str) -> None:
+        """Do nothing: there is no cache."""
+
+    def read(self, name: str) -> bytes:
         with self.doing("read", name):
             return bytes(self._inode(name).live)
 

@@ -178,6 +178,8 @@ class Recovery:
 
     def _verify(self, name: str) -> SnapshotInfo | None:
         try:
+            if not self.read_only:
+                self.disk.forget(name)
             info = verify_snapshot(self.disk, name)
         except BadSnapshotError as error:
             self._bad_snapshots = True
@@ -280,7 +282,8 @@ class Recovery:
         if not self.read_only:
             # First the sync, then the read past the cache: what is seen is what the disk has.
             self.disk.sync(name)
-        data = self.disk.read(name, fresh=not self.read_only)
+            self.disk.forget(name)
+        data = self.disk.read(name)
         bound = following.first_lsn - 1 if following else None
         reader = SegmentReader(data, header, bound)
         self._hand_over(reader, name, base)

@@ -90,14 +90,13 @@ class _Totals:
     crc: int = 0
     since_sum: int = 0
 
-    def add(self, line: bytes) -> None:
-        self.sha.update(line)
-        self.crc = crc32(line, self.crc)
-        self.size += len(line)
-        self.since_sum += len(line)
+    def add(self, data: bytes) -> None:
+        self.sha.update(data)
+        self.crc = crc32(data, self.crc)
+        self.size += len(data)
+        self.since_sum += len(data)
 
-    def add_row(self, line: bytes, lsn: int) -> None:
-        self.add(line)
+    def count_row(self, lsn: int) -> None:
         self.lines += 1
         self.end_lsn = max(self.end_lsn, lsn)
 
@@ -112,6 +111,13 @@ class _Totals:
             self.sha.hexdigest().encode(),
         )
 
+    def info(
+        self, name: str, size: int, created_ms: int, store_id: int, *, min_reader: int
+    ) -> SnapshotInfo:
+        return SnapshotInfo(
+            name, self.base_lsn, self.end_lsn, self.lines, size, created_ms, store_id, min_reader
+        )
+
 
 class SnapshotFile:
     """Writes one snapshot to `….tmp`. Blocking; used by one thread at a time."""
@@ -123,7 +129,9 @@ class SnapshotFile:
         self._totals = _Totals(base_lsn)
         self._offset = 0
         self._unsynced = 0
-        self._head = _head_line(base_lsn, created_ms, store_id)
+        self._created_ms = created_ms
+        self._store_id = store_id
+        self._foot = b""
         self._file: DiskFile | None = None
 
     @property
@@ -134,23 +142,25 @@ class SnapshotFile:
     def write(self, lines: Iterable[tuple[int, bytes]]) -> None:
         """Append lines. Raises `OSError`."""
         totals = self._totals
-        parts: list[bytes] = []
-        if self._file is None:
-            self._file = self._disk.open(self.tmp, create=True)
-            totals.add(self._head)
-            parts.append(self._head)
+        parts = self._begin() if self._file is None else []
+        size = sum(map(len, parts))
         for lsn, value in lines:
             line = b'{"k":"row","lsn":%d,"v":%s}\n' % (lsn, value)
-            totals.add_row(line, lsn)
             parts.append(line)
-            if totals.since_sum >= _SUM_EVERY:
-                parts.append(self._sum())
-        self._put(b"".join(parts))
+            size += len(line)
+            totals.count_row(lsn)
+            if totals.since_sum + size >= _SUM_EVERY:
+                self._put_block(b"".join(parts))
+                self._put_sum()
+                parts, size = [], 0
+        self._put_block(b"".join(parts))
 
     def seal(self) -> None:
         """Write the foot and sync: the contents are durable, the name is not final yet."""
         self.write(())
-        self._put(self._sum() + self._totals.foot_line())
+        self._put_sum()
+        self._foot = self._totals.foot_line()
+        self._put(self._foot)
         file = self._open_file()
         file.fsync()
         file.close()
@@ -160,6 +170,27 @@ class SnapshotFile:
         self._disk.rename(self.tmp, self.name)
         self._disk.sync_dir()
 
+    def read_back(self) -> SnapshotInfo:
+        """Read the named file from the disk and compare it with what was written.
+
+        Raises `BadSnapshotError` or `OSError`.
+        """
+        self._disk.forget(self.name)
+        body_bytes = self._offset - len(self._foot)
+        file = self._disk.open(self.name)
+        try:
+            sha = hashlib.sha256()
+            for offset in range(0, body_bytes, _CHUNK):
+                sha.update(file.pread(min(_CHUNK, body_bytes - offset), offset))
+            foot = file.pread(len(self._foot) + 1, body_bytes)
+        finally:
+            file.close()
+        if foot != self._foot or sha.digest() != self._totals.sha.digest():
+            raise BadSnapshotError(f"{self.name}: read back, it is not what was written")
+        return self._totals.info(
+            self.name, self._offset, self._created_ms, self._store_id, min_reader=FORMAT
+        )
+
     def abandon(self) -> None:
         """Remove what was written."""
         if self._file is not None:
@@ -167,11 +198,18 @@ class SnapshotFile:
             if self.tmp in self._disk.listdir():
                 self._disk.unlink(self.tmp)
 
-    def _sum(self) -> bytes:
-        line = self._totals.sum_line()
-        self._totals.add(line)
+    def _begin(self) -> list[bytes]:
+        self._file = self._disk.open(self.tmp, create=True)
+        return [_head_line(self._totals.base_lsn, self._created_ms, self._store_id)]
+
+    def _put_block(self, block: bytes) -> None:
+        # Hashed in one go: that lets other threads run, a line at a time would not.
+        self._totals.add(block)
+        self._put(block)
+
+    def _put_sum(self) -> None:
+        self._put_block(self._totals.sum_line())
         self._totals.since_sum = 0
-        return line
 
     def _open_file(self) -> DiskFile:
         assert self._file is not None
@@ -226,7 +264,8 @@ def _read(disk: Disk, name: str, on_line: Callable[[int, bytes], None]) -> Snaps
         row = _ROW.match(line)
         if row and line.endswith(b"}\n"):
             lsn = int(row[1])
-            totals.add_row(line, lsn)
+            totals.add(line)
+            totals.count_row(lsn)
             on_line(lsn, line[row.end() : -2])
         elif line == totals.sum_line():
             totals.add(line)
@@ -237,15 +276,12 @@ def _read(disk: Disk, name: str, on_line: Callable[[int, bytes], None]) -> Snaps
             raise BadSnapshotError(f"{name}@{totals.size}: damaged after {totals.lines} lines")
     if not foot:
         raise BadSnapshotError(f"{name}@{totals.size}: its last line is missing")
-    return SnapshotInfo(
+    return totals.info(
         name,
-        fields["base"],
-        totals.end_lsn,
-        totals.lines,
         totals.size + len(foot),
         fields["created"],
         int(fields["store"], 16),
-        fields["min_reader"],
+        min_reader=fields["min_reader"],
     )
 
 

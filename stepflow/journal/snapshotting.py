@@ -12,13 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from stepflow.journal.compaction import compact
-from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo, verify_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stepflow.journal.background import Background
     from stepflow.journal.disk import Disk
+    from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo
 
 __all__ = ["SnapshotWriter"]
 
@@ -69,7 +69,7 @@ class SnapshotWriter:
 
     def _publish(self) -> SnapshotInfo:
         self._file.publish()
-        return verify_snapshot(self._disk, self._file.name)
+        return self._file.read_back()
 
     def _compact(self) -> list[tuple[str, int]]:
         """Drop what is no longer needed; a failure keeps it, and costs only space."""

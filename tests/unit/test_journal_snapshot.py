@@ -157,3 +157,17 @@ def test_a_snapshot_without_room_leaves_nothing_behind():
     assert caught.value.errno == errno.ENOSPC
     file.abandon()
     assert disk.listdir() == []
+
+
+def test_a_snapshot_that_is_not_what_was_written_is_noticed_at_once():
+    disk = MemoryDisk()
+    file = SnapshotFile(disk, 5, 0, 7)
+    file.write([(6, b'"row"')] * 100)
+    file.seal()
+    file.publish()
+    whole = disk.read(file.name)
+    assert file.read_back() == verify_snapshot(disk, file.name)
+    for image in (whole[:-1], whole + b"x", whole[:500] + b"?" + whole[501:], b""):
+        write_file(disk, file.name, image)
+        with pytest.raises(BadSnapshotError, match="not what was written"):
+            file.read_back()
