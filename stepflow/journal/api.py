@@ -395,6 +395,7 @@ class Journal:
         if self._over is not None:
             return
         self._space.lost(error)
+        self._fail_rotations(_no_room_for_snapshot(error))
         if self._closing:
             # A stop does not wait for room.
             self._end(error)
@@ -413,12 +414,14 @@ class Journal:
         """Begin a new segment; return its first LSN, the base of the snapshot to be written.
 
         All records below the base are applied already, so a state that is encoded from now on
-        includes them.
+        includes them. Raises `UnavailableError` when there is no room for a segment.
         """
         self._must_be_open()
         # Made ahead in the background, the writer does not have to make it.
         await self._space.make_ready()
         self._must_be_open()
+        if self._space.stuck:
+            raise _no_room_for_snapshot("records wait for room already")
         waiter: asyncio.Future[int] = self._loop.create_future()
         self._rotations.append(waiter)
         if not self._busy:
@@ -450,7 +453,7 @@ class Journal:
         if self._over is not None:
             return
         self._busy = False
-        self._fail_rotations(UnavailableError(f"no room for a snapshot's segment: {error}"))
+        self._fail_rotations(_no_room_for_snapshot(error))
         if self._strict_lsn > self._taken_lsn:
             self._flush_soon()
 
@@ -575,6 +578,10 @@ def _fill(groups: Sequence[Sequence[bytes]], limit: int) -> tuple[int, int]:
             return count, total
         total += size
     return len(groups), total
+
+
+def _no_room_for_snapshot(why: object) -> UnavailableError:
+    return UnavailableError(f"no room for a snapshot's segment: {why}")
 
 
 def _settle(waiter: asyncio.Future[None], error: BaseException | None) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "DiskFile",
     "DiskLock",
     "RealDisk",
+    "SyncFailedError",
     "copy_bytes",
     "is_full",
     "replace_file",
@@ -150,9 +151,13 @@ class Disk(Protocol):
         ...
 
 
+class SyncFailedError(OSError):
+    """A sync failed that must not be tried again, whatever its `errno`."""
+
+
 def is_full(error: OSError) -> bool:
     """Say whether the error means that there is no room, not that the disk is broken."""
-    return error.errno in _FULL
+    return error.errno in _FULL and not isinstance(error, SyncFailedError)
 
 
 def write_all(file: DiskFile, data: bytes, offset: int) -> None:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from stepflow.journal.disk import is_full, write_all
+from stepflow.journal.disk import SyncFailedError, is_full, write_all
 
 if TYPE_CHECKING:
     from stepflow.journal.disk import Disk, DiskFile
@@ -158,16 +158,9 @@ class SegmentStock:
                 ready[0].close()
                 ready = None
             file, size = ready or self._make(header.size)
-            try:
-                return self._name(
-                    file, SegmentHeader(header.store_id, header.first_lsn, header.chain, size)
-                )
-            except OSError as error:
-                if is_full(error):
-                    self._ready = file, size
-                else:
-                    file.close()
-                raise
+            return self._name(
+                file, SegmentHeader(header.store_id, header.first_lsn, header.chain, size)
+            )
 
     def discard(self) -> None:
         """Remove the prepared segment at a clean end."""
@@ -179,10 +172,21 @@ class SegmentStock:
 
     def _name(self, file: DiskFile, header: SegmentHeader) -> Segment:
         name = segment_name(header.first_lsn)
-        write_all(file, header.encode(), 0)
-        file.fsync()
-        self._disk.rename(_NEXT, name)
-        self._disk.sync_dir()
+        try:
+            write_all(file, header.encode(), 0)
+            file.fsync()
+            self._disk.rename(_NEXT, name)
+        except OSError:
+            self._drop(file)
+            raise
+        try:
+            self._disk.sync_dir()
+        except OSError as error:
+            # The name may be on disk or not: writing on could leave records in a lost file.
+            file.close()
+            raise SyncFailedError(
+                error.errno, f"syncing the name {name} failed: {error}"
+            ) from error
         return Segment(name, file, header.first_lsn, header.size)
 
     def _make(self, size: int) -> tuple[DiskFile, int]:
@@ -205,11 +209,15 @@ class SegmentStock:
                     file.fdatasync()
             file.fsync()
         except OSError:
-            file.close()
-            with contextlib.suppress(OSError):
-                self._disk.unlink(_NEXT)
+            self._drop(file)
             raise
         return file
+
+    def _drop(self, file: DiskFile) -> None:
+        """Remove a half-made segment."""
+        file.close()
+        with contextlib.suppress(OSError):
+            self._disk.unlink(_NEXT)
 
 
 def give_up_reserve(disk: Disk) -> bool:
