@@ -186,9 +186,13 @@ class Stepflow:
     async def lifespan(self, app: Any = None) -> AsyncGenerator[None]:
         """Run the engine while the host runs: `FastAPI(lifespan=flow.lifespan)`. Counted."""
         # Only a host that serves has streams to end; loaded here for the same reason as in asgi().
-        from stepflow.integrations.host import ending_streams  # noqa: PLC0415
+        from stepflow.integrations.host import (  # noqa: PLC0415
+            ending_streams,
+            redact_access_log,
+        )
 
         del app
+        redact_access_log()
         async with self:
             with ending_streams(self.begin_shutdown):
                 yield

@@ -70,6 +70,11 @@ class Redact(logging.Filter):
     """Takes secrets out of a record's message."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            # Kept apart: uvicorn's access format takes its arguments one by one.
+            record.args = tuple(
+                redacted(arg) if isinstance(arg, str) else arg for arg in record.args
+            )
         message = record.getMessage()
         clean = redacted(message)
         if clean != message:

@@ -8,6 +8,7 @@ streams, then go where they went before.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepflow.clock import SystemClock
+from stepflow.log import Redact
 from stepflow.web.app import build_app, build_routes
 from stepflow.web.policy import Policy
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
     HealthCheck = Callable[[], bool | Awaitable[bool]]
 
-__all__ = ["app_of", "ending_streams", "routes_of"]
+__all__ = ["app_of", "ending_streams", "redact_access_log", "routes_of"]
 
 
 class Flow(Protocol):
@@ -122,6 +124,13 @@ def _origins(given: Iterable[str] | None) -> Iterable[str]:
         return given
     listed = os.environ.get("STEPFLOW_CORS_ORIGINS", "")
     return [origin.strip() for origin in listed.split(",") if origin.strip()]
+
+
+def redact_access_log() -> None:
+    """Keep `?token=` out of the access log of the server that hosts us."""
+    access = logging.getLogger("uvicorn.access")
+    if not any(isinstance(found, Redact) for found in access.filters):
+        access.addFilter(Redact())
 
 
 @contextmanager
