@@ -1,0 +1,122 @@
+// Drives one Chromium for the tests: a command a line on standard input, an answer a line on
+// standard output. It holds no test: what is expected stands in Python.
+//
+// Pages are asked by the protocol's own `Runtime.evaluate`, which a page's
+// Content-Security-Policy does not stop. When standard input ends, so does the browser.
+
+import readline from "node:readline";
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-dev-shm-usage",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  // Only this machine has a name, so a page that wants anything from elsewhere does not get it.
+  "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+];
+const POLL_MS = 20;
+const PATIENCE_MS = 90_000;
+
+const pages = [];
+let context = null;
+
+const commands = {
+  async launch({ executable, profile }) {
+    context = await chromium.launchPersistentContext(profile, {
+      executablePath: executable,
+      headless: true,
+      args: FLAGS,
+    });
+    return context.browser()?.version() ?? "";
+  },
+
+  async open({ url, width = 1280, height = 800, scheme = "light" }) {
+    const page = await context.newPage();
+    await page.setViewportSize({ width, height });
+    await page.emulateMedia({ colorScheme: scheme });
+    const seen = { page, requests: [], console: [], violations: [] };
+    page.on("request", (request) => seen.requests.push(request));
+    page.on("console", (message) => seen.console.push(`${message.type()}: ${message.text()}`));
+    page.on("pageerror", (error) => seen.console.push(`uncaught: ${error.message}`));
+    await page.exposeBinding("__violated", (_, what) => seen.violations.push(what));
+    await page.addInitScript(() =>
+      addEventListener("securitypolicyviolation", (event) =>
+        globalThis.__violated(`${event.violatedDirective} ${event.blockedURI}`),
+      ),
+    );
+    seen.cdp = await context.newCDPSession(page);
+    const response = await page.goto(url);
+    pages.push(seen);
+    return { page: pages.length - 1, status: response?.status() ?? 0 };
+  },
+
+  async eval({ page, code }) {
+    return evaluate(pages[page], code);
+  },
+
+  async until({ page, code }) {
+    const deadline = Date.now() + PATIENCE_MS;
+    for (;;) {
+      const value = await evaluate(pages[page], code);
+      if (value) return value;
+      if (Date.now() > deadline) throw new Error(`never came true: ${code}`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  },
+
+  async requests({ page }) {
+    return Promise.all(
+      pages[page].requests.map(async (request) => ({
+        method: request.method(),
+        url: request.url(),
+        type: request.resourceType(),
+        headers: await request.allHeaders().catch(() => request.headers()),
+      })),
+    );
+  },
+
+  async heard({ page }) {
+    return { console: pages[page].console, violations: pages[page].violations };
+  },
+
+  async screenshot({ page, path, whole = false }) {
+    await pages[page].page.screenshot({ path, fullPage: whole });
+    return path;
+  },
+
+  async shut({ page }) {
+    await pages[page].page.close();
+    return null;
+  },
+};
+
+async function evaluate({ cdp }, expression) {
+  const { result, exceptionDetails } = await cdp.send("Runtime.evaluate", {
+    expression,
+    awaitPromise: true,
+    returnByValue: true,
+  });
+  if (exceptionDetails) {
+    throw new Error(exceptionDetails.exception?.description ?? exceptionDetails.text);
+  }
+  return result.value ?? null;
+}
+
+const lines = readline.createInterface({ input: process.stdin });
+for await (const line of lines) {
+  const { do: name, ...args } = JSON.parse(line);
+  let answer;
+  try {
+    answer = { value: (await commands[name](args)) ?? null };
+  } catch (error) {
+    answer = { error: String(error.message ?? error) };
+  }
+  process.stdout.write(`${JSON.stringify(answer)}\n`);
+}
+await context?.close();
