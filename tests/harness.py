@@ -1,9 +1,9 @@
 """A whole service in memory, on virtual time, whose journal can be cut after any record.
 
 A `World` has workflows, a disk in memory and a clock. It is started, stopped, crashed and started
-again; each start is a **life**. What the bodies `note` and which steps ran is kept by life, and with
-each group that was appended how much had been noted by then: so a test can say what a replay of a
-prefix of the journal must have seen.
+again; each start is a **life**. What the bodies `note` and which steps ran is kept by life, and
+with each group that was appended how much had been noted by then: so a test can say what a replay
+of a prefix of the journal must have seen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -143,7 +143,7 @@ class World:
 
         journal.append = appended
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> Self:
         return await self.start()
 
     async def __aexit__(self, *_: object) -> None:
@@ -255,4 +255,3 @@ def disk_of(groups: Sequence[list[bytes]]) -> MemoryDisk:
             store.add_records([system_record("open", store.next_lsn, START_MS)])
         store.add_records(group)
     return disk
-

@@ -1,7 +1,8 @@
 """Random workflow bodies of ordinary asyncio, and steps that take a random time.
 
-A tree is drawn once from a seed; the same tree is then run in several lives with other timings. Names
-and arguments are few, so that many calls are equal: what tells them apart is their branch alone.
+A tree is drawn once from a seed; the same tree is then run in several lives with other timings.
+Names and arguments are few, so that many calls are equal: what tells them apart is their branch
+alone.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Whose code was running when the process died: a small shared mapping, never synced.
 
 The kernel keeps a shared mapping when the process is killed, so after an unclean stop the file says
-which run held the loop and which runs had a step running. It is a hint, not a record: a power cut may
-lose it, and then nobody is suspected.
+which run held the loop and which runs had a step running. It is a hint, not a record: a power cut
+may lose it, and then nobody is suspected.
 
-File `marker`: 256 slots of 80 bytes. A slot is empty (first byte 0) or holds a run id. Slot 0 is the run
-whose code holds the loop; the others are running steps.
+File `marker`: 256 slots of 80 bytes. A slot is empty (first byte 0) or holds a run id. Slot 0 is
+the run whose code holds the loop; the others are running steps.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ tells the gate that the run is not quiet.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import sys
@@ -39,7 +40,9 @@ _WAIT_FOR = asyncio.wait_for.__code__
 def _as_completed_code() -> CodeType:
     """Return the code that makes tasks of bare coroutines; since 3.13 that of a class."""
     iterator = getattr(asyncio.tasks, "_AsCompletedIterator", None)
-    return asyncio.as_completed.__code__ if iterator is None else iterator.__init__.__code__  # type: ignore[no-any-return]
+    function: Any = asyncio.as_completed if iterator is None else iterator.__init__
+    code: CodeType = function.__code__
+    return code
 
 
 _AS_COMPLETED = _as_completed_code()
@@ -212,7 +215,8 @@ def uninstall_factory(loop: asyncio.AbstractEventLoop, factory: Callable[..., An
     """Give the loop its former task factory back, or, where it has another by now, step aside."""
     assert isinstance(factory, _Factory)
     factory.active = False
-    if loop.get_task_factory() is factory:
+    installed: object = loop.get_task_factory()
+    if installed is factory:
         loop.set_task_factory(factory.host)
 
 
@@ -237,11 +241,9 @@ def _make_child(
     context = kwargs.pop("context", None)
     if context is None:
         context = contextvars.copy_context()
-    try:
+    # The author may give the context that is in use: it goes on naming the parent, as it must.
+    with contextlib.suppress(RuntimeError):
         context.run(_BRANCH.set, branch)
-    except RuntimeError:
-        # The author gave the context that is in use: it goes on naming the parent, as it must.
-        pass
     session.gate.tasks += 1
     try:
         task = make(loop, session.track(coro), context, kwargs)

@@ -188,11 +188,6 @@ class StepRunner:
             if attempt.session is session:
                 self.cancel(session, ask)
 
-    @property
-    def in_threads(self) -> int:
-        """How many attempts run in threads."""
-        return sum(attempt.task is None for attempt in self._running.values())
-
     def has(self, session: Session) -> bool:
         """Whether attempts of the session run."""
         return any(attempt.session is session for attempt in self._running.values())

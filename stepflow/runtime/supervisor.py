@@ -62,7 +62,7 @@ _ORDER_SLACK = 1000
 class Supervisor:
     """All runs of one engine. Lives on one loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one place makes it
         self,
         journal: Journal,
         registry: Registry,

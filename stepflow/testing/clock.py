@@ -1,15 +1,15 @@
 """Time that passes only when nothing else happens.
 
-`VirtualClock` is a `Clock` on which a three-day sleep takes no time. It drives a loop of asyncio's own
-(the loop's `time()` too, so `asyncio.sleep`, `timeout` and `wait_for` follow it)::
+`VirtualClock` is a `Clock` on which a three-day sleep takes no time. It drives a loop of asyncio's
+own (the loop's `time()` too, so `asyncio.sleep`, `timeout` and `wait_for` follow it)::
 
     loop has something to do ──► it does it, time stands still
     loop would wait ──► work in a thread is under way? ──► yes: really wait for it
                                                       └─► no: jump to the next timer
 
-**Coarse** timers (housekeeping, a look at the wall clock) may come late, so a jump passes over them:
-of a row of them the first few are met one by one, then they are caught up with at the next timer
-that matters.
+**Coarse** timers (housekeeping, a look at the wall clock) may come late, so a jump passes over
+them: of a row of them the first few are met one by one, then they are caught up with at the next
+timer that matters.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ class VirtualClock:
     async def advance(self, seconds: float) -> None:
         """Let so much time pass, firing what is due on the way; threads do not hold it up."""
         self._goal_s = max(self._goal_s, self._now_s + seconds)
-        there = asyncio.get_running_loop().create_future()
-        self.call_later(seconds, lambda: there.done() or there.set_result(None))
-        await there
+        there = asyncio.Event()
+        self.call_later(seconds, there.set)
+        await there.wait()
 
     def jump_wall(self, milliseconds: int) -> None:
         """Set the wall clock forward or back; monotonic time does not notice."""
@@ -118,14 +118,14 @@ class VirtualClock:
             raise TypeError(message)
         offset = target.time() - self._now_s
         executor = target.run_in_executor
-        target._selector = _IdleSelector(selector, self)
+        setattr(target, _SELECTOR, _IdleSelector(selector, self))
         target.time = lambda: self._now_s + offset  # type: ignore[method-assign]
         target.run_in_executor = lambda *args: self._counted(executor(*args))  # type: ignore[method-assign]
         try:
             yield self
         finally:
             del target.time, target.run_in_executor
-            target._selector = selector
+            setattr(target, _SELECTOR, selector)
 
     # ------------------------------------------------------------ the loop is idle
 

@@ -1,8 +1,8 @@
 """Random bodies, crashed after any record, go on as if nothing had happened.
 
 One life runs a random tree to its end. Its journal is cut after some record; a second life goes on
-from there with other timings; a third replays what the second left, whole. `STEPFLOW_TREES` asks for
-more trees than `make test` has time for.
+from there with other timings; a third replays what the second left, whole. `STEPFLOW_TREES` asks
+for more trees than `make test` has time for.
 """
 
 from __future__ import annotations
