@@ -24,7 +24,7 @@ from stepflow.model.durations import parse_duration_ms
 from stepflow.model.run import RunStatus
 from stepflow.model.views import RunPage, RunView, WorkflowView
 from stepflow.web.asgi import query_all, read_json
-from stepflow.web.endpoints import RUN_EXAMPLE, encode, trigger_result
+from stepflow.web.endpoints import ANY_JSON, RUN_EXAMPLE, encode, trigger_result
 from stepflow.web.metrics import CONTENT_TYPE, exposition
 from stepflow.web.operations import (
     AnswerEndpoint,
@@ -80,6 +80,11 @@ _WORKFLOW_EXAMPLE: Final[dict[str, Any]] = {
     "outputSchema": {},
     "events": [],
     "schedule": None,
+}
+_READY_EXAMPLE: Final[dict[str, Any]] = {
+    "status": "ready",
+    "timestamp": "2024-01-15T10:30:00.000Z",
+    "degraded": {"missingWorkflows": [], "quarantinedRuns": 0},
 }
 _BATCH_REPLY: Final = {
     "type": "array",
@@ -166,7 +171,7 @@ class BatchTrigger(AnswerEndpoint):
         scope="trigger",
         body=Content(
             description="The inputs",
-            schema={"type": "array", "maxItems": 1000, "items": {"description": "Any JSON value"}},
+            schema={"type": "array", "maxItems": 1000, "items": ANY_JSON},
             example=[{"userId": "user_1"}, {"userId": "user_2"}],
             required=True,
         ),
@@ -312,7 +317,7 @@ class ListRuns(AnswerEndpoint):
 
 def run_filter(query: Mapping[str, str], statuses: list[str]) -> RunFilter:
     """Return the filter that a query asks for. Raises `InvalidInputError`, naming the parameter."""
-    wanted = frozenset(part for text in statuses for part in text.split(",") if text)
+    wanted = frozenset(part for text in statuses for part in text.split(","))
     unknown = wanted.difference(_STATUSES)
     if unknown:
         raise InvalidInputError(f"status: {min(unknown)!r} is none of {', '.join(_STATUSES)}")
@@ -327,7 +332,7 @@ def run_filter(query: Mapping[str, str], statuses: list[str]) -> RunFilter:
 
 def _moment_ms(query: Mapping[str, str], name: str) -> int:
     text = query.get(name)
-    if not text:
+    if text is None:
         return 0
     try:
         moment = datetime.fromisoformat(text.upper())
@@ -340,7 +345,7 @@ def _moment_ms(query: Mapping[str, str], name: str) -> int:
 
 
 def _limit_of(text: str | None, default: int, most: int) -> int:
-    if not text:
+    if text is None:
         return default
     if not text.isascii() or not text.isdigit() or not text.strip("0"):
         raise InvalidInputError("limit: write a whole number from 1")
@@ -447,18 +452,16 @@ class MintToken(AnswerEndpoint):
         return json_answer(encode(grant))
 
     def _ttl_s(self, body: bytes) -> float | None:
-        settings = self.settings
         try:
             wanted = msgspec.json.decode(body, type=TokenRequest | None)
-            if wanted is None or wanted.ttl is None:
-                return None
-            ttl_s = parse_duration_ms(wanted.ttl) / 1000
-        except (ValueError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise InvalidInputError(f"ttl: {error}") from None
-        if not settings.token_ttl_min_s <= ttl_s <= settings.token_ttl_max_s:
-            raise InvalidInputError(
-                f"ttl: from {settings.token_ttl_min_s:.0f} s to {settings.token_ttl_max_s:.0f} s"
-            )
+        if wanted is None or wanted.ttl is None:
+            return None
+        ttl_s = parse_duration_ms(wanted.ttl) / 1000
+        least_s, most_s = self.settings.token_ttl_min_s, self.settings.token_ttl_max_s
+        if not least_s <= ttl_s <= most_s:
+            raise InvalidInputError(f"ttl: from {least_s:.0f} to {most_s:.0f} seconds")
         return ttl_s
 
 
@@ -520,15 +523,14 @@ class GetReady(AnswerEndpoint):
         tag="Service",
         summary="Does it take requests?",
         description="503 until recovery is done, and while draining. Shows what is degraded.",
-        replies={200: Content(description="It does", schema=Readiness, example={"state": "ready"})},
+        replies={200: Content(description="It does", schema=Readiness, example=_READY_EXAMPLE)},
         errors=(UnavailableError,),
     )
 
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
-        state = self.engine.state
-        if state not in {"ready", "read-only"}:
-            raise UnavailableError(f"Not ready: {state}")
-        return json_answer(encode({"state": state, **self.engine.readiness()}))
+        if self.engine.state not in {"ready", "read-only"}:
+            raise UnavailableError(f"Not ready: {self.engine.state}")
+        return json_answer(encode(self.engine.readiness()))
 
 
 class GetMetrics(AnswerEndpoint):

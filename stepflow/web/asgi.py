@@ -13,13 +13,11 @@ from urllib.parse import parse_qsl
 from stepflow.errors import InvalidInputError, PayloadTooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from starlette.types import Receive, Scope, Send
 
     from stepflow.web.problems import Answer
 
-__all__ = ["ClientGone", "HeaderView", "client_of", "header", "next_pass", "query_all", "query_of"]
+__all__ = ["ClientGone", "HeaderView", "client_of", "header", "query_all", "query_of"]
 __all__ += ["read_body", "read_json", "send_answer"]
 
 logger = logging.getLogger("stepflow.web")
@@ -146,15 +144,3 @@ async def send_answer(send: Send, answer: Answer) -> None:
         await send({"type": "http.response.body", "body": answer.body})
     except OSError:
         logger.debug("the client went away before its answer")
-
-
-class _Pass:
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None]:
-        yield
-
-
-def next_pass() -> _Pass:
-    """Await it to let the loop make one pass: whoever has much to send does so in slices."""
-    return _Pass()

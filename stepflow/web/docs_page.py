@@ -104,6 +104,7 @@ class GetRoot(AnswerEndpoint):
         summary="Where a browser begins",
         replies={307: Content(description="To the page", headers={"Location": "docs"})},
         errors=(NotFoundError,),
+        documented=False,
     )
 
     async def answer(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002

@@ -50,11 +50,12 @@ if TYPE_CHECKING:
     from stepflow.web.problems import Answer
 
 __all__ = ["GetHealth", "GetOpenApi", "GetRun", "Notify", "Trigger", "encode", "openapi_yaml"]
-__all__ += ["RUN_EXAMPLE", "trigger_result"]
+__all__ += ["ANY_JSON", "RUN_EXAMPLE", "trigger_result"]
 
 encode = msgspec.json.Encoder().encode
 
 _KEY: Final = re.compile(rb"[\x21-\x7e][\x20-\x7e]{0,255}")
+ANY_JSON: Final = {"$ref": "#/components/schemas/JsonValue"}
 RUN_EXAMPLE: Final[dict[str, Any]] = {
     "id": "run_4fXo2bKq9TzW1mYc7RdE5h",
     "workflowId": "welcome-user",
@@ -64,7 +65,7 @@ RUN_EXAMPLE: Final[dict[str, Any]] = {
         {
             "name": "send-welcome",
             "status": "completed",
-            "key": "send-welcome",
+            "key": "send-welcome#1",
             "kind": "step",
             "result": {"sent": True},
             "attempts": 1,
@@ -74,7 +75,7 @@ RUN_EXAMPLE: Final[dict[str, Any]] = {
         {
             "name": "pause",
             "status": "pending",
-            "key": "pause",
+            "key": "pause#1",
             "kind": "sleep",
             "startedAt": "2024-01-15T10:30:00.241Z",
             "dueAt": "2024-01-18T10:30:00.241Z",
@@ -115,7 +116,7 @@ class Trigger(AnswerEndpoint):
         ),
         body=Content(
             description="The workflow's input",
-            schema={"description": "Any JSON value"},
+            schema=ANY_JSON,
             example={"userId": "user_123", "email": "user@example.com"},
         ),
         replies={
@@ -223,7 +224,7 @@ class Notify(AnswerEndpoint):
         ),
         body=Content(
             description="The event's payload",
-            schema={"description": "Any JSON value"},
+            schema=ANY_JSON,
             example={"amount": 4200, "currency": "EUR"},
         ),
         replies={

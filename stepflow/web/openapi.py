@@ -11,13 +11,13 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import msgspec
 
 from stepflow.engine.protocol import WaitingEvent
 from stepflow.errors import InternalError, UnauthorizedError, UnavailableError
-from stepflow.model.views import RunPage, RunView, StepView, WorkflowView
+from stepflow.model.views import EventName, RunPage, RunView, StepView, WorkflowView
 from stepflow.web import schemas
 from stepflow.web.app import ENDPOINTS
 
@@ -120,6 +120,8 @@ def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
         operation = endpoint.operation
+        if not operation.documented:
+            continue
         item = paths.setdefault(operation.path, _path_item(operation.path))
         item[operation.method.lower()] = _operation(operation)
     return {
@@ -194,6 +196,8 @@ def _content(content: Content) -> dict[str, Any]:
     media: dict[str, Any] = {"schema": _schema_of(content.schema)}
     if content.example is not None:
         media["example"] = content.example
+    if content.examples:
+        media["examples"] = {name: {"value": value} for name, value in content.examples.items()}
     return {content.media: media}
 
 
@@ -268,7 +272,25 @@ def _schemas() -> dict[str, Any]:
     for schema in made.values():
         schema.pop("title", None)
     _refine(made)
+    made["JsonValue"] = _JSON_VALUE
+    made["StreamEvent"] = _STREAM_EVENT
     return dict(sorted(made.items()))
+
+
+# No schema can say that an integer has at most 64 bits: to JSON Schema 1e20 is an integer too.
+_JSON_VALUE: Final[dict[str, Any]] = {
+    "description": "Any JSON value; integers of at most 64 bits, at most 64 levels deep.",
+}
+_STREAM_EVENT: Final[dict[str, Any]] = {
+    "description": "One server-sent event. `data` is the JSON of the schema that `event` names.",
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "Send it as `Last-Event-ID` to go on after it."},
+        "event": {"type": "string", "enum": list(get_args(EventName))},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 
 
 # What a struct's docstring says to the reader of the code and not to the reader of the document.

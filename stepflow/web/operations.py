@@ -62,6 +62,7 @@ class Content:
     schema: Any = None
     media: str = "application/json"
     example: Any = None
+    examples: Mapping[str, Any] = field(default_factory=dict[str, Any])
     required: bool = False
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -83,6 +84,7 @@ class Operation:
     body: Content | None = None
     replies: Mapping[int, Content]
     errors: tuple[type[ApiError], ...] = ()
+    documented: bool = True
 
 
 @dataclass(frozen=True, slots=True)

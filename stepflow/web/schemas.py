@@ -5,7 +5,7 @@ One declaration serves twice: the document is made from these, and requests are 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -74,15 +74,24 @@ class Health(_Body, frozen=True, kw_only=True):
 
 
 class Readiness(_Body, frozen=True, kw_only=True):
-    """Where the engine is in its life, and what is degraded."""
+    """Requests are served; what is degraded all the same."""
 
-    state: str
+    status: Literal["ready", "read-only"]
+    timestamp: str
+    degraded: dict[str, Any]
+
+
+# The whole range in each unit, and nothing beyond: what the schema allows is granted.
+TtlSeconds = Annotated[float, msgspec.Meta(ge=60, le=30 * 86_400)]
+TtlText = Annotated[
+    str, msgspec.Meta(pattern=r"^(?:[1-9][0-9]{0,3}m|[1-9][0-9]?h|(?:[1-9]|[12][0-9]|30)d)$")
+]
 
 
 class TokenRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long the token is to be good: seconds, or `"15m"`, `"2h"`, `"7d"`."""
+    """How long the token is to be good: seconds, or `"15m"`, `"2h"`, `"7d"`; to 30 days."""
 
-    ttl: float | str | None = None
+    ttl: TtlSeconds | TtlText | None = None
 
 
 class TokenGrant(_Body, frozen=True, kw_only=True):

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from stepflow.clock import next_pass
 from stepflow.errors import ForbiddenError, RunNotFoundError
-from stepflow.web.asgi import header, logger, next_pass, query_of, send_answer
+from stepflow.web.asgi import header, logger, query_of, send_answer
 from stepflow.web.operations import Content, Endpoint, Operation, Param, run_id_of
 from stepflow.web.policy import require_run, require_scope
 from stepflow.web.problems import SAFE_HEADERS, Answer
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
     from starlette.types import Scope as AsgiScope
 
-    from stepflow.auth.principal import Principal
     from stepflow.clock import Clock, TimerHandle
     from stepflow.config import Settings
     from stepflow.engine.protocol import RunStream
@@ -57,6 +58,16 @@ _COMMENT: Final = b": still here\n\n"
 _EXPIRED: Final = b"event: expired\ndata: {}\n\n"
 _LOOK_MIN_S: Final = 0.05
 _ID: Final = re.compile(r"[0-9]{1,19}")
+
+_EXAMPLES: Final = (
+    ("status", "1", '{"status":"running"}'),
+    ("step", "3", '{"name":"charge","status":"completed","key":"charge#1","kind":"step"}'),
+    ("complete", "4", '{"status":"completed","result":{"success":true}}'),
+)
+
+
+def _example(event: str, number: str, data: str) -> dict[str, str]:
+    return {"id": number, "event": event, "data": data}
 
 
 def last_event_id(scope: AsgiScope) -> int | None:
@@ -111,15 +122,9 @@ class StreamRun(Endpoint):
         replies={
             200: Content(
                 description="The events",
-                schema={"type": "string"},
+                schema={"$ref": "#/components/schemas/StreamEvent"},
                 media="text/event-stream",
-                example=(
-                    'retry: 1000\n\nid: 1\nevent: status\ndata: {"status":"running"}\n\n'
-                    'id: 3\nevent: step\ndata: {"name":"send-welcome","status":"completed",'
-                    '"result":{"sent":true},"key":"send-welcome","kind":"step"}\n\n'
-                    'id: 4\nevent: complete\ndata: {"status":"completed","result":'
-                    '{"success":true}}\n\n'
-                ),
+                examples={name: _example(name, *rest) for name, *rest in _EXAMPLES},
             ),
             204: Content(description="The run has ended and the client has its last event"),
         },
@@ -136,37 +141,31 @@ class StreamRun(Endpoint):
                 await send_answer(send, Answer(200, _HEADERS, b""))
                 return
             after = last_event_id(scope)
-            stream = await self.engine.stream(run_id, after)
+            stream, first = await self._subscribe(run_id, after)
         except Exception as error:  # noqa: BLE001  the HTTP edge
             await send_answer(send, self.refusal(error))
             return
         try:
-            if after is not None and stream.ended and stream.finished:
+            # A client that has everything is told to stay away.
+            if after is not None and not first and stream.ended and stream.finished:
                 await send_answer(send, Answer(204, SAFE_HEADERS, b""))
-            else:
-                await self._send(stream, scope, receive, send, principal)
+                return
+            good = partial(self.service.policy.still_good, principal)
+            events = EventStream(stream, self.settings, self.service.clock)
+            await events.serve(receive, send, first, good, principal.expires_ms)
         finally:
             stream.close()
-
-    async def _send(
-        self,
-        stream: RunStream,
-        scope: AsgiScope,
-        receive: Receive,
-        send: Send,
-        principal: Principal,
-    ) -> None:
-        still_good = self.service.policy.still_good
-        events = EventStream(stream, self.settings, self.service.clock)
-        try:
-            await events.serve(receive, send, lambda: still_good(principal), principal.expires_ms)
-        except Exception:  # noqa: BLE001  the HTTP edge
-            # Too late for an answer: the client sees a response that breaks off, and resumes.
-            logger.exception("a stream failed in the middle")
-            events.abandoned = True
         if events.abandoned:
-            stream.close()
             await _abort(scope)
+
+    async def _subscribe(self, run_id: str, after: int | None) -> tuple[RunStream, bytes]:
+        """Return the subscription and what can be read at once."""
+        stream = await self.engine.stream(run_id, after)
+        try:
+            return stream, stream.read(self.settings.stream_slice_bytes)
+        except BaseException:
+            stream.close()
+            raise
 
 
 async def _abort(scope: AsgiScope) -> None:
@@ -195,31 +194,35 @@ class EventStream:
         self,
         receive: Receive,
         send: Send,
+        first: bytes,
         still_good: Callable[[], bool] = lambda: True,
         expires_ms: int | None = None,
     ) -> None:
-        """Send everything, from the response's start to its end."""
+        """Send everything, from the response's start to its end; `first` was read already."""
         interrupter = Interrupter(send, self._clock, self._settings, still_good, expires_ms)
         watch = asyncio.ensure_future(_disconnected(receive))
         watch.add_done_callback(interrupter.client_gone)
         try:
-            await self._pump(interrupter)
+            await self._pump(interrupter, first)
         except Interrupted as interruption:
             self.abandoned = interruption.reason == "blocked"
         except OSError:
             logger.debug("the client went away from its stream")
+        except Exception:  # noqa: BLE001  the HTTP edge
+            # Too late for an answer: the client sees a response that breaks off, and resumes.
+            logger.exception("a stream failed in the middle")
+            self.abandoned = True
         finally:
             interrupter.close()
             watch.cancel()
 
-    async def _pump(self, interrupter: Interrupter) -> None:
+    async def _pump(self, interrupter: Interrupter, data: bytes) -> None:
         send = interrupter.send
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         # At once, so that the browser knows that it is connected.
         await send(_chunk(b"retry: %d\n\n" % self._settings.stream_retry_ms))
         stream, slice_bytes = self._stream, self._settings.stream_slice_bytes
         while True:
-            data = stream.read(slice_bytes)
             if data:
                 await send(_chunk(data))
                 # A long history goes in slices, and others have their turn between them.
@@ -227,6 +230,7 @@ class EventStream:
                     await next_pass()
             elif stream.ended or not await self._wait(interrupter):
                 break
+            data = stream.read(slice_bytes)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _wait(self, interrupter: Interrupter) -> bool:

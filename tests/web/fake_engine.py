@@ -209,6 +209,9 @@ class FakeEngine:
         await self.require_run(run_id)
         return self.runs[run_id].view
 
+    async def wait(self, run_id: str) -> RunView:
+        return await self.get_run(run_id)
+
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         ids = sorted(self.runs, reverse=True)
         if cursor is not None:
@@ -271,7 +274,8 @@ class FakeEngine:
         }
 
     def readiness(self) -> Mapping[str, object]:
-        return {"state": self.state, "degraded": []}
+        stamp = rfc3339(CREATED_MS)
+        return {"status": self.state, "timestamp": stamp, "degraded": {"quarantinedRuns": 0}}
 
 
 def _check_json(body: bytes) -> None:

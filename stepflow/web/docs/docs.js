@@ -141,6 +141,11 @@ function curl(method, path, operation, parameters) {
 function exampleOf(operation) {
   for (const [status, response] of Object.entries(operation.responses)) {
     for (const [media, content] of Object.entries(response.content || {})) {
+      if (content.examples) {
+        const lines = Object.values(content.examples).map(({ value }) =>
+          Object.entries(value).map(([name, text]) => name + ": " + text).join("\n"));
+        return slab(status + " " + media, lines.join("\n\n"), paintPlain);
+      }
       if (status < "300" && content.example !== undefined) {
         const json = media === "application/json";
         return slab(status + " " + media, json ? JSON.stringify(content.example, null, 2) : content.example,
@@ -288,4 +293,4 @@ document.body.append(el("div", { class: "shell" }, side(),
     ...operationsOf(tag.name).map(({ method, path, item, operation }) => operationOf(method, path, item, operation)),
   ]), schemas())));
 document.title = doc.info.title + " API";
-if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView({ behavior: "instant" });
