@@ -25,6 +25,7 @@ unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX PYTHONSTARTUP
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 # Certificates that the machine trusts, a company's own among them.
 export UV_SYSTEM_CERTS ?= true
+CALLER_PATH := $(PATH)
 export PATH := $(BIN):$(PATH)
 
 UV := cd $(ROOT) && $(BIN)/uv --quiet --no-progress
@@ -74,7 +75,7 @@ node-deps: $(NODE_STAMP) ## the browser tests' npm packages, as locked
 
 .PHONY: run
 run: $(VENV)/.run ## start the server on examples/; APP=, DATA=, PORT=, SERVE_ARGS= change it
-	@cd $(ROOT) && exec $(BIN)/stepflow serve $(APP) --data $(DATA) --port $(PORT) $(SERVE_ARGS)
+	@cd $(ROOT) && export PATH="$(CALLER_PATH)" && exec $(BIN)/stepflow serve $(APP) --data $(DATA) --port $(PORT) $(SERVE_ARGS)
 
 # ------------------------------------------------------------------------------- check
 

@@ -7,7 +7,10 @@ can be copied at any later start too, and no log or screen recording holds the k
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,12 +101,19 @@ def curl_of(url: str, access: Access, workflow: WorkflowView) -> str:
 
 def follow_of(url: str, access: Access, workflow: WorkflowView) -> str:
     """Return the command that starts a run and shows it."""
-    words = ["stepflow", "trigger", workflow.id]
+    words = [_program(), "trigger", workflow.id]
     body = sample(workflow.input_schema)
     if body is not None:
         words.append(json.dumps(body, separators=(",", ":")))
     words.append("--follow")
     return _environment(url, access) + shlex.join(words)
+
+
+def _program() -> str:
+    """Return how to call this program where the reader stands: by name, if their shell finds it."""
+    if shutil.which("stepflow") or not sys.argv[0].endswith("/stepflow"):
+        return "stepflow"
+    return os.path.relpath(sys.argv[0])
 
 
 def _environment(url: str, access: Access) -> str:
