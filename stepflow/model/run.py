@@ -480,20 +480,23 @@ class RunState:
             message = f"{self.id}: no result at LSN {record.of} to adopt"
             raise ApplyError(message)
         if source.key != record.key:
-            self.generations[source.key] = self.generations.get(source.key, 0) + 1
-            if record.key in self.calls:
-                self.generations[record.key] = self.generations.get(record.key, 0) + 1
-            # The dict keeps the order of first asking: the source's place goes to the new key.
-            self.calls = {
-                (record.key if k == source.key else k): c
-                for k, c in self.calls.items()
-                if k != record.key
-            }
-        source.key = record.key
+            self._used_up(source.key)
+            displaced = self.calls.get(record.key)
+            if displaced is not None:
+                self._used_up(record.key)
+                # Its result may still be adopted, but no call has this key by its name.
+                displaced.key = f"{record.key}@{displaced.lsn or record.lsn}"
+                displaced.cancelled |= displaced.status == "pending"
+            source.key = record.key
+            self.calls = {call.key: call for call in self.calls.values()}
         source.name = record.name
         source.fn = record.fn
         source.args = record.args
         source.lsn = record.lsn
+
+    def _used_up(self, key: str) -> None:
+        """The key's idempotency key was used: another call under it gets a new one."""
+        self.generations[key] = self.generations.get(key, 0) + 1
 
     def _value_recorded(self, record: ValueRecorded, _: bytes | None) -> None:
         self.values[record.key] = bytes(record.value)

@@ -247,6 +247,7 @@ class RunActor:
             self,
             outcomes,
             self.sup.loop.call_soon,
+            begun=[c.key for c in state.pending_calls()],
             passes=self.sup.settings.quiet_passes,
             strict=self.sup.strict,
             renamed=options.renamed,
@@ -264,10 +265,16 @@ class RunActor:
         if session is None:
             return
         self.sup.steps.abandon(session)
+        lsn = self.state.lsn
         self.sup.zombies += await session.suspend()
-        if self.session is session:
-            self.session = None
-            self.sup.deactivated(self)
+        if self.session is not session:
+            return
+        self.session = None
+        self.sup.deactivated(self)
+        if session.missed or self.state.lsn > lsn:
+            # Something happened to the run while its task was ending.
+            self.tell(msg.WakeUp())
+        else:
             self.pack()
 
     # ------------------------------------------------------------ GateHost
@@ -275,7 +282,7 @@ class RunActor:
     def start_calls(self, asks: list[Ask]) -> None:
         """Begin calls without a recorded result."""
         session = self.session
-        if session is None or session.fenced:
+        if session is None or session.fenced or self.sup.stopping:
             return
         session.moved(self.sup.clock.monotonic_s())
         if self.sup.seams.replays_always and session.gate.unused:
@@ -288,6 +295,9 @@ class RunActor:
 
     def adopt(self, ask: Ask, outcome: CallState) -> None:
         """Record that the call takes a result recorded for another one."""
+        displaced = self.state.calls.get(ask.key)
+        if displaced is not None and displaced is not outcome:
+            self._leave_waiters(displaced)
         self._record(
             rec.CallAdopted,
             key=ask.key,
@@ -336,6 +346,12 @@ class RunActor:
             self._start_call(ask)
 
     def _start_calls(self, asks: Sequence[Ask]) -> None:
+        try:
+            self._begin_calls(asks)
+        except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
+            self.sup.actor_failed(self, error)
+
+    def _begin_calls(self, asks: Sequence[Ask]) -> None:
         by_wait: dict[int, list[RunAsk]] = {}
         for ask in asks:
             if isinstance(ask, RunAsk) and ask.alive:
@@ -406,6 +422,7 @@ class RunActor:
         if self.sup.journal.durable_lsn >= lsn:
             self.sup.steps.run(self, session, ask, attempt)
         else:
+            self.sup.journal.hurry(lsn)
             self.sup.journal.when_durable(lsn, partial(self._release_step, session, ask, attempt))
 
     def _release_step(
@@ -428,8 +445,8 @@ class RunActor:
             return
         due = self.sup.time.now_ms() + ask.timeout_ms if ask.timeout_ms else 0
         old = self.state.calls.get(ask.key)
-        if old is not None and old.event and not old.cancelled:
-            self.sup.waiters.unwait(old.event, self.id)
+        if old is not None:
+            self._leave_waiters(old)
         self._record(
             rec.WaitStarted,
             key=ask.key,
@@ -446,6 +463,11 @@ class RunActor:
         self.sup.waiters.wait(ask.event, self.id)
         if due:
             self.sup.timers.add(due, self.id, ask.key)
+
+    def _leave_waiters(self, call: CallState) -> None:
+        """Another call takes the key of this one."""
+        if call.event and call.status == "pending" and not call.cancelled:
+            self.sup.waiters.unwait(call.event, self.id)
 
     def _recorded(self, key: str) -> None:
         """Hand a call's fresh result to the gate, or wake the run that sleeps on it."""
@@ -597,6 +619,9 @@ class RunActor:
         if session is None:
             # The replay asks for the step again; its due time has passed by then.
             self.activate()
+            return
+        if session.fenced:
+            session.missed = True
             return
         ask = session.gate.started_ask(call.key)
         if isinstance(ask, StepAsk) and ask.alive:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Raw
 
-from stepflow.model.records import EventReceived, Record, RunPurged, encode_record
+from stepflow.model.records import (
+    EventReceived,
+    Record,
+    RunPurged,
+    ValueRecorded,
+    VersionChosen,
+    encode_record,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -24,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Recorder"]
 
 R = TypeVar("R", bound=Record)
+
+_BINDING = (ValueRecorded, VersionChosen)
+"""Lazy, yet effects wait for them: a step must not act on a value that a crash takes back."""
 
 
 class Recorder:
@@ -64,7 +74,7 @@ class Recorder:
         state.apply(record, data, body)
         strict = not (kind.lazy if lazy is None else lazy)
         self._queue(data, strict=strict)
-        if strict:
+        if strict or kind in _BINDING:
             actor.strict_lsn = lsn
         actor.noted(record)
         return record

@@ -84,8 +84,10 @@ class Gate:
 
     __slots__ = (
         "_call_soon",
+        "_begun",
         "_heap",
         "_host",
+        "_live",
         "_passes",
         "_passes_needed",
         "_quiet",
@@ -107,6 +109,7 @@ class Gate:
         recorded: Iterable[CallState],
         call_soon: Callable[[Callable[[], None]], object],
         *,
+        begun: Iterable[str] = (),
         passes: int = 8,
         strict: bool = False,
         renamed: Mapping[str, str] | None = None,
@@ -120,7 +123,11 @@ class Gate:
         """Results that no call of this activation has taken."""
         self._heap: list[tuple[int, int, Ask | None, CallState | None]] = []
         """Asked-for results by LSN; an entry without an ask is the cancel."""
-        self._undecided: list[Ask] = []
+        self._undecided: dict[Ask, None] = {}
+        self._begun = set(begun)
+        """Keys of calls that were begun before this activation and have no result."""
+        self._live = False
+        """Whether the body has passed what it did in earlier activations."""
         self._started: dict[str, Ask] = {}
         self._seq = 0
         self._passes = 0
@@ -151,7 +158,7 @@ class Gate:
             return
         for ask in asks:
             if not self._take_exact(ask):
-                self._undecided.append(ask)
+                self._undecided[ask] = None
         self._advance()
 
     def forget(self, asks: Iterable[Ask]) -> None:
@@ -163,8 +170,7 @@ class Gate:
         """Nobody waits for these calls any more."""
         for ask in asks:
             self._started.pop(ask.key, None)
-            if ask in self._undecided:
-                self._undecided.remove(ask)
+            self._undecided.pop(ask, None)
 
     def answered(self) -> None:
         """The wait of some call got its results."""
@@ -180,7 +186,7 @@ class Gate:
             waiting = next((a for a in self._undecided if a.key == outcome.key), None)
             if waiting is None or not self._take_exact(waiting):
                 return
-            self._undecided.remove(waiting)
+            del self._undecided[waiting]
         else:
             self._push(outcome.lsn, ask, outcome)
         self._advance()
@@ -200,8 +206,10 @@ class Gate:
 
     @property
     def replaying(self) -> bool:
-        """Whether recorded results are still to be given out."""
-        return bool(self._untaken or self._heap)
+        """Whether the body is where it has been before: it has asked for nothing new yet."""
+        if not self._live and not (self._untaken or self._heap or self._begun):
+            self._live = True
+        return not self._live
 
     @property
     def unused(self) -> list[str]:
@@ -277,7 +285,7 @@ class Gate:
         """Decide about every undecided call; say whether there may be results to deliver now."""
         fresh: list[Ask] = []
         adopted = False
-        undecided, self._undecided = self._undecided, []
+        undecided, self._undecided = self._undecided, {}
         for ask in undecided:
             if not ask.alive:
                 continue
@@ -295,7 +303,7 @@ class Gate:
             self._push(found.lsn, ask, found)
             adopted = True
         if adopted:
-            self._undecided = fresh
+            self._undecided = dict.fromkeys(fresh)
             return True
         self._start(fresh)
         return False
@@ -327,6 +335,9 @@ class Gate:
         for ask in asks:
             ask.started = True
             self._started[ask.key] = ask
+            if ask.key not in self._begun:
+                self._live = True
+            self._begun.discard(ask.key)
         self._host.start_calls(asks)
 
 

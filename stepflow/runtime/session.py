@@ -13,6 +13,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
+from contextlib import AsyncExitStack
+from types import AsyncGeneratorType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepflow.clock import next_pass
@@ -32,6 +35,7 @@ __all__ = ["Session"]
 _log = logging.getLogger("stepflow.run")
 
 _PASSES_TO_END = 20
+_END_S = 0.1
 _CANCELS = 2
 _REFUSALS = 3
 
@@ -40,7 +44,7 @@ class Session:
     """What an active run has and a passive one gave back."""
 
     __slots__ = (
-        "_refused",
+        "_refusals_left",
         "actor",
         "born_s",
         "branches",
@@ -48,6 +52,7 @@ class Session:
         "fenced",
         "gate",
         "loop",
+        "missed",
         "moved_s",
         "plain_calls",
         "replay_s",
@@ -75,7 +80,9 @@ class Session:
         """When something of the run moved last, in monotonic seconds."""
         self.replay_s = 0.0
         """How long it took to come from the start of the body to its first new call."""
-        self._refused = 0
+        self.missed = False
+        """Something happened that woke nobody, since the run was being put to sleep."""
+        self._refusals_left = 0
 
     def moved(self, now_s: float) -> None:
         """The body asks for something new."""
@@ -111,17 +118,18 @@ class Session:
             return
         self.fenced = True
         self.gate.closed = True
+        self._refusals_left = _REFUSALS * max(1, len(self.branches))
         for wait in list(self.waits):
             wait.suspend()
 
     async def refuse(self) -> NoReturn:
         """Answer a `ctx` call of a fenced run.
 
-        It raises after one pass; from the fourth on it waits for ever, so that a body which catches
-        everything in a loop cannot spin the process.
+        It raises after one pass; after three of them a task it waits for ever, so that a body which
+        catches everything in a loop cannot spin the process.
         """
-        self._refused += 1
-        if self._refused > _REFUSALS:
+        self._refusals_left -= 1
+        if self._refusals_left < 0:
             await self.loop.create_future()
         await next_pass()
         raise RunSuspended(self.run_id)
@@ -134,24 +142,33 @@ class Session:
         return zombies
 
     async def _end_tasks(self) -> int:
-        for _ in range(_CANCELS + 1):
-            for _ in range(_PASSES_TO_END):
-                if not self._others():
-                    return 0
-                await next_pass()
+        for _ in range(_CANCELS):
+            if await self._have_ended():
+                return 0
             for task in self._others():
                 task.cancel()
-        for _ in range(_PASSES_TO_END):
-            if not self._others():
-                return 0
-            await next_pass()
-        left = self._others()
+        if await self._have_ended():
+            return 0
+        left = len(self._others())
         _log.error(
             "%s: %d task(s) of the workflow survived two cancels and are left behind",
             self.run_id,
-            len(left),
+            left,
         )
-        return len(left)
+        return left
+
+    async def _have_ended(self) -> bool:
+        """Give the tasks, and those that they still make, a moment to end."""
+        for _ in range(_PASSES_TO_END):
+            if not self._others():
+                return True
+            await next_pass()
+        # Something real is waited for: a thread, a socket.
+        while others := self._others():
+            done, _ = await asyncio.wait(others, timeout=_END_S)
+            if not done:
+                return False
+        return True
 
     def _others(self) -> list[asyncio.Task[Any]]:
         here = asyncio.current_task()
@@ -170,13 +187,19 @@ class Session:
         return type(coro).__name__ == "FutureIter"
 
     def close(self) -> None:
-        """The body has ended: cancel what it left running and stop counting."""
+        """The body has ended: fence the run and cancel what it left running."""
         self.fence()
+        others = self._others()
+        for task in others:
+            task.cancel()
+        if others:
+            self.spawn(self._finish())
+        else:
+            self.ended = True
+
+    async def _finish(self) -> None:
+        self.actor.sup.zombies += await self._end_tasks()
         self.ended = True
-        here = asyncio.current_task()
-        for task in list(self.branches):
-            if task is not here:
-                task.cancel()
 
     def spawn(self, coro: Coroutine[Any, Any, Any]) -> None:
         """Run something of the engine's beside the run, outside its branches."""
@@ -188,6 +211,19 @@ def _bare(coro: Any) -> Any:
 
 
 def _is_armed(found: object) -> bool:
+    """Whether this is a timeout that is armed, or a context manager that holds one."""
     # `async with` keeps the bound __aexit__, not the manager itself.
-    manager = getattr(found, "__self__", found)
-    return isinstance(manager, asyncio.Timeout) and manager.when() is not None
+    manager: Any = found.__self__ if isinstance(found, MethodType) else found
+    if isinstance(manager, asyncio.Timeout):
+        return manager.when() is not None
+    if manager is found:
+        # Something of the author's: it is not touched.
+        return False
+    if isinstance(manager, AsyncExitStack):
+        return any(_is_armed(callback) for _, callback in manager._exit_callbacks)  # type: ignore[attr-defined]  # noqa: SLF001
+    generator = getattr(manager, "gen", None)
+    if isinstance(generator, AsyncGeneratorType | GeneratorType):
+        return any(_is_armed(inner) for inner in gc.get_referents(generator))
+    # anyio's scopes, without importing anyio.
+    deadline = getattr(manager, "deadline", None)
+    return isinstance(deadline, float) and deadline < math.inf and hasattr(manager, "cancel_called")

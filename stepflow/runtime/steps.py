@@ -77,12 +77,14 @@ class Attempt:
 class StepRunner:
     """All attempts that run."""
 
-    __slots__ = ("_running", "_sup", "_threads", "zombies")
+    __slots__ = ("_drained", "_running", "_sup", "_threads", "zombies")
 
     def __init__(self, sup: Supervisor, threads: int) -> None:
         self._sup = sup
         self._threads = StepThreads(threads)
         self._running: dict[StepAsk, Attempt] = {}
+        self._drained: asyncio.Future[None] | None = None
+        """Somebody waits until nothing runs."""
         self.zombies = 0
 
     @property
@@ -121,7 +123,7 @@ class StepRunner:
                 self._run_async(attempt, body), loop=self._sup.loop, context=context
             )
         else:
-            self._threads.submit(context, body, ask.call_args, self._report(attempt))
+            self._threads.submit(attempt, context, body, self._report(attempt))
 
     async def _run_async(self, attempt: Attempt, body: Callable[..., Any]) -> None:
         value: Any = None
@@ -131,7 +133,7 @@ class StepRunner:
         except BaseException as error:  # noqa: BLE001  border: user code
             failure = error
         self._sup.marker.end(attempt.slot)
-        self._running.pop(attempt.ask, None)
+        self._forget(attempt)
         if attempt.timed_out:
             failure = _timeout(attempt)
         attempt.end(value, failure)
@@ -149,8 +151,7 @@ class StepRunner:
 
     def _thread_ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
         self._sup.marker.end(attempt.slot)
-        if self._running.get(attempt.ask) is attempt:
-            del self._running[attempt.ask]
+        self._forget(attempt)
         if attempt.timed_out:
             self.zombies -= 1
         attempt.end(value, error)
@@ -159,7 +160,7 @@ class StepRunner:
         attempt.timed_out = True
         if attempt.task is None:
             self.zombies += 1
-            self._running.pop(attempt.ask, None)
+            self._forget(attempt)
             attempt.end(None, _timeout(attempt))
             return
         attempt.task.cancel()
@@ -167,15 +168,23 @@ class StepRunner:
         attempt.timer = self._sup.clock.call_later(_ASYNC_END_S, partial(self._overdue, attempt))
 
     def _overdue(self, attempt: Attempt) -> None:
-        self._running.pop(attempt.ask, None)
+        self._forget(attempt)
         _log.error("step %s goes on after its timeout and its cancellation", attempt.ask.key)
         attempt.end(None, _timeout(attempt))
 
+    def _forget(self, attempt: Attempt) -> None:
+        # A late end must not take the next attempt's place.
+        if self._running.get(attempt.ask) is attempt:
+            del self._running[attempt.ask]
+        if self._drained is not None and not self._running and not self._drained.done():
+            self._drained.set_result(None)
+
     def cancel(self, session: Session, ask: StepAsk) -> None:
         """The body gave the step up: stop it, or drop its result where it cannot be stopped."""
-        attempt = self._running.pop(ask, None)
+        attempt = self._running.get(ask)
         if attempt is None or attempt.session is not session:
             return
+        self._forget(attempt)
         attempt.closed = True
         if attempt.timer is not None:
             attempt.timer.cancel()
@@ -207,9 +216,16 @@ class StepRunner:
 
     async def drain(self, timeout_s: float) -> None:
         """Give running attempts so long to end."""
-        tasks = [a.task for a in self._running.values() if a.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout_s)
+        if not self._running:
+            return
+        drained = self._drained = self._sup.loop.create_future()
+        limit = self._sup.clock.call_later(
+            timeout_s, lambda: drained.done() or drained.set_result(None)
+        )
+        try:
+            await drained
+        finally:
+            limit.cancel()
 
     def cut(self) -> list[asyncio.Task[None]]:
         """Cancel what runs; return the tasks, which may take a moment to end."""
@@ -244,13 +260,13 @@ class StepThreads:
 
     def submit(
         self,
+        attempt: Attempt,
         context: contextvars.Context,
         function: Callable[..., Any],
-        args: tuple[Any, ...],
         ended: Callable[[Any, BaseException | None], None],
     ) -> None:
-        """Run `function(*args)` in a thread; `ended` is called there."""
-        self._queue.put((context, function, args, ended))
+        """Run the attempt in a thread, unless it is closed by then; `ended` is called there."""
+        self._queue.put((attempt, context, function, ended))
         with self._lock:
             if self._idle > 0:
                 self._idle -= 1
@@ -263,15 +279,16 @@ class StepThreads:
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            context, function, args, ended = job
+            attempt, context, function, ended = job
             value: Any = None
             failure: BaseException | None = None
             try:
-                value = context.run(function, *args)
+                # What timed out or was given up while it waited for a thread does not begin.
+                value = None if attempt.closed else context.run(function, *attempt.ask.call_args)
             except BaseException as error:  # noqa: BLE001  border: user code
                 failure = error
             ended(value, failure)
-            del job, context, function, args, ended, value, failure
+            del job, attempt, context, function, ended, value, failure
             with self._lock:
                 self._idle += 1
 
@@ -284,8 +301,8 @@ class StepThreads:
 
 
 _Job = tuple[
+    Attempt,
     contextvars.Context,
     "Callable[..., Any]",
-    tuple[Any, ...],
     "Callable[[Any, BaseException | None], None]",
 ]
