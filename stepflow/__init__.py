@@ -1,5 +1,13 @@
 """Durable workflows inside your own process: no database, no broker, one directory."""
 
+from stepflow.auth.handlers import (
+    AuthRequest,
+    AuthResult,
+    allow_all,
+    any_of,
+    api_key_auth,
+    deny_all,
+)
 from stepflow.authoring.context import Context
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import (
@@ -31,16 +39,20 @@ from stepflow.flow import Stepflow
 from stepflow.handles import RunHandle
 from stepflow.model.retry import RetryPolicy
 from stepflow.runtime.current import current_step
+from stepflow.web.presets import Endpoints
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MEMORY",
+    "AuthRequest",
+    "AuthResult",
     "AuthoringError",
     "ConflictError",
     "Context",
     "DataDirLockedError",
     "DivergenceError",
+    "Endpoints",
     "EventNotFoundError",
     "EventTimeoutError",
     "ForbiddenError",
@@ -64,5 +76,9 @@ __all__ = [
     "UnauthorizedError",
     "UnavailableError",
     "WorkflowNotFoundError",
+    "allow_all",
+    "any_of",
+    "api_key_auth",
     "current_step",
+    "deny_all",
 ]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Callable,
         Coroutine,
+        Iterable,
         Mapping,
         Sequence,
     )
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
+    from stepflow.auth.handlers import FailureHook
     from stepflow.authoring.context import Context
     from stepflow.engine.protocol import Engine
+    from stepflow.integrations.host import Auth, HealthCheck
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
     from stepflow.model.views import RunEvent, RunPage, RunView
+    from stepflow.web.presets import EndpointPreset, Endpoints
 
     _Alone = Callable[[Context], Coroutine[Any, Any, Any]]
     _WithInput = Callable[[Context, Any], Coroutine[Any, Any, Any]]
@@ -295,22 +299,59 @@ class Stepflow:
 
     # ------------------------------------------------------------ HTTP
 
-    def asgi(self, **options: Any) -> ASGIApp:
+    def asgi(
+        self,
+        *,
+        endpoints: EndpointPreset | Endpoints = "all",
+        auth: Auth | None = None,
+        on_auth_failure: FailureHook | None = None,
+        health_check: HealthCheck | None = None,
+        cors_origins: Iterable[str] = (),
+        ui: bool = True,
+    ) -> ASGIApp:
         """Return the HTTP API as an ASGI app with its own lifespan.
 
-        Options: `endpoints="all"`, `auth=None`, `on_auth_failure=None`, `health_check=None`,
-        `cors_origins=()`, `ui=True`; see docs/embedding.md.
+        `endpoints`: a preset or `Endpoints(…)`. `auth`: `None` takes keys and JWT settings from the
+        environment; a handler, or a handler for each endpoint, replaces them; `allow_all` opens
+        everything on purpose. `on_auth_failure` hears of each refusal. `health_check`: false or an
+        exception makes `/health` 503. `cors_origins`: exact origins; `STEPFLOW_CORS_ORIGINS` unless
+        given. `ui=False`: no pages for people. See docs/embedding.md.
         """
         # Imported here so that a program that only embeds the engine never loads Starlette.
         from stepflow.integrations.host import app_of  # noqa: PLC0415
 
-        return app_of(self, **options)
+        return app_of(
+            self,
+            endpoints=endpoints,
+            auth=auth,
+            on_auth_failure=on_auth_failure,
+            health_check=health_check,
+            cors_origins=cors_origins,
+            ui=ui,
+        )
 
-    def routes(self, **options: Any) -> list[BaseRoute]:
+    def routes(
+        self,
+        *,
+        endpoints: EndpointPreset | Endpoints = "all",
+        auth: Auth | None = None,
+        on_auth_failure: FailureHook | None = None,
+        health_check: HealthCheck | None = None,
+        cors_origins: Iterable[str] = (),
+        ui: bool = True,
+    ) -> list[BaseRoute]:
         """Return the same as a list of Starlette routes; the host runs `flow.lifespan`."""
         from stepflow.integrations.host import routes_of  # noqa: PLC0415
 
-        return routes_of(self, **options)
+        return routes_of(
+            self,
+            endpoints=endpoints,
+            auth=auth,
+            on_auth_failure=on_auth_failure,
+            health_check=health_check,
+            cors_origins=cors_origins,
+            ui=ui,
+        )
 
 
 def _terminate(error: BaseException) -> None:

@@ -27,6 +27,7 @@ from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
 from stepflow.clock import SystemClock
 from stepflow.errors import OperatorError
 from stepflow.log import configure_logging
+from stepflow.web.presets import Endpoints
 from stepflow.web.server import EXIT_CANNOT_LISTEN, Server, make_config
 
 if TYPE_CHECKING:
@@ -158,9 +159,8 @@ class _Service:
 
     def _make_app(self) -> ServeApp:
         access = self._access
-        # None is not the same as left out: then environment and directory decide.
-        auth = {"auth": access.handler} if access.handler else {}
-        api = self._flow.asgi(endpoints=self._options.endpoints, **auth)
+        endpoints = Endpoints.named(self._options.endpoints)
+        api = self._flow.asgi(endpoints=endpoints, auth=access.handler)
         return ServeApp(
             api,
             self._flow.engine,

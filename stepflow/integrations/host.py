@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from stepflow.auth.handlers import AuthHandler, FailureHook
     from stepflow.config import Settings
     from stepflow.engine.protocol import Engine
-    from stepflow.web.app import EndpointPreset, Endpoints
+    from stepflow.web.presets import EndpointPreset, Endpoints
 
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
     HealthCheck = Callable[[], bool | Awaitable[bool]]
@@ -71,7 +71,8 @@ def routes_of(
     auth: Auth | None = None,
     on_auth_failure: FailureHook | None = None,
     health_check: HealthCheck | None = None,
-    cors_origins: Iterable[str] | None = None,
+    cors_origins: Iterable[str] = (),
+    ui: bool = True,
 ) -> list[BaseRoute]:
     """Return the API as Starlette routes; the host runs `flow.lifespan`."""
     clock = SystemClock()
@@ -83,6 +84,7 @@ def routes_of(
         endpoints=endpoints,
         health_check=health_check,
         cors=_origins(cors_origins),
+        ui=ui,
     )
 
 
@@ -93,7 +95,8 @@ def app_of(
     auth: Auth | None = None,
     on_auth_failure: FailureHook | None = None,
     health_check: HealthCheck | None = None,
-    cors_origins: Iterable[str] | None = None,
+    cors_origins: Iterable[str] = (),
+    ui: bool = True,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Return the API as an app that starts and stops the engine."""
@@ -106,6 +109,7 @@ def app_of(
         endpoints=endpoints,
         health_check=health_check,
         cors=_origins(cors_origins),
+        ui=ui,
         lifespan=lifespan or _lifespan_of(flow),
     )
 
@@ -119,8 +123,8 @@ def _lifespan_of(flow: Flow) -> Lifespan[Starlette]:
     return lifespan
 
 
-def _origins(given: Iterable[str] | None) -> Iterable[str]:
-    if given is not None:
+def _origins(given: Iterable[str]) -> Iterable[str]:
+    if given:
         return given
     listed = os.environ.get("STEPFLOW_CORS_ORIGINS", "")
     return [origin.strip() for origin in listed.split(",") if origin.strip()]

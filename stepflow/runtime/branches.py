@@ -227,7 +227,7 @@ def _make_child(
     parent: Branch,
     kwargs: dict[str, Any],
 ) -> Any:
-    creator, frame = _creator(sys._getframe(2))  # noqa: SLF001  the only way to know
+    creator, frame = _creator(sys._getframe(2))  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  the only way
     if creator == "as_completed":
         _close_all(coro, frame)
         message = (
@@ -256,10 +256,11 @@ def _make_child(
 
 def _close_all(coro: Any, frame: FrameType | None) -> None:
     """Close what `as_completed` was given, so that none of it is said never to be awaited."""
-    given = [coro]
-    for value in frame.f_locals.values() if frame is not None else ():
-        if isinstance(value, list | tuple | set):
-            given.extend(value)
+    given: list[Any] = [coro]
+    found: Any
+    for found in frame.f_locals.values() if frame is not None else ():
+        if isinstance(found, list | tuple | set):
+            given.extend(found)  # pyright: ignore[reportUnknownArgumentType]
     for each in given:
         if inspect.iscoroutine(each):
             each.close()

@@ -83,7 +83,7 @@ class StepRunner:
         self._sup = sup
         self._threads = StepThreads(threads)
         self._running: dict[StepAsk, Attempt] = {}
-        self._drained: asyncio.Future[None] | None = None
+        self._drained: asyncio.Event | None = None
         """Somebody waits until nothing runs."""
         self.zombies = 0
 
@@ -176,8 +176,8 @@ class StepRunner:
         # A late end must not take the next attempt's place.
         if self._running.get(attempt.ask) is attempt:
             del self._running[attempt.ask]
-        if self._drained is not None and not self._running and not self._drained.done():
-            self._drained.set_result(None)
+        if self._drained is not None and not self._running:
+            self._drained.set()
 
     def cancel(self, session: Session, ask: StepAsk) -> None:
         """The body gave the step up: stop it, or drop its result where it cannot be stopped."""
@@ -218,12 +218,10 @@ class StepRunner:
         """Give running attempts so long to end."""
         if not self._running:
             return
-        drained = self._drained = self._sup.loop.create_future()
-        limit = self._sup.clock.call_later(
-            timeout_s, lambda: drained.done() or drained.set_result(None)
-        )
+        drained = self._drained = asyncio.Event()
+        limit = self._sup.clock.call_later(timeout_s, drained.set)
         try:
-            await drained
+            await drained.wait()
         finally:
             limit.cancel()
 

@@ -8,22 +8,22 @@ adds what only an application can: the 404 of a path that is no route.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.websockets import WebSocketClose
 
-from stepflow.errors import ConfigurationError, NotFoundError
+from stepflow.errors import NotFoundError
 from stepflow.web import additions, docs_page, endpoints, sse
 from stepflow.web.asgi import send_answer
 from stepflow.web.cors import Cors, cors_origins
 from stepflow.web.operations import Resource, Service
+from stepflow.web.presets import Endpoints
 from stepflow.web.problems import problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable
 
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
@@ -33,10 +33,9 @@ if TYPE_CHECKING:
     from stepflow.engine.protocol import Engine
     from stepflow.web.operations import Endpoint
     from stepflow.web.policy import Policy
+    from stepflow.web.presets import EndpointPreset
 
-__all__ = ["ENDPOINTS", "EndpointPreset", "Endpoints", "NoSuchRoute", "build_app", "build_routes"]
-
-EndpointPreset = Literal["all", "public", "private", "internal", "none"]
+__all__ = ["ENDPOINTS", "NoSuchRoute", "build_app", "build_routes"]
 
 # The hot routes first: Starlette tries one after the other.
 ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
@@ -59,45 +58,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     docs_page.GetDocs,
     docs_page.GetRoot,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """Which routes are served. One that is not answers 404, as if it did not exist.
-
-    `runs` covers all that is under `/runs` but the stream, and the lists of workflows and events;
-    `trigger` covers batches; `health` covers `/ready`; `docs` the document and its page.
-    """
-
-    trigger: bool = True
-    notify: bool = True
-    runs: bool = True
-    runs_stream: bool = True
-    health: bool = True
-    docs: bool = True
-    metrics: bool = True
-
-    @classmethod
-    def of(cls, choice: EndpointPreset | Endpoints) -> Endpoints:
-        """Return what a preset's name stands for. Raises `ConfigurationError` for no name."""
-        if isinstance(choice, Endpoints):
-            return choice
-        preset = _PRESETS.get(choice)
-        if preset is None:
-            raise ConfigurationError(f"endpoints={choice!r} is none of {', '.join(_PRESETS)}")
-        return preset
-
-
-_NONE: Final = Endpoints(**{knob.name: False for knob in fields(Endpoints)})
-_PRESETS: Final[Mapping[str, Endpoints]] = {
-    "all": Endpoints(),
-    "public": Endpoints(),
-    "private": Endpoints(trigger=False, notify=False),
-    "internal": Endpoints(
-        trigger=False, notify=False, runs=False, runs_stream=False, docs=False, metrics=False
-    ),
-    "none": _NONE,
-}
+_PAGES: Final = frozenset({docs_page.GetDocs, docs_page.GetRoot})
 
 
 def build_routes(
@@ -109,8 +70,9 @@ def build_routes(
     endpoints: EndpointPreset | Endpoints = "all",
     health_check: Callable[[], bool | Awaitable[bool]] | None = None,
     cors: Iterable[str] = (),
+    ui: bool = True,
 ) -> list[BaseRoute]:
-    """Return the routes, relative to wherever they are mounted."""
+    """Return the routes, relative to wherever they are mounted. `ui=False`: no pages for people."""
     service = Service(engine, policy, settings, clock, health_check)
     enabled = Endpoints.of(endpoints)
     origins = cors_origins(cors)
@@ -118,7 +80,7 @@ def build_routes(
     disabled: set[str] = set()
     for kind in ENDPOINTS:
         path = kind.operation.path
-        if getattr(enabled, kind.operation.switch):
+        if getattr(enabled, kind.operation.switch) and (ui or kind not in _PAGES):
             by_path.setdefault(path, []).append(kind(service))
         else:
             disabled.add(path)
@@ -162,7 +124,7 @@ class _App(Starlette):
         return app
 
 
-def build_app(
+def build_app(  # noqa: PLR0913  the published options
     engine: Engine,
     policy: Policy,
     settings: Settings,
@@ -171,6 +133,7 @@ def build_app(
     endpoints: EndpointPreset | Endpoints = "all",
     health_check: Callable[[], bool | Awaitable[bool]] | None = None,
     cors: Iterable[str] = (),
+    ui: bool = True,
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """Return the application: the routes, and our 404 for everything else."""
@@ -183,6 +146,7 @@ def build_app(
         endpoints=endpoints,
         health_check=health_check,
         cors=cors,
+        ui=ui,
     )
     app = _App(routes=routes, lifespan=lifespan)
     # A redirect to the path without its slash would be an answer without our shape.

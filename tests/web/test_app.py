@@ -17,8 +17,9 @@ from stepflow.auth.handlers import AuthRequest, allow_all, api_key_auth
 from stepflow.auth.principal import Principal
 from stepflow.config import Settings
 from stepflow.errors import ApiError, ConfigurationError
-from stepflow.web.app import ENDPOINTS, Endpoints, build_app, build_routes
+from stepflow.web.app import ENDPOINTS, build_app, build_routes
 from stepflow.web.policy import Policy
+from stepflow.web.presets import Endpoints
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine
