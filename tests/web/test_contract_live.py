@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from web_harness import Call
 
 from stepflow import Context, NonRetryableError, Stepflow
@@ -65,7 +67,7 @@ def make_flow() -> Stepflow:
     return flow
 
 
-@pytest.fixture
+@pytest_asyncio.fixture
 async def flow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stepflow]:
     monkeypatch.setenv("STEPFLOW_API_KEYS", KEY)
     async with make_flow() as flow:
@@ -101,6 +103,7 @@ async def read_until(client: httpx.AsyncClient, run_id: str, words: str) -> http
         response = await client.get(f"/runs/{run_id}")
         if words in response.text:
             return response
+        await asyncio.sleep(0)
 
 
 def assert_answer(response: httpx.Response, status: int, body: str) -> None:
@@ -241,7 +244,7 @@ async def test_a_cancelled_run_ends_its_stream_with_an_error(client):
 )
 async def test_what_is_refused_says_why(client, method, path, content, status, body):
     response = await client.request(method, path, content=content)
-    assert_answer(response, status, '{"error":"%s","code":"%s"}' % body)
+    assert_answer(response, status, f'{{"error":"{body[0]}","code":"{body[1]}"}}')
 
 
 @pytest.mark.parametrize(
