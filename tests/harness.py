@@ -20,6 +20,7 @@ from stepflow.config import MEMORY, Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.journal.memory import MemoryDisk
 from stepflow.journal.system import is_system, system_record
+from stepflow.model import records as rec
 from stepflow.model.records import Record, decode_record
 from stepflow.testing.clock import START_MS, VirtualClock
 from tests.journal_kit import handmade
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from stepflow.model.views import RunView
     from stepflow.runtime.actor import RunActor
 
+DONE = (rec.StepCompleted, rec.StepFailed)
+ENDS = (rec.RunCompleted, rec.RunFailed, rec.RunCancelled)
 KIB = 1024
 SMALL = Settings(
     segment_bytes_first=64 * KIB,
@@ -255,3 +258,85 @@ def disk_of(groups: Sequence[list[bytes]]) -> MemoryDisk:
             store.add_records([system_record("open", store.next_lsn, START_MS)])
         store.add_records(group)
     return disk
+
+
+# ---------------------------------------------------------------- a crash after every record
+
+
+def without_end(groups: list[list[bytes]]) -> list[list[bytes]]:
+    return [g for g in groups if not any(isinstance(decode_record(r), ENDS) for r in g)]
+
+
+def results(groups: list[list[bytes]]) -> set[str]:
+    """Return the keys of the steps that have their result."""
+    records = (decode_record(data) for group in groups for data in group)
+    return {record.key for record in records if isinstance(record, DONE)}
+
+
+def check_continued(first: Life, cut: int, second: Life) -> None:
+    """What the second life did fits the first `cut` groups of the first."""
+    seen = first.trace[: first.marks[cut]] if cut < len(first.marks) else first.trace
+    assert second.trace[: len(seen)] == seen
+    done = results(first.groups[:cut])
+    again = done & {ran.key for ran in second.ran}
+    assert not again, f"recorded calls ran again: {again}"
+    keys: dict[str, Any] = {}
+    for ran in second.ran:
+        call = (ran.key, ran.name, ran.args)
+        assert keys.setdefault(ran.idempotency_key, call) == call
+    used = {ran.idempotency_key for ran in first.ran if ran.key in done}
+    assert not used & set(keys), "an idempotency key was used twice"
+
+
+def check_replayed(
+    log: list[list[bytes]], second: Life, view: RunView, third: Life, again: RunView
+) -> None:
+    """The third life replayed the whole `log` and saw what the second had seen."""
+    assert third.trace == second.trace
+    again_ran = results(log) & {ran.key for ran in third.ran}
+    assert not again_ran, f"a whole replay ran recorded calls: {again_ran}"
+    assert (again.status, again.result, again.error) == (view.status, view.result, view.error)
+
+
+async def crash_everywhere(
+    world: World,
+    workflow: str,
+    value: Any = None,
+    *,
+    between: Callable[[int], None] = lambda _: None,
+    drive: Callable[[World], Any] | None = None,
+) -> tuple[Life, list[tuple[Life, RunView]]]:
+    """Run once to the end; then cut after every record, go on, and replay all that there is.
+
+    `between(n)` is called before each life, to vary its timings; `drive` acts from outside.
+    Returns the first life and what followed each cut.
+    """
+    between(0)
+    first, _ = await _live(world, workflow, value, drive)
+    later: list[tuple[Life, RunView]] = []
+    for cut in range(1, len(without_end(first.groups)) + 1):
+        between(cut)
+        world.cut(first.groups[:cut])
+        second, view = await _live(world, workflow, value, drive)
+        check_continued(first, cut, second)
+        log = without_end([*first.groups[:cut], *second.groups])
+        world.cut(log)
+        third, again = await _live(world, workflow, value, drive)
+        check_replayed(log, second, view, third, again)
+        later.append((second, view))
+    return first, later
+
+
+async def _live(
+    world: World, workflow: str, value: Any, drive: Callable[[World], Any] | None
+) -> tuple[Life, RunView]:
+    async with world:
+        runs = list(world.engine.sup.runs)
+        run_id = runs[0] if runs else await world.trigger(workflow, value)
+        acting = None if drive is None else asyncio.ensure_future(drive(world))
+        view = await world.finished(run_id)
+        if acting is not None:
+            acting.cancel()
+            await asyncio.gather(acting, return_exceptions=True)
+        life = world.life
+    return life, view

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from stepflow.model import records as rec
-from stepflow.model.records import decode_record
-from tests.harness import Life, World
+from tests.harness import Life, World, check_continued, check_replayed, without_end
 from tests.trees import Drawing, Timing, Trees
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 TREES = int(os.environ.get("STEPFLOW_TREES", "0"))
 FIRST = int(os.environ.get("STEPFLOW_TREES_FIRST", "0"))
-DONE = (rec.StepCompleted, rec.StepFailed)
-ENDS = (rec.RunCompleted, rec.RunFailed, rec.RunCancelled)
 
 
 async def live(world: World, trees: Trees, timing: object) -> tuple[Life, RunView]:
@@ -50,41 +46,6 @@ async def send(world: World, dice: random.Random) -> None:
             await world.engine.notify(f"event-{dice.randrange(2)}", b"%d" % dice.randrange(9))
         except Exception:  # noqa: BLE001  nobody waits for it
             await asyncio.sleep(0)
-
-
-def without_end(groups: list[list[bytes]]) -> list[list[bytes]]:
-    return [g for g in groups if not any(isinstance(decode_record(r), ENDS) for r in g)]
-
-
-def results(groups: list[list[bytes]]) -> set[str]:
-    """Return the keys of the steps that have their result."""
-    records = (decode_record(data) for group in groups for data in group)
-    return {record.key for record in records if isinstance(record, DONE)}
-
-
-def check_continued(first: Life, cut: int, second: Life) -> None:
-    """What the second life did fits the first `cut` groups of the first."""
-    seen = first.trace[: first.marks[cut]] if cut < len(first.marks) else first.trace
-    assert second.trace[: len(seen)] == seen
-    done = results(first.groups[:cut])
-    again = done & {ran.key for ran in second.ran}
-    assert not again, f"recorded calls ran again: {again}"
-    keys: dict[str, Any] = {}
-    for ran in second.ran:
-        call = (ran.key, ran.name, ran.args)
-        assert keys.setdefault(ran.idempotency_key, call) == call
-    used = {ran.idempotency_key for ran in first.ran if ran.key in done}
-    assert not used & set(keys), "an idempotency key was used twice"
-
-
-def check_replayed(
-    log: list[list[bytes]], second: Life, view: RunView, third: Life, again: RunView
-) -> None:
-    """The third life replayed the whole `log` and saw what the second had seen."""
-    assert third.trace == second.trace
-    again_ran = results(log) & {ran.key for ran in third.ran}
-    assert not again_ran, f"a whole replay ran recorded calls: {again_ran}"
-    assert (again.status, again.result, again.error) == (view.status, view.result, view.error)
 
 
 async def run_tree(seed: int, cuts: int | None) -> int:
