@@ -1,7 +1,8 @@
 """The service that the crash test kills: `python crash_app.py PORT`.
 
 Each step says on a side channel when it runs, so that a checker outside can tell a step that ran
-again from one that did not. The journal is not asked.
+again from one that did not. The journal is not asked. With `SLOW_WRITE_S` every write to the
+journal is late by so much.
 """
 
 from __future__ import annotations
@@ -17,6 +18,20 @@ from stepflow.web.server import Server, make_config
 
 flow = Stepflow()
 _LOG = os.open(os.environ["STEP_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+_pwrite = os.pwrite
+_SLOW_WRITE_S = float(os.environ.get("SLOW_WRITE_S", "0"))
+
+
+def _slow_pwrite(descriptor: int, data: bytes, offset: int) -> int:
+    """Write late: the time in which something could be told that is not written yet is wide."""
+    time.sleep(_SLOW_WRITE_S)
+    return _pwrite(descriptor, data, offset)
+
+
+if _SLOW_WRITE_S:
+    os.pwrite = _slow_pwrite
 
 
 def _ran() -> None:
@@ -63,6 +78,19 @@ async def mixed(ctx: Context, job: dict[str, Any]) -> int:
     payload = await ctx.wait_for_event("go", f"go-{job['id']}", timeout="1h", type=int)
     last = await ctx.step("last", double, payload)
     return first + sum(squares) + sum(mapped) + shook + last
+
+
+@flow.workflow("tiny")
+async def tiny(ctx: Context, n: int) -> int:
+    return await ctx.step("double", double, n)
+
+
+@flow.workflow("inbox", events=["mail-{id}"])
+async def inbox(ctx: Context, box: dict[str, str]) -> list[Any]:
+    letters: list[Any] = []
+    while not letters or letters[-1] != "end":
+        letters.append(await ctx.wait_for_event("mail", f"mail-{box['id']}", timeout=None))
+    return letters
 
 
 def main() -> int:

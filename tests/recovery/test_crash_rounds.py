@@ -28,11 +28,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_server(port: int, data: Path, step_log: Path) -> subprocess.Popen[bytes]:
+def start_server(
+    port: int, data: Path, step_log: Path, slow_write_s: float = 0.0
+) -> subprocess.Popen[bytes]:
     env = os.environ | {
         "STEPFLOW_DATA_DIR": str(data),
         "STEPFLOW_API_KEYS": KEY,
         "STEP_LOG": str(step_log),
+        "SLOW_WRITE_S": str(slow_write_s),
         # A small bound, so that snapshots are written and cut short in the rounds too.
         "STEPFLOW_SNAPSHOT_WAL_BYTES": "200000",
     }
@@ -74,16 +77,19 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
     )
     try:
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             # A moment that depends on progress, not on the clock: so many more steps have run.
-            target = lines(step_log) + rng.randint(1, 400)
+            slow = number % 2
+            target = lines(step_log) + rng.randint(1, 60 if slow else 400)
             while lines(step_log) < target:
                 assert checker.poll() is None, "the checker gave up"
                 assert server.poll() is None, "the server ended by itself"
                 time.sleep(0.002)
             server.send_signal(signal.SIGKILL)
             server.wait()
-            server = start_server(port, tmp_path / "data", step_log)
+            # Every other life writes late, so that the kill finds much that is not written.
+            late = rng.choice([0.005, 0.02]) if number % 2 == 0 else 0.0
+            server = start_server(port, tmp_path / "data", step_log, late)
             until_ready(port, server)
         out, _ = checker.communicate()
     finally:
