@@ -240,6 +240,8 @@ class Guard(HttpToolsProtocol):
             self._upgrade_body = [line for line in self.headers if _says_length(*line)]
         self._phase = _BODY
         self._held_bytes = 0
+        # How a stream drops a reader that does not read: a close would wait until it had read.
+        self.scope.setdefault("extensions", {})["stepflow.abort"] = {"abort": self.transport.abort}
         super().on_headers_complete()
         # Made deep inside that method, and not started yet: its last word has to be in our shape.
         self.cycle.__class__ = _Cycle

@@ -174,7 +174,8 @@ async def _abort(scope: AsgiScope) -> None:
     abort: Callable[[], None] | None = extensions.get("stepflow.abort", {}).get("abort")
     if abort is not None:
         abort()
-        # The server hears of it in the next pass, and then misses no end of the response.
+        # The server hears of it within two passes, and then misses no end of the response.
+        await next_pass()
         await next_pass()
 
 

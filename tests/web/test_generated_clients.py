@@ -24,7 +24,8 @@ TYPED = """
 import type { components, paths } from "./api";
 
 type Run = components["schemas"]["Run"];
-type Started = paths["/trigger/{workflowId}"]["post"]["responses"][200]["content"]["application/json"];
+type Trigger = paths["/trigger/{workflowId}"]["post"];
+type Started = Trigger["responses"][200]["content"]["application/json"];
 
 export function isLive(run: Run): boolean {
   return run.status === "running" || run.status === "pending";
