@@ -166,6 +166,9 @@ class Hub:
         if actor.feed is None:
             actor.feed = Feed(actor)
             self._feeds.add(actor.feed)
+            if actor.lsn > self.durable_lsn:
+                # Nobody listened when these records were appended, so they were not noted.
+                self.note(self._journal.last_lsn, actor.feed)
         subscriber = Subscriber(self, actor.feed, position, extra)
         actor.feed.subscribers.add(subscriber)
         self.subscribers += 1
