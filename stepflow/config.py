@@ -94,7 +94,7 @@ class Settings:
     http_drain_s: int = _knob(5, "seconds", "open requests get so long at shutdown, then are cut")
     page_max: int = _knob(200, "runs", "a longer page is cut to this")
     page_default: int = _knob(50, "runs", "a page's length when none is asked for")
-    stream_slice_bytes: int = _knob(256 * KIB, "bytes", "of history are written in one go")
+    stream_slice_bytes: int = _knob(32 * KIB, "bytes", "of history are written in one go")
     stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber blocked so long is closed")
     stream_comment_s: float = _knob(15.0, "seconds", "a comment line keeps proxies awake")
     stream_retry_ms: int = _knob(1000, "milliseconds", "a browser reconnects after this")
