@@ -29,7 +29,7 @@ KEY = "test-key-0123456789"
 
 
 async def until(is_so: Callable[[], object]) -> None:
-    while not is_so():  # noqa: ASYNC110  others' state, which tells nobody
+    while not is_so():
         await asyncio.sleep(0.01)
 
 
