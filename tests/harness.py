@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from stepflow import Stepflow, current_step
+from stepflow.authoring.registry import Registry
 from stepflow.config import MEMORY, Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.journal.memory import MemoryDisk
@@ -175,6 +176,12 @@ class World:
     def _over(self) -> None:
         self.before = [*self.before, *self.life.groups]
 
+    def redeploy(self, *workflows: Callable[..., Any], **options: Any) -> None:
+        """Put other code in place of all workflows; each is known by its function's name."""
+        self.flow.registry = Registry()
+        for function in workflows:
+            self.flow.workflow(function.__name__, **options)(function)
+
     def cut(self, groups: Sequence[list[bytes]]) -> World:
         """Go back: the journal holds exactly these groups at the next start."""
         assert self._engine is None, "stop or crash first"
@@ -221,14 +228,31 @@ class World:
     def state(self, run_id: str) -> str | None:
         return self.actor(run_id).condition
 
-    async def until(self, condition: Callable[[], Any], passes: int = 100_000) -> None:
-        """Let the loop go round until the condition holds."""
-        for _ in range(passes):
+    async def ended_or_parked(self, run_id: str) -> str:
+        """Return how the run ended, or `parked`; time passes until then."""
+        ending = asyncio.ensure_future(self.engine.wait(run_id))
+        actor = self.actor(run_id)
+        step_s = 0.001
+        while not ending.done() and actor.condition != "parked":
+            await asyncio.sleep(step_s)
+            step_s = min(60.0, 2 * step_s)
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        return actor.condition or actor.summary().status
+
+    async def until(self, condition: Callable[[], Any], passes: int = 20_000) -> None:
+        """Let the loop go round, and time pass slowly, until the condition holds."""
+        for count in range(passes):
             if condition():
                 return
-            await asyncio.sleep(0)
+            await asyncio.sleep(0 if count < 300 else 0.001)
         message = "the condition did not come true"
         raise AssertionError(message)
+
+    async def saved(self) -> None:
+        """Return when all that was recorded is on disk."""
+        journal = self.engine.sup.journal
+        await journal.durable(journal.last_lsn)
 
     async def settle(self, passes: int = 60) -> None:
         """Let the loop go round; time does not move."""
