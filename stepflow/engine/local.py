@@ -286,6 +286,7 @@ class LocalEngine:
             return
         sup.retention.sweep()
         sup.tidy_order()
+        sup.pack_ended()
         sup.spawn(sup.passivate_idle())
         if snapshotter.is_due():
             sup.spawn(snapshotter.run())
@@ -434,9 +435,9 @@ class LocalEngine:
         actor = await self._durable_run(run_id)
         return await self._view(actor)
 
-    async def _view(self, actor: RunActor) -> RunView:
+    async def _view(self, actor: RunActor, *, steps: bool = True) -> RunView:
         # Rendered first, sent when everything it shows is durable.
-        view = run_view(actor.peek(), actor.condition, reason=actor.reason)
+        view = run_view(actor.peek(), actor.condition, steps=steps, reason=actor.reason)
         await self.sup.journal.durable(actor.lsn)
         return view
 
@@ -488,7 +489,7 @@ class LocalEngine:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             actor.finish_waiters.append(ended)
             await ended
-        return await self._view(actor)
+        return await self._view(actor, steps=False)
 
     async def waiting_events(self) -> list[WaitingEvent]:
         sup = self.sup

@@ -136,7 +136,10 @@ class Engine(Protocol):
         ...
 
     async def wait(self, run_id: str) -> RunView:
-        """Return the run once it has ended; `UnavailableError` when the engine stops first."""
+        """Return the run, without its steps, once it has ended.
+
+        Raises `RunNotFoundError`, and `UnavailableError` when the engine stops first.
+        """
         ...
 
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:

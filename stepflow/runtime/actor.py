@@ -352,6 +352,11 @@ class RunActor:
             self.sup.actor_failed(self, error)
 
     def _begin_calls(self, asks: Sequence[Ask]) -> None:
+        if len(asks) == 1:
+            only = asks[0]
+            if isinstance(only, RunAsk) and only.alive:
+                self.start_ready(only.wait.begin([only]))
+            return
         by_wait: dict[int, list[RunAsk]] = {}
         for ask in asks:
             if isinstance(ask, RunAsk) and ask.alive:
@@ -753,7 +758,8 @@ class RunActor:
         if failed is not None:
             return
         self.answer_waiters()
-        self.pack()
+        # Those who waited read it now: packed in a moment, not to be opened again at once.
+        self.sup.pack_later(self)
 
     def answer_waiters(self, error: Exception | None = None) -> None:
         """Tell those who wait for the end that it has come, or that it will not come here."""

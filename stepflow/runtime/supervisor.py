@@ -57,6 +57,8 @@ _log = logging.getLogger("stepflow.supervisor")
 _ENTROPY_BYTES = 4096
 _FAILURES_MAX = 2
 _ORDER_SLACK = 1000
+_UNPACKED_MAX = 1000
+_PACK_SLICE = 200
 
 
 class Supervisor:
@@ -110,6 +112,7 @@ class Supervisor:
         self.started_s = clock.monotonic_s()
         self.ended_total: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
         self._stalled: dict[RunActor, None] = {}
+        self._unpacked: deque[RunActor] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._entropy: deque[bytes] = deque()
         self._factory = install_factory(self.loop)
@@ -346,6 +349,17 @@ class Supervisor:
         error = state.error if state is not None else None
         lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
         parent.tell(msg.ChildFinished(key, rec.NOTHING, Raw(error or lost)))
+
+    def pack_later(self, actor: RunActor) -> None:
+        """The run has ended, durably: it gives up its objects when some others have ended too."""
+        self._unpacked.append(actor)
+        if len(self._unpacked) > _UNPACKED_MAX:
+            self._unpacked.popleft().pack()
+
+    def pack_ended(self) -> None:
+        """Pack a slice of the runs that have ended."""
+        for _ in range(min(len(self._unpacked), _PACK_SLICE)):
+            self._unpacked.popleft().pack()
 
     def workflow_missing(self, actor: RunActor) -> None:
         """The run's workflow is not registered: it waits, and says so."""
