@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,7 +171,7 @@ async def test_a_chain_of_bare_futures_is_quiet_only_at_its_end() -> None:
     async def w(ctx: Context) -> Any:
         loop = asyncio.get_running_loop()
         links = [loop.create_future() for _ in range(6)]
-        for one, two in zip(links, links[1:], strict=False):
+        for one, two in pairwise(links):
             one.add_done_callback(lambda _, two=two: two.set_result(None))
 
         async def head() -> None:
