@@ -129,6 +129,10 @@ torture: $(VENV)/.dev ## the long programme of faults
 bench: $(VENV)/.dev ## measure, with a bare loop beside it
 	@cd $(ROOT) && $(BIN)/python -m benchmarks
 
+.PHONY: bench-quick
+bench-quick: $(VENV)/.dev ## the same in a minute: shows that they work, measures nothing
+	@cd $(ROOT) && $(BIN)/python -m benchmarks --quick
+
 .PHONY: coverage
 coverage: $(VENV)/.dev ## which lines no test reaches
 	@cd $(ROOT) && $(BIN)/coverage erase && $(BIN)/coverage run -m pytest -q -m "not torture" $(TESTS) \
