@@ -1,8 +1,7 @@
 """What others see of a run: the JSON of http-api.md, and the events of its stream. PURE.
 
-`run_view` gives `GET /runs/{runId}`. `Narrator` turns a run's records into its events, at most one
-a record, whose id is the record's number in the run; fed with the same records it gives the same
-bytes, live or from history.
+`run_view` gives `GET /runs/{runId}`. `event_of` tells a record as its event, at most one a record,
+whose id is the record's number in the run: the same bytes live and from history.
 """
 
 from __future__ import annotations
@@ -15,20 +14,22 @@ from msgspec import UNSET, Raw, UnsetType
 from stepflow.clock import rfc3339
 from stepflow.model import records as rec
 from stepflow.model.codec import public_error
-from stepflow.model.run import CallState, RunState, RunStatus, StepStatus
+from stepflow.model.run import CallState, RunState, RunStatus, StepStatus, call_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stepflow.model.records import Record
 
 __all__ = [
     "EventName",
-    "Narrator",
     "RunEvent",
     "RunPage",
     "RunView",
     "RunViewState",
     "StepView",
     "WorkflowView",
+    "event_of",
     "run_view",
     "sse_frame",
 ]
@@ -155,8 +156,7 @@ def _step_view(call: CallState) -> StepView:
 def call_error(call: CallState) -> bytes:
     """Return the public error object of a failed call."""
     if call.timed_out:
-        message = f"event {call.event!r} did not arrive in time"
-        return _encode({"type": "EventTimeoutError", "message": message, "step": call.name})
+        return _timed_out(call.name)
     return public_error(call.error or b"{}")
 
 
@@ -207,121 +207,106 @@ def derived_state(state: RunState) -> RunViewState:
 _encode = msgspec.json.Encoder().encode
 
 
+def _timed_out(name: str) -> bytes:
+    message = f"wait {name!r}: the event did not arrive in time"
+    return _encode({"type": "EventTimeoutError", "message": message, "step": name})
+
+
 def _public(error: Raw) -> Raw:
     return Raw(public_error(bytes(error)))
 
 
-class _Told(msgspec.Struct):
-    """What the narrator remembers of a call: outcome records carry its key alone."""
+def event_of(record: Record, payloads: Mapping[int, bytes]) -> RunEvent | None:
+    """Return the one event that the record makes on its run's stream, or `None`.
 
-    name: str
-    kind: str
-    event: str = ""
+    It depends on nothing but the record and, for a wait, the payload it names: so any part of a
+    history can be told without what came before.
+    """
+    told = _tell(record, payloads)
+    if told is None:
+        return None
+    name, data = told
+    return RunEvent(record.rs, name, _encode(data), record.lsn)
 
 
-class Narrator:
-    """Turns one run's records, in order, into the events of its stream."""
-
-    __slots__ = ("_payloads", "_told")
-
-    def __init__(self, payloads: dict[int, bytes]) -> None:
-        self._told: dict[str, _Told] = {}
-        self._payloads = payloads
-
-    def event(self, record: Record) -> RunEvent | None:
-        """Return the record's event, or `None` where it makes none."""
-        told = self._tell(record)
-        if told is None:
+def _tell(  # noqa: PLR0911, C901, PLR0912  a table
+    record: Record, payloads: Mapping[int, bytes]
+) -> tuple[EventName, Any] | None:
+    match record:
+        case rec.RunStarted():
+            return "status", {"status": "pending" if record.due else "running"}
+        case rec.RunReleased():
+            return "status", {"status": "running"}
+        case rec.CancelRequested():
+            return "status", {"status": "running", "state": "cancelling"}
+        case rec.StepStarted():
+            return _began(record, "step", attempt=record.attempt)
+        case rec.SleepStarted():
+            return _began(record, "sleep", dueAt=rfc3339(record.due))
+        case rec.WaitStarted():
+            return _began(record, "event", eventId=record.event)
+        case rec.ChildStarted():
+            return _began(record, "child", childRunId=record.child)
+        case rec.NotifySent():
+            return _ended(record.key, "notify", Raw(b"%d" % record.count))
+        case rec.StepCompleted():
+            return _ended(record.key, "step", record.result)
+        case rec.StepFailed():
+            return _failed(record.key, "step", _public(record.error))
+        case rec.SleepEnded():
+            return _ended(record.key, "sleep", Raw(b"null"))
+        case rec.WaitResolved():
+            return _ended(record.key, "event", Raw(payloads.get(record.payload, b"null")))
+        case rec.WaitTimedOut():
+            return _failed(record.key, "event", Raw(_timed_out(call_name(record.key))))
+        case rec.ChildEnded():
+            if record.error:
+                return _failed(record.key, "child", _public(record.error))
+            return _ended(record.key, "child", record.result)
+        case rec.Emitted():
+            return "emit", {"name": record.name, "data": record.data}
+        case rec.Progressed():
+            data = {"done": record.done, "total": record.total, "message": record.message}
+            return "progress", data
+        case rec.RunCompleted():
+            return "complete", {"status": "completed", "result": record.result}
+        case rec.RunFailed():
+            return "error", {"status": "failed", "error": _public(record.error)}
+        case rec.RunCancelled():
+            return "error", {"status": "cancelled", "error": _public(record.error)}
+        case _:
             return None
-        name, data = told
-        return RunEvent(record.rs, name, _encode(data), record.lsn)
 
-    def _tell(self, record: Record) -> tuple[EventName, Any] | None:  # noqa: PLR0911, C901, PLR0912  a table
-        match record:
-            case rec.RunStarted():
-                return "status", {"status": "pending" if record.due else "running"}
-            case rec.RunReleased():
-                return "status", {"status": "running"}
-            case rec.CancelRequested():
-                return "status", {"status": "running", "state": "cancelling"}
-            case rec.StepStarted():
-                return self._began(record, "step", attempt=record.attempt)
-            case rec.SleepStarted():
-                return self._began(record, "sleep", dueAt=rfc3339(record.due))
-            case rec.WaitStarted():
-                self._told[record.key] = _Told(record.name, "event", record.event)
-                return self._began(record, "event", eventId=record.event)
-            case rec.ChildStarted():
-                return self._began(record, "child", childRunId=record.child)
-            case rec.NotifySent():
-                self._told[record.key] = _Told(record.name, "notify")
-                return self._ended(record.key, b"%d" % record.count)
-            case rec.StepCompleted():
-                return self._ended(record.key, bytes(record.result))
-            case rec.StepFailed():
-                return self._failed(record.key, public_error(bytes(record.error)))
-            case rec.SleepEnded():
-                return self._ended(record.key, b"null")
-            case rec.WaitResolved():
-                return self._ended(record.key, self._payloads.get(record.payload, b"null"))
-            case rec.WaitTimedOut():
-                told = self._told[record.key]
-                message = f"event {told.event!r} did not arrive in time"
-                error = {"type": "EventTimeoutError", "message": message, "step": told.name}
-                return self._failed(record.key, _encode(error))
-            case rec.ChildEnded():
-                if record.error:
-                    return self._failed(record.key, public_error(bytes(record.error)))
-                return self._ended(record.key, bytes(record.result))
-            case rec.CallAdopted():
-                self._told[record.key] = _Told(record.name, record.kind)
-                return None
-            case rec.Emitted():
-                return "emit", {"name": record.name, "data": record.data}
-            case rec.Progressed():
-                data = {"done": record.done, "total": record.total, "message": record.message}
-                return "progress", data
-            case rec.RunCompleted():
-                return "complete", {"status": "completed", "result": record.result}
-            case rec.RunFailed():
-                return "error", {"status": "failed", "error": _public(record.error)}
-            case rec.RunCancelled():
-                return "error", {"status": "cancelled", "error": _public(record.error)}
-            case _:
-                return None
 
-    def _began(
-        self,
-        record: rec.StepStarted | rec.SleepStarted | rec.WaitStarted | rec.ChildStarted,
-        kind: str,
-        **more: Any,
-    ) -> tuple[EventName, Any]:
-        if record.key not in self._told:
-            self._told[record.key] = _Told(record.name, kind)
-        return "status", {
-            "status": "running",
-            "stepName": record.name,
-            "key": record.key,
-            "kind": kind,
-            **more,
-        }
+def _began(
+    record: rec.StepStarted | rec.SleepStarted | rec.WaitStarted | rec.ChildStarted,
+    kind: str,
+    **more: Any,
+) -> tuple[EventName, Any]:
+    return "status", {
+        "status": "running",
+        "stepName": record.name,
+        "key": record.key,
+        "kind": kind,
+        **more,
+    }
 
-    def _ended(self, key: str, result: bytes) -> tuple[EventName, Any]:
-        told = self._told[key]
-        return "step", {
-            "name": told.name,
-            "status": "completed",
-            "result": Raw(result),
-            "key": key,
-            "kind": told.kind,
-        }
 
-    def _failed(self, key: str, error: bytes) -> tuple[EventName, Any]:
-        told = self._told[key]
-        return "step", {
-            "name": told.name,
-            "status": "failed",
-            "error": Raw(error),
-            "key": key,
-            "kind": told.kind,
-        }
+def _ended(key: str, kind: str, result: Raw) -> tuple[EventName, Any]:
+    return "step", {
+        "name": call_name(key),
+        "status": "completed",
+        "result": result,
+        "key": key,
+        "kind": kind,
+    }
+
+
+def _failed(key: str, kind: str, error: Raw) -> tuple[EventName, Any]:
+    return "step", {
+        "name": call_name(key),
+        "status": "failed",
+        "error": error,
+        "key": key,
+        "kind": kind,
+    }

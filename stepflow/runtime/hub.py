@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from stepflow.model.records import decode_record
-from stepflow.model.views import Narrator, RunEvent, sse_frame
+from stepflow.model.views import RunEvent, event_of, sse_frame
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,14 +26,13 @@ __all__ = ["Feed", "Hub", "Subscriber"]
 class Feed:
     """The events of one run that has subscribers, rendered as far as somebody has read."""
 
-    __slots__ = ("_narrator", "_rendered", "actor", "subscribers")
+    __slots__ = ("_rendered", "actor", "subscribers")
 
     def __init__(self, actor: RunActor) -> None:
         self.actor = actor
         self.subscribers: set[Subscriber] = set()
-        self._narrator = Narrator(actor.state.payloads)
-        self._rendered: list[tuple[int, RunEvent | None, bytes]] = []
-        """(LSN, event, its server-sent event bytes) a record, in order."""
+        self._rendered: dict[int, tuple[int, RunEvent | None, bytes]] = {}
+        """(LSN, event, its server-sent event bytes) by the record's place in the run."""
 
     def wake(self) -> None:
         """There may be more to read."""
@@ -42,19 +41,17 @@ class Feed:
 
     def row(self, index: int) -> tuple[int, RunEvent | None, bytes] | None:
         """Return what record number `index + 1` of the run makes, or `None` past the end."""
-        rendered = self._rendered
-        records = self.actor.state.records
-        while len(rendered) <= index:
-            if len(rendered) >= len(records):
+        row = self._rendered.get(index)
+        if row is None:
+            state = self.actor.state
+            if index >= len(state.records):
                 return None
-            record = decode_record(records[len(rendered)])
-            if record is None:
-                # A type this version may skip; it must not end the feed.
-                rendered.append((0, None, b""))
-                continue
-            event = self._narrator.event(record)
-            rendered.append((record.lsn, event, sse_frame(event) if event else b""))
-        return rendered[index]
+            record = decode_record(state.records[index])
+            # A type that this version may skip makes no event, and does not end the feed.
+            event = event_of(record, state.payloads) if record is not None else None
+            lsn = record.lsn if record is not None else 0
+            row = self._rendered[index] = (lsn, event, sse_frame(event) if event else b"")
+        return row
 
 
 class Subscriber:
