@@ -28,6 +28,7 @@ from stepflow.errors import (
     WorkflowNotFoundError,
 )
 from stepflow.journal.api import open_journal
+from stepflow.journal.suspects import SUSPICIONS_MAX, Suspects
 from stepflow.model.codec import encode, parse_json
 from stepflow.model.ids import RunId, is_run_id
 from stepflow.model.views import RunEvent, RunPage, RunView, run_view
@@ -36,7 +37,6 @@ from stepflow.runtime.actor import RunActor
 from stepflow.runtime.restore import Restorer
 from stepflow.runtime.snapshotter import Snapshotter
 from stepflow.runtime.supervisor import Supervisor, sleeps
-from stepflow.runtime.suspects import SUSPICIONS_MAX, Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

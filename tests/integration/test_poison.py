@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.journal.marker import SLOTS, Marker, read_marker
+from stepflow.journal.suspects import Suspects
 from stepflow.model.run import RunState
-from stepflow.runtime.suspects import Suspects
 
 if TYPE_CHECKING:
     from pathlib import Path
