@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stepflow.auth.handlers import AuthRequest, RouteAuth
-from stepflow.errors import ApiError, ForbiddenError, RunNotFoundError
+from stepflow.errors import ApiError, ForbiddenError, RunNotFoundError, UnauthorizedError
 from stepflow.web.asgi import HeaderView, client_of, query_all, query_of
 
 if TYPE_CHECKING:
@@ -59,8 +59,16 @@ class Policy:
     async def authenticate(self, endpoint: str, scope: AsgiScope) -> Principal:
         """Return who calls. Raises the `ApiError` that is the answer."""
         if self._own is not None:
-            token = self._token_principal(endpoint, scope)
-            return token or await self._own.authenticate(endpoint, _request_of(scope))
+            token = self._token_principal(scope)
+            if token is not None and _reads_a_run(endpoint, scope):
+                return token
+            try:
+                return await self._own.authenticate(endpoint, _request_of(scope))
+            except UnauthorizedError:
+                # Known, but not here: the route's scope makes that 403.
+                if token is None:
+                    raise
+                return token
         try:
             return await self._chain().authenticate(
                 HeaderView(scope).get, query_of(scope, "token"), client_of(scope)
@@ -76,11 +84,13 @@ class Policy:
             return False
         return principal.key_id is None or self._chain().still_good(principal)
 
-    def _token_principal(self, endpoint: str, scope: AsgiScope) -> Principal | None:
-        if endpoint not in _TOKEN_ENDPOINTS or scope["method"] not in {"GET", "HEAD"}:
-            return None
+    def _token_principal(self, scope: AsgiScope) -> Principal | None:
         token = query_of(scope, "token")
         return None if token is None else self._chain().signer.verify(token, self._clock.wall_ms())
+
+
+def _reads_a_run(endpoint: str, scope: AsgiScope) -> bool:
+    return endpoint in _TOKEN_ENDPOINTS and scope["method"] in {"GET", "HEAD"}
 
 
 def _request_of(scope: AsgiScope) -> AuthRequest:

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from served import KEY, flow_of_welcome, served
 
+from stepflow import api_key_auth
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
@@ -239,6 +241,16 @@ def test_a_token_reads_its_run_and_nothing_else(api: httpx.Client, stranger: htt
     error(stranger.get(f"/runs/{other['runId']}", params=token), 404, "RUN_NOT_FOUND")
     error(stranger.post("/notify/opened-u-1", params=token, json=1), 403, "FORBIDDEN")
     error(stranger.get("/runs", params=token), 403, "FORBIDDEN")
+
+
+def test_a_token_is_forbidden_elsewhere_under_a_hosts_own_auth_too() -> None:
+    with served(flow_of_welcome(), auth=api_key_auth(KEY)) as url:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            mine = client.post("/trigger/anything", json=1, headers={"X-API-Key": KEY}).json()
+            token = {"token": mine["publicAccessToken"]}
+            assert client.get(f"/runs/{mine['runId']}", params=token).status_code == 200
+            error(client.post("/notify/x", params=token, json=1), 403, "FORBIDDEN")
+            error(client.post("/notify/x", json=1), 401, "UNAUTHORIZED")
 
 
 def test_the_same_idempotency_key_gives_the_same_run(api: httpx.Client) -> None:
