@@ -38,6 +38,7 @@ _PASSES_TO_END = 20
 _END_S = 0.1
 _CANCELS = 2
 _REFUSALS = 3
+_ZOMBIES: set[asyncio.Task[Any]] = set()
 
 
 class Session:
@@ -149,13 +150,15 @@ class Session:
                 task.cancel()
         if await self._have_ended():
             return 0
-        left = len(self._others())
+        left = self._others()
         _log.error(
             "%s: %d task(s) of the workflow survived two cancels and are left behind",
             self.run_id,
-            left,
+            len(left),
         )
-        return left
+        for task in left:
+            _leave_behind(task)
+        return len(left)
 
     async def _have_ended(self) -> bool:
         """Give the tasks, and those that they still make, a moment to end."""
@@ -179,12 +182,13 @@ class Session:
 
         Such a timeout would die with the task, so the run must keep it.
         """
-        coro: Any = self.root.get_coro() if self.root is not None else None
-        while coro is not None and hasattr(coro, "cr_await"):
-            if any(_is_armed(found) for found in gc.get_referents(_bare(coro))):
+        link: Any = self.root.get_coro() if self.root is not None else None
+        while link is not None and type(link).__name__ != "FutureIter":
+            held = gc.get_referents(_bare(link))
+            if any(_is_armed(found) for found in held):
                 return False
-            coro = coro.cr_await
-        return type(coro).__name__ == "FutureIter"
+            link = _awaited(link, held)
+        return link is not None
 
     def close(self) -> None:
         """The body has ended: fence the run and cancel what it left running."""
@@ -206,8 +210,28 @@ class Session:
         self.actor.sup.spawn(coro)
 
 
+def _leave_behind(task: asyncio.Task[Any]) -> None:
+    """Keep a task that cannot be ended: destroying it would run its code once more.
+
+    The loop is made to forget it, or `asyncio.run` would wait for it at its end, for ever.
+    """
+    _ZOMBIES.add(task)
+    task.add_done_callback(_ZOMBIES.discard)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio does with its own
+    asyncio._unregister_task(task)  # type: ignore[attr-defined]  # noqa: SLF001  documented: Extending asyncio
+
+
 def _bare(coro: Any) -> Any:
     return coro.bare if isinstance(coro, Tracked) else coro
+
+
+def _awaited(link: Any, held: list[Any]) -> Any:
+    """Return what a link of an await chain waits for, or `None` where that cannot be seen."""
+    for name in ("cr_await", "ag_await", "gi_yieldfrom"):
+        if hasattr(link, name):
+            return getattr(link, name)
+    # One step of an async generator: what it waits for is the generator's business.
+    return next((found for found in held if isinstance(found, AsyncGeneratorType)), None)
 
 
 def _is_armed(found: object) -> bool:
