@@ -58,6 +58,8 @@ _HOUSEKEEPING_S = 1.0
 _WAKE_SLICE_S = 0.05
 _LIST_SLICE = 2000
 _EVENT_RUNS_SHOWN = 100
+_CURSOR_BYTES_MAX = 20
+_CANCEL_BYTES = 4096
 
 
 class LocalEngine:
@@ -444,14 +446,16 @@ class LocalEngine:
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         sup = self.sup
         before = _decode_cursor(cursor) if cursor else sup.journal.next_lsn
-        index = bisect.bisect_left(sup.order, (before,))
+        # This very list: housekeeping may put a shorter one in its place meanwhile.
+        order = sup.order
+        index = bisect.bisect_left(order, (before,))
         rows: list[RunView] = []
         next_cursor: str | None = None
         seen = 0
         last = before
         while index > 0:
             index -= 1
-            lsn, run_id = sup.order[index]
+            lsn, run_id = order[index]
             actor = sup.runs.get(run_id)
             seen += 1
             if seen % _LIST_SLICE == 0:
@@ -472,7 +476,7 @@ class LocalEngine:
         actor = await self._durable_run(run_id)
         state = actor.state
         if after is None or after <= state.rs:
-            return self.sup.hub.join(actor, after or 0)
+            return self.sup.hub.join(actor, max(0, after or 0))
         position = state.rs
         data = msgspec.json.encode(run_view(state, actor.condition, reason=actor.reason))
         subscriber = self.sup.hub.join(actor, position, RunEvent(0, "resync", data))
@@ -488,7 +492,11 @@ class LocalEngine:
         if not actor.finished:
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             actor.finish_waiters.append(ended)
-            await ended
+            try:
+                await ended
+            finally:
+                if ended in actor.finish_waiters:
+                    actor.finish_waiters.remove(ended)
         return await self._view(actor, steps=False)
 
     async def waiting_events(self) -> list[WaitingEvent]:
@@ -510,12 +518,14 @@ class LocalEngine:
             message = f"The payload has {len(body)} bytes, at most {self.settings.event_bytes_max}"
             raise PayloadTooLargeError(message)
         data = encode(parse_json(body, depth_max=self.settings.json_depth_max), "payload")
-        sup.check_room(len(data) + 4096)
+        sup.check_room(sup.delivery.room_for(event_id, data))
         try:
             count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)
-        finally:
-            lsn = sup.journal.last_lsn
-        await sup.journal.durable(lsn)
+        except ApiError:
+            # A refusal, too, rests on what the runs hold.
+            await sup.journal.durable(sup.journal.last_lsn)
+            raise
+        await sup.journal.durable(sup.journal.last_lsn)
         if not count:
             raise EventNotFoundError
         return count
@@ -526,6 +536,9 @@ class LocalEngine:
             await self.sup.journal.durable(actor.lsn)
             message = f"Run {run_id} has ended: it is {actor.summary().status}"
             raise ConflictError(message)
+        if not self.sup.journal.has_room(_CANCEL_BYTES + len(reason), reserve=True):
+            message = "The disk is full: not even a cancel can be recorded"
+            raise UnavailableError(message, retry_after_s=5)
         actor.tell(msg.CancelAsked(by, reason))
         return await self._view(actor)
 
@@ -537,6 +550,10 @@ class LocalEngine:
             message = f"Run {run_id} is live; cancel it first"
             raise ConflictError(message)
         sup.check_room(4096)
+        if sup.runs.get(run_id) is not actor:
+            # Another purge was faster.
+            await sup.journal.durable(sup.journal.last_lsn)
+            raise RunNotFoundError
         await sup.journal.durable(sup.retention.purge(actor, by))
 
     def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:
@@ -566,7 +583,7 @@ class LocalEngine:
 
     def metrics(self) -> Mapping[str, float]:
         sup = self._sup
-        if sup is None:
+        if sup is None or self._state == "failed":
             return {"stepflow_up": 0.0}
         stats = sup.journal.stats()
         figures: dict[str, float] = {
@@ -624,7 +641,7 @@ def _decode_cursor(cursor: str) -> int:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except (ValueError, binascii.Error):
         text = b""
-    if text[:1] != b"r" or not text[1:].isdigit():
+    if text[:1] != b"r" or not text[1:].isdigit() or len(text) > _CURSOR_BYTES_MAX:
         message = "cursor is not one that this API gave"
         raise InvalidInputError(message)
     return int(text[1:])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery"]
 
+_TAKER_BYTES = 160
+_EVENT_BYTES = 4096
+
 
 class Delivery:
     """What `notify` does, from outside and from a workflow."""
@@ -54,6 +57,12 @@ class Delivery:
                         )
         self.delivered_total += len(takers) + len(starts)
         return len(takers) + len(starts)
+
+    def room_for(self, event: str, payload: bytes) -> int:
+        """Return about how many bytes the records of the event would take."""
+        takers = len(self._sup.waiters.takers(event))
+        frames = 1 + takers // self._sup.settings.notify_frame_waiters
+        return frames * len(payload) + takers * _TAKER_BYTES + _EVENT_BYTES
 
     def _takers(self, event: str, run_id: str | None) -> list[RunActor]:
         runs = self._sup.runs
