@@ -181,6 +181,8 @@ class World:
         self.flow.registry = Registry()
         for function in workflows:
             self.flow.workflow(function.__name__, **options)(function)
+        if self._engine is not None:
+            self._engine.registry = self._engine.sup.registry = self.flow.registry
 
     def cut(self, groups: Sequence[list[bytes]]) -> World:
         """Go back: the journal holds exactly these groups at the next start."""
