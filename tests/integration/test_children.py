@@ -1,0 +1,242 @@
+"""Child runs: awaited or left running, found again after a crash, reached by a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stepflow import RunCancelledError, RunFailedError
+from stepflow.errors import InvalidInputError, WorkflowNotFoundError
+from stepflow.model import records as rec
+from tests.harness import ENDS, World, decoded, error_of, result_of
+
+if TYPE_CHECKING:
+    from stepflow import Context
+
+pytestmark = pytest.mark.asyncio
+
+
+class Family:
+    """A parent that awaits two children."""
+
+    def __init__(self) -> None:
+        self.world = world = World()
+
+        async def work(name: str) -> str:
+            world.ran(name)
+            return name.upper()
+
+        async def child(ctx: Context, name: str) -> str:
+            await ctx.sleep("nap", "1h")
+            return await ctx.step("work", work, name)
+
+        async def parent(ctx: Context) -> Any:
+            one = await ctx.call("child", "a")
+            both = await asyncio.gather(ctx.call(child, "b"), ctx.call("child", "c"))
+            return [one, *both]
+
+        world.redeploy(parent, child)
+
+
+async def test_a_child_gives_its_result_to_its_parent() -> None:
+    world = Family().world
+    with world.clock.driving():
+        async with world:
+            assert await world.result("parent") == ["A", "B", "C"]
+            assert len(world.engine.sup.runs) == 4
+
+
+async def test_a_crash_after_any_record_makes_no_child_twice() -> None:
+    world = Family().world
+    with world.clock.driving():
+        async with world:
+            await world.result("parent")
+            first = world.life
+        parent_ended = next(
+            i for i, g in enumerate(first.groups) if isinstance(decoded(g)[0], ENDS)
+            and decoded(g)[0].r == decoded(first.groups[0])[0].r
+        )
+        for cut in range(1, parent_ended):
+            world.cut(first.groups[:cut])
+            async with world:
+                run_id = next(iter(world.engine.sup.runs))
+                assert result_of(await world.finished(run_id)) == ["A", "B", "C"]
+                assert len(world.engine.sup.runs) == 4
+                done = {
+                    (r.r, r.key)
+                    for group in first.groups[:cut]
+                    for r in decoded(group)
+                    if isinstance(r, rec.StepCompleted)
+                }
+                again = {
+                    (r.r, r.key)
+                    for r in world.records(rec.StepCompleted)
+                }
+                assert not done & again
+
+
+async def test_a_failed_child_raises_in_its_parent_alike_live_and_on_replay() -> None:
+    world = World()
+    seen: list[Any] = []
+
+    async def child(ctx: Context) -> None:
+        raise ValueError("broken")
+
+    async def parent(ctx: Context) -> Any:
+        try:
+            await ctx.call("child")
+        except RunFailedError as error:
+            seen.append((error.error_type, error.message, error.run_id))
+        await ctx.wait_for_event("go", timeout=None)
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            run_id = await world.trigger("parent")
+            await world.until(lambda: len(world.engine.sup.waiters))
+        async with world:
+            await world.engine.notify("go", b"null")
+            await world.finished(run_id)
+    live, replayed = seen
+    assert live == replayed
+    assert live[:2] == ("ValueError", "broken")
+
+
+async def test_a_cancel_reaches_the_awaited_children_and_theirs() -> None:
+    world = World()
+
+    async def grandchild(ctx: Context) -> None:
+        await ctx.wait_for_event("never", timeout=None)
+
+    async def child(ctx: Context) -> None:
+        await ctx.call("grandchild")
+
+    async def free(ctx: Context) -> str:
+        await ctx.sleep("s", "1h")
+        return "free"
+
+    async def parent(ctx: Context) -> None:
+        world.note(await ctx.start("free"))
+        await ctx.call("child")
+
+    with world.clock.driving():
+        world.redeploy(parent, child, grandchild, free)
+        async with world:
+            run_id = await world.trigger("parent")
+            await world.until(lambda: len(world.engine.sup.waiters))
+            await world.engine.cancel(run_id)
+            for each in list(world.engine.sup.runs):
+                view = await world.finished(each)
+                expected = "completed" if view.workflow_id == "free" else "cancelled"
+                assert view.status == expected
+
+
+async def test_a_cancelled_child_is_told_to_its_parent() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> None:
+        await ctx.wait_for_event("never", timeout=None)
+
+    async def parent(ctx: Context) -> Any:
+        try:
+            await ctx.call("child")
+        except RunCancelledError as error:
+            return error.run_id
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            run_id = await world.trigger("parent")
+            await world.until(lambda: len(world.engine.sup.waiters))
+            (child_id,) = (r for r in world.engine.sup.runs if r != run_id)
+            await world.engine.cancel(child_id)
+            assert result_of(await world.finished(run_id)) == child_id
+
+
+async def test_a_started_child_goes_on_after_its_parent() -> None:
+    world = World()
+
+    async def child(ctx: Context, value: int) -> int:
+        await ctx.sleep("s", "1h")
+        return value
+
+    async def parent(ctx: Context) -> str:
+        return await ctx.start("child", 7)
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            child_id = await world.result("parent")
+            assert result_of(await world.finished(child_id)) == 7
+
+
+async def test_a_child_that_ended_while_its_parent_was_down_is_heard_of() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> str:
+        await ctx.sleep("s", "1h")
+        return "ended"
+
+    async def parent(ctx: Context) -> Any:
+        return await ctx.call("child")
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        await world.start()
+        run_id = await world.trigger("parent")
+        await world.until(lambda: len(world.engine.sup.timers))
+        await world.saved()
+        await world.crash()
+        await world.clock.advance(7200)
+        async with world:
+            assert result_of(await world.finished(run_id)) == "ended"
+
+
+async def test_what_a_child_cannot_take_is_its_callers_error() -> None:
+    world = World()
+
+    async def child(ctx: Context, value: int) -> int:
+        return value
+
+    async def parent(ctx: Context) -> Any:
+        with pytest.raises(InvalidInputError):
+            await ctx.call("child", "no number")
+        with pytest.raises(WorkflowNotFoundError):
+            await ctx.call("nobody")
+        return await ctx.call("child", 1)
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            assert await world.result("parent") == 1
+            assert len(world.engine.sup.runs) == 2
+
+
+async def test_a_child_that_was_given_up_ends_by_itself() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> str:
+        await ctx.sleep("s", "1h")
+        return "alone"
+
+    async def parent(ctx: Context) -> Any:
+        task = asyncio.create_task(ctx.call("child"))
+        await ctx.sleep("bit", "1m")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await ctx.sleep("long", "2h")
+        return "parent"
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            assert await world.result("parent") == "parent"
+            views = [await world.finished(r) for r in world.engine.sup.runs]
+            assert {view.status for view in views} == {"completed"}
+            assert not [view for view in views if error_of_or_none(view)]
+
+
+def error_of_or_none(view: Any) -> Any:
+    return error_of(view) if view.status == "failed" else None
