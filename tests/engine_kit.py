@@ -1,8 +1,8 @@
-"""What the tests of the engine share: some workflows, a disk whose syncs can be held, images of it.
+"""What the tests of the engine share: some workflows, a disk whose syncs can be held, its images.
 
-A `Service` is a `World` with those workflows on a driven virtual clock. `hold` keeps the writer from
-writing, so that nothing becomes durable until `release`; `image` is the disk that a power cut at this
-moment would leave.
+A `Service` is a `World` with those workflows on a driven virtual clock. `hold` keeps the writer
+from writing, so that nothing becomes durable until `release`; `image` is the disk that a power cut
+at this moment would leave.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ _WAKE_SLICE_S = 0.05
 _LIST_SLICE = 2000
 _EVENT_RUNS_SHOWN = 100
 _CURSOR_BYTES_MAX = 20
-_CANCEL_BYTES = 4096
+_RECORD_BYTES = 4096
+"""Without room for so much nothing new is decided: the engine is read-only."""
 
 
 class LocalEngine:
@@ -106,7 +107,11 @@ class LocalEngine:
 
     @property
     def state(self) -> EngineState:
-        if self._state == "ready" and self._sup is not None and not self._sup.journal.has_room(0):
+        if (
+            self._state == "ready"
+            and self._sup is not None
+            and not self._sup.journal.has_room(_RECORD_BYTES)
+        ):
             return "read-only"
         return self._state
 
@@ -341,7 +346,7 @@ class LocalEngine:
             message = f"Run id {run_id} is taken"
             raise ConflictError(message)
         sup.check_capacity()
-        sup.check_room(len(data) + 1024)
+        sup.check_room(len(data) + _RECORD_BYTES)
         actor = sup.start_run(
             workflow,
             data,
@@ -371,7 +376,7 @@ class LocalEngine:
                 checked.append(error)
         good = [row for row in checked if not isinstance(row, ApiError)]
         sup.check_capacity(len(good))
-        sup.check_room(sum(len(data) + 1024 for data, _ in good))
+        sup.check_room(sum(len(data) + 1024 for data, _ in good) + _RECORD_BYTES)
         answers: list[str | ApiError] = []
         last_lsn = 0
         with sup.recorder.group():
@@ -536,7 +541,7 @@ class LocalEngine:
             await self.sup.journal.durable(actor.lsn)
             message = f"Run {run_id} has ended: it is {actor.summary().status}"
             raise ConflictError(message)
-        if not self.sup.journal.has_room(_CANCEL_BYTES + len(reason), reserve=True):
+        if not self.sup.journal.has_room(_RECORD_BYTES + len(reason), reserve=True):
             message = "The disk is full: not even a cancel can be recorded"
             raise UnavailableError(message, retry_after_s=5)
         actor.tell(msg.CancelAsked(by, reason))
@@ -549,7 +554,7 @@ class LocalEngine:
             await sup.journal.durable(actor.lsn)
             message = f"Run {run_id} is live; cancel it first"
             raise ConflictError(message)
-        sup.check_room(4096)
+        sup.check_room(_RECORD_BYTES)
         if sup.runs.get(run_id) is not actor:
             # Another purge was faster.
             await sup.journal.durable(sup.journal.last_lsn)

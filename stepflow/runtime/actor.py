@@ -191,7 +191,7 @@ class RunActor:
         self._draining = True
         try:
             while self._mailbox:
-                if not self._has_room(self._mailbox[0]):
+                if not (self._has_room(self._mailbox[0]) or self._cancel_goes_first()):
                     self.sup.stall(self)
                     return
                 self._handle(self._mailbox.popleft())
@@ -203,6 +203,15 @@ class RunActor:
     def _has_room(self, message: msg.Message) -> bool:
         reserve = isinstance(message, msg.CancelAsked | msg.EventArrived)
         return self.sup.journal.has_room(_SMALL, reserve=reserve)
+
+    def _cancel_goes_first(self) -> bool:
+        """With a full disk a cancel does not queue behind what has no room: say whether it may."""
+        cancel = next((m for m in self._mailbox if isinstance(m, msg.CancelAsked)), None)
+        if cancel is None or not self._has_room(cancel):
+            return False
+        self._mailbox.remove(cancel)
+        self._mailbox.appendleft(cancel)
+        return True
 
     def _handle(self, message: msg.Message) -> None:
         match message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,12 +11,7 @@ import pytest
 from stepflow.errors import ConflictError, EventNotFoundError, RateLimitedError, RunNotFoundError
 from tests.engine_kit import ALL, Service, held_back, reborn, service
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
 pytestmark = pytest.mark.asyncio
-
-Asked = "Callable[[Service, dict[str, str]], Coroutine[Any, Any, Any]]"
 
 
 async def prepared(world: Service) -> dict[str, str]:
@@ -175,7 +170,9 @@ async def test_a_read_of_one_run_waits_for_that_run_alone() -> None:
 async def test_the_refusal_of_a_taken_id_and_of_a_used_key_wait_for_the_run_they_name() -> None:
     async with service() as world:
         world.hold()
-        first = await held_back(world.trigger("echo", 1, run_id="run_taken000", idempotency_key="k"))
+        first = await held_back(
+            world.trigger("echo", 1, run_id="run_taken000", idempotency_key="k")
+        )
         taken = await held_back(world.trigger("echo", 1, run_id="run_taken000"))
         other = await held_back(world.trigger("echo", 2, idempotency_key="k"))
         same = await held_back(world.trigger("echo", 1, idempotency_key="k"))
