@@ -335,7 +335,8 @@ async def crash_everywhere(
     """Run once to the end; then cut after every record, go on, and replay all that there is.
 
     `between(n)` is called before each life, to vary its timings; `drive` acts from outside.
-    Returns the first life and what followed each cut.
+    Returns the first life and what followed each cut. Waits last less than 5 s: a body that is
+    passivated runs again, and notes again what it has noted.
     """
     between(0)
     first, _ = await _live(world, workflow, value, drive)
