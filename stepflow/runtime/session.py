@@ -218,7 +218,7 @@ def _leave_behind(task: asyncio.Task[Any]) -> None:
     _ZOMBIES.add(task)
     task.add_done_callback(_ZOMBIES.discard)
     task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  as asyncio does with its own
-    asyncio._unregister_task(task)  # type: ignore[attr-defined]  # noqa: SLF001  documented: Extending asyncio
+    asyncio._unregister_task(task)  # noqa: SLF001  documented: Extending asyncio
 
 
 def _bare(coro: Any) -> Any:

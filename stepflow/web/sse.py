@@ -55,6 +55,8 @@ _HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 _COMMENT: Final = b": still here\n\n"
+_MEDIA: Final = b"text/event-stream"
+_COME_BACK: Final = b"retry: 1000\n\n: starting\n\n"
 _EXPIRED: Final = b"event: expired\ndata: {}\n\n"
 _LOOK_MIN_S: Final = 0.05
 _ID: Final = re.compile(r"[0-9]{1,19}")
@@ -132,6 +134,11 @@ class StreamRun(Endpoint):
     )
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if self.engine.state == "starting" and _MEDIA in (header(scope, b"accept") or b""):
+            # To an EventSource any status but 200 is final; a page that reconnects while the
+            # journal is read must come back. It learns nothing here: docs/adr/0012.
+            await send_answer(send, Answer(200, _HEADERS, _COME_BACK))
+            return
         try:
             principal = await self.principal(scope)
             run_id = run_id_of(scope)

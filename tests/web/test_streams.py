@@ -382,3 +382,15 @@ async def test_a_timeout_around_the_stream_works(app, engine, run):
 
     assert await served() == "timeout"
     assert not run.subscribers
+
+
+async def test_while_the_engine_starts_an_eventsource_is_told_to_come_back(app, engine, run):
+    engine.state = "starting"
+    call = await watch(app, headers={"Accept": "text/event-stream"})
+    await call.end()
+    assert call.status == 200
+    assert call.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert call.body == b"retry: 1000\n\n: starting\n\n"
+    other = await watch(app)
+    await other.end()
+    assert other.status == 503
