@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from stepflow.authoring.registry import Registry, Workflow
     from stepflow.clock import Clock, TimerHandle
     from stepflow.entropy import Entropy
-    from stepflow.journal.api import RecoveryProgress, RecoveryReport
+    from stepflow.journal.api import Journal, RecoveryProgress, RecoveryReport
     from stepflow.journal.disk import Disk
     from stepflow.model.views import WorkflowView
     from stepflow.runtime.hub import Subscriber
@@ -96,6 +96,8 @@ class LocalEngine:
         self._seams = seams
         self._state: EngineState = "stopped"
         self._starts = 0
+        self._life = asyncio.Lock()
+        """Held by whoever starts or stops: a second start returns when the first has served."""
         self._sup: Supervisor | None = None
         self._snapshotter: Snapshotter | None = None
         self._tick: TimerHandle | None = None
@@ -131,13 +133,20 @@ class LocalEngine:
 
     async def start(self) -> None:
         self._starts += 1
-        if self._starts > 1:
-            return
+        try:
+            async with self._life:
+                if self._sup is None:
+                    await self._start()
+        except BaseException:
+            self._starts -= 1
+            raise
+
+    async def _start(self) -> None:
         self._state = "starting"
+        self.fatal = None
         try:
             await self._recover()
         except BaseException:
-            self._starts -= 1
             self._state = "stopped"
             raise
 
@@ -158,6 +167,16 @@ class LocalEngine:
             _log.log(logging.WARNING if message.startswith("SFW") else logging.INFO, "%s", message)
         if self._on_recovered is not None:
             self._on_recovered(report)
+        try:
+            await self._take_over(journal, report, restorer)
+        except BaseException:
+            await journal.abandon()
+            raise
+
+    async def _take_over(
+        self, journal: Journal, report: RecoveryReport, restorer: Restorer
+    ) -> None:
+        """Make the supervisor of what was recovered and let the runs go on."""
         suspects = Suspects(self._directory(), clean=report.clean)
         time = HybridTime(self.clock)
         time.observe(restorer.last_ts_ms)
@@ -173,10 +192,18 @@ class LocalEngine:
             seams=self._seams,
         )
         journal.on_fatal = self._journal_failed
-        to_wake = await self._adopt(sup, restorer, suspects)
+        try:
+            to_wake = await self._adopt(sup, restorer, suspects)
+        except BaseException:
+            await sup.stop()
+            raise
         self._sup = sup
         self._snapshotter = Snapshotter(sup)
-        self._state = "ready"
+        if self._state == "starting":
+            self._state = "ready"
+        else:
+            # A shutdown began, or the disk failed, before anybody was served.
+            sup.hub.close()
         self._housekeep_later()
         sup.spawn(self._wake(to_wake))
 
@@ -244,11 +271,14 @@ class LocalEngine:
             self._sup.hub.close()
 
     async def stop(self) -> None:
-        self._starts -= 1
-        if self._starts > 0:
+        self._starts = max(0, self._starts - 1)
+        if self._starts:
             return
-        self._starts = 0
         self.begin_shutdown()
+        async with self._life:
+            await self._stop()
+
+    async def _stop(self) -> None:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None

@@ -10,6 +10,7 @@ the run whose code holds the loop; the others are running steps.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import TYPE_CHECKING, Final
@@ -53,8 +54,12 @@ class Marker(NoMarker):
     __slots__ = ("_free", "_map")
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            # Real zeros: the first write to a hole of a mapped file kills the process with SIGBUS
+            # when the disk is full. Over the old ones, so that a full disk has room for them.
+            if os.pwrite(descriptor, bytes(SLOT_BYTES * SLOTS), 0) < SLOT_BYTES * SLOTS:
+                raise OSError(errno.ENOSPC, "No space left on device", os.fspath(path))
             os.ftruncate(descriptor, SLOT_BYTES * SLOTS)
             self._map = mmap.mmap(descriptor, SLOT_BYTES * SLOTS)
         finally:

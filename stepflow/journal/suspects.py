@@ -8,6 +8,7 @@ atomically.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import zlib
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from stepflow.journal.disk import is_full
 from stepflow.journal.marker import Marker, NoMarker, read_marker
 
 if TYPE_CHECKING:
@@ -65,7 +67,14 @@ class Suspects:
 
     def marker(self) -> NoMarker:
         """Return a fresh marker for this process."""
-        return NoMarker() if self._dir is None else Marker(self._dir / _MARKER)
+        if self._dir is None:
+            return NoMarker()
+        try:
+            return Marker(self._dir / _MARKER)
+        except OSError as error:
+            # A hint, not a record: without it a crash suspects nobody.
+            _log.warning("%s cannot be made, so nothing is marked: %s", _MARKER, error)
+            return NoMarker()
 
     def count(self, states: Iterable[RunState]) -> set[str]:
         """Count the suspects among these live runs, durably; return those to set aside."""
@@ -82,7 +91,7 @@ class Suspects:
             elif before is not None:
                 # No progress, no new suspicion: what was counted stays.
                 rows[state.id] = before
-        if self._dir is not None and (rows or self._rows):
+        if self._dir is not None and rows != self._rows:
             _write(self._dir / _FILE, rows)
         self._rows = rows
         return {run_id for run_id, row in rows.items() if row.count >= SUSPICIONS_MAX}
@@ -103,12 +112,23 @@ def _read(path: Path) -> dict[str, _Row]:
 
 
 def _write(path: Path, rows: dict[str, _Row]) -> None:
+    try:
+        _replace(path, rows)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        # The start is read-only then: no step of a suspect runs.
+        _log.warning("no room to count suspects in %s: %s", path.name, error)
+
+
+def _replace(path: Path, rows: dict[str, _Row]) -> None:
     runs = msgspec.json.encode(rows)
     data = msgspec.json.encode(_File(1, zlib.crc32(runs), msgspec.Raw(runs)))
     draft = path.with_suffix(".tmp")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, data)
+        if os.write(descriptor, data) < len(data):
+            raise OSError(errno.ENOSPC, "No space left on device", os.fspath(draft))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -270,3 +270,61 @@ async def test_a_small_file_system_fills_up_and_empties_under_a_running_engine(
                 )
             else:
                 assert (await again.engine.wait(view.id)).status == "completed"
+
+
+def fill_up(file: Path) -> None:
+    """Write until the file system has not one byte left."""
+    with file.open("wb", buffering=0) as out:
+        try:
+            while True:
+                out.write(bytes(4 * KIB))
+        except OSError:
+            return
+
+
+@pytest.mark.root
+async def test_a_start_on_a_file_system_without_one_byte_left_reads_and_goes_on_with_room(
+    small_disk: Path,
+) -> None:
+    settings = Settings(
+        segment_bytes_first=64 * KIB,
+        segment_bytes_max=128 * KIB,
+        room_reserve_bytes=16 * KIB,
+        reserve_file_bytes=64 * KIB,
+        free_bytes_min=32 * KIB,
+    )
+
+    async def add(n: int) -> int:
+        return n + 1
+
+    def made() -> Stepflow:
+        flow = Stepflow(small_disk / "data", settings=settings)
+
+        @flow.workflow("many")
+        async def many(ctx: Context, n: int) -> int:
+            await ctx.wait_for_event("go", f"go-{n}", timeout=None)
+            return sum(await ctx.map("add", add, list(range(n))))
+
+        return flow
+
+    async with made() as flow:
+        run_id = (await flow.trigger("many", 80)).id
+    for name in ("marker", "suspects.json"):
+        (small_disk / "data" / name).unlink(missing_ok=True)
+    filler = small_disk / "filler"
+    states = []
+    for _ in range(3):
+        # The first start still has the reserve file to give up.
+        fill_up(filler)
+        async with made() as flow:
+            states.append(flow.engine.state)
+            assert (await flow.get_run(run_id)).status == "running"
+            if states[-1] == "read-only":
+                with pytest.raises(UnavailableError):
+                    await flow.notify("go-80")
+                filler.unlink()
+                await eventually(lambda: flow.engine.state == "ready")
+                assert await flow.notify("go-80") == 1
+                assert (await flow.engine.wait(run_id)).status == "completed"
+                break
+    assert states[-1] == "read-only"
