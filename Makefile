@@ -129,12 +129,16 @@ torture: $(VENV)/.dev ## the long programme of faults
 	@$(BIN)/pytest -q -m torture --timeout 3600 $(TESTS) $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev ## measure, with a bare loop beside it
+bench: $(VENV)/.dev ## measure, each figure beside its yardstick
 	@$(BIN)/python -m benchmarks
 
 .PHONY: bench-quick
 bench-quick: $(VENV)/.dev ## the same in a minute: shows that they work, measures nothing
 	@$(BIN)/python -m benchmarks --quick
+
+.PHONY: pictures
+pictures: $(VENV)/.dev $(NODE_STAMP) ## make docs/images anew from real runs
+	@cd $(ROOT) && $(BIN)/python tools/make_pictures.py
 
 .PHONY: coverage
 coverage: $(VENV)/.dev ## which lines no test reaches
