@@ -87,12 +87,12 @@ class World:
         disk: MemoryDisk | None = None,
         seed: int = 0,
         strict: bool = False,
-        clock: VirtualClock | None = None,
+        clock: Any = None,
         **changes: Any,
     ) -> None:
         self.settings = replace(SMALL, **changes)
         self.disk = disk or MemoryDisk()
-        self.clock = clock or VirtualClock()
+        self.clock: Any = clock or VirtualClock()
         self.random = random.Random(seed)
         self.strict = strict
         self.before: list[list[bytes]] = []
@@ -124,7 +124,8 @@ class World:
         self._engine = engine
         as_engine: Engine = engine
         self.flow._engine = as_engine
-        self.clock.watch(lambda: engine._sup is not None and engine._sup.steps.in_threads > 0)
+        if isinstance(self.clock, VirtualClock):
+            self.clock.watch(lambda: engine._sup is not None and engine._sup.steps.in_threads > 0)
         start = engine._adopt
 
         async def adopt(sup: Any, *rest: Any) -> Any:

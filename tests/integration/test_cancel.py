@@ -135,9 +135,7 @@ async def test_a_crash_after_any_record_of_a_cancel_changes_nothing() -> None:
 
     async def w(ctx: Context) -> Any:
         try:
-            await asyncio.gather(
-                ctx.step("a", slow, "a"), ctx.wait_for_event("go", timeout=None)
-            )
+            await asyncio.gather(ctx.step("a", slow, "a"), ctx.wait_for_event("go", timeout=None))
         except asyncio.CancelledError:
             world.note("cancelled", await ctx.step("c1", slow, "c1"))
             world.note(await ctx.step("c2", slow, "c2"))

@@ -55,8 +55,9 @@ async def test_a_crash_after_any_record_makes_no_child_twice() -> None:
             await world.result("parent")
             first = world.life
         parent_ended = next(
-            i for i, g in enumerate(first.groups) if isinstance(decoded(g)[0], ENDS)
-            and decoded(g)[0].r == decoded(first.groups[0])[0].r
+            i
+            for i, g in enumerate(first.groups)
+            if isinstance(decoded(g)[0], ENDS) and decoded(g)[0].r == decoded(first.groups[0])[0].r
         )
         for cut in range(1, parent_ended):
             world.cut(first.groups[:cut])
@@ -70,10 +71,7 @@ async def test_a_crash_after_any_record_makes_no_child_twice() -> None:
                     for r in decoded(group)
                     if isinstance(r, rec.StepCompleted)
                 }
-                again = {
-                    (r.r, r.key)
-                    for r in world.records(rec.StepCompleted)
-                }
+                again = {(r.r, r.key) for r in world.records(rec.StepCompleted)}
                 assert not done & again
 
 

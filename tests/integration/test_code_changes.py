@@ -1,4 +1,4 @@
-"""Code may change while runs are in flight: each run goes on to its end, or is parked and says why."""
+"""Code may change while runs are in flight: each goes on to its end, or is parked and says why."""
 
 from __future__ import annotations
 

@@ -60,7 +60,11 @@ async def test_two_branches_with_equally_named_steps_never_swap_results_after_a_
 
     with world.clock.driving():
         _, later = await crash_everywhere(world, "w", between=between)
-    wrong = [view for _, view in later if [k.rsplit("~", 1)[1] for k in result_of(view)] != ["1/charge#1", "2/charge#1"]]
+    wrong = [
+        view
+        for _, view in later
+        if [k.rsplit("~", 1)[1] for k in result_of(view)] != ["1/charge#1", "2/charge#1"]
+    ]
     assert not wrong
 
 

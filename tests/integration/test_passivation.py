@@ -1,4 +1,4 @@
-"""A run that waits gives up its task and goes on from its records: whatever its body does about it."""
+"""A run that waits gives up its task and goes on from its records, whatever its body does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stepflow.clock import next_pass
+from stepflow.clock import SystemClock, next_pass
 from stepflow.model import records as rec
 from tests.harness import World, result_of
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
 
     from stepflow import Context
-
-pytestmark = pytest.mark.asyncio
 
 
 async def step() -> int:
@@ -36,7 +34,7 @@ async def spins(ctx: Context) -> Any:
     while True:
         try:
             return await go(ctx)
-        except BaseException:  # noqa: BLE001, PERF203  a body that catches everything
+        except BaseException:  # noqa: BLE001  a body that catches everything
             pass
 
 
@@ -44,7 +42,7 @@ async def spins_in_new_tasks(ctx: Context) -> Any:
     while True:
         try:
             return await asyncio.create_task(go(ctx))
-        except BaseException:  # noqa: BLE001, PERF203  a body that catches everything
+        except BaseException:  # noqa: BLE001  a body that catches everything
             pass
 
 
@@ -282,12 +280,13 @@ def no_complaints() -> Generator[None]:
 
 async def waiting(world: World) -> str:
     run_id = await world.trigger("w")
-    await world.until(lambda: any("go" == event for event, _ in world.engine.sup.waiters.rows()))
+    await world.until(lambda: any(event == "go" for event, _ in world.engine.sup.waiters.rows()))
     await world.saved()
     await world.settle()
     return run_id
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("body", [*ONE_TASK, *MORE], ids=lambda body: body.__name__)
 async def test_a_body_is_put_to_sleep_and_goes_on(body: Any) -> None:
     world = World()
@@ -311,6 +310,7 @@ async def test_a_body_is_put_to_sleep_and_goes_on(body: Any) -> None:
             del session
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("body", [*ONE_TASK, *MORE], ids=lambda body: body.__name__)
 async def test_a_body_ends_with_the_service_and_goes_on_after_it(body: Any) -> None:
     world = World()
@@ -326,6 +326,7 @@ async def test_a_body_ends_with_the_service_and_goes_on_after_it(body: Any) -> N
             assert result_of(await world.finished(run_id)) == "went"
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("body", ONE_TASK, ids=lambda body: body.__name__)
 async def test_an_idle_run_with_one_task_is_passivated_after_some_seconds(body: Any) -> None:
     world = World()
@@ -342,6 +343,7 @@ async def test_an_idle_run_with_one_task_is_passivated_after_some_seconds(body: 
             assert result_of(await world.finished(run_id)) == "went"
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("body", MORE, ids=lambda body: body.__name__)
 async def test_a_run_with_child_tasks_or_a_timeout_stays_active(body: Any) -> None:
     world = World()
@@ -379,6 +381,7 @@ async def further_out(ctx: Context) -> Any:
         return await inner()
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("body", [in_an_exit_stack, in_a_manager_of_its_own, further_out])
 async def test_a_timeout_around_a_wait_is_found_wherever_it_is_held(body: Any) -> None:
     world = World()
@@ -390,6 +393,7 @@ async def test_a_timeout_around_a_wait_is_found_wherever_it_is_held(body: Any) -
             assert world.actor(run_id).session is not None
 
 
+@pytest.mark.asyncio
 async def test_a_timeout_that_is_not_armed_does_not_keep_a_run_awake() -> None:
     world = World()
 
@@ -405,6 +409,7 @@ async def test_a_timeout_that_is_not_armed_does_not_keep_a_run_awake() -> None:
             await world.until(lambda: world.actor(run_id).session is None)
 
 
+@pytest.mark.asyncio
 async def test_a_passive_run_holds_only_bytes_and_its_timer_wakes_it() -> None:
     world = World()
     ran: list[str] = []
@@ -431,6 +436,7 @@ async def test_a_passive_run_holds_only_bytes_and_its_timer_wakes_it() -> None:
             assert ran == ["one", "two"]
 
 
+@pytest.mark.asyncio
 async def test_an_event_that_comes_while_a_run_is_being_put_to_sleep_wakes_it() -> None:
     world = World()
     world.flow.workflow("w")(finally_sleeps)
@@ -447,6 +453,7 @@ async def test_an_event_that_comes_while_a_run_is_being_put_to_sleep_wakes_it() 
             assert result_of(await world.finished(run_id)) == "went"
 
 
+@pytest.mark.asyncio
 async def test_a_cancel_that_comes_while_a_run_is_being_put_to_sleep_is_heard() -> None:
     world = World()
     world.flow.workflow("w")(finally_plain_await)
@@ -462,6 +469,7 @@ async def test_a_cancel_that_comes_while_a_run_is_being_put_to_sleep_is_heard() 
             assert not world.records(rec.RunCancelled)[0].forced
 
 
+@pytest.mark.asyncio
 async def test_a_retry_that_falls_due_while_a_run_is_being_put_to_sleep_is_made() -> None:
     world = World()
     attempts: list[int] = []
@@ -487,6 +495,7 @@ async def test_a_retry_that_falls_due_while_a_run_is_being_put_to_sleep_is_made(
             assert result_of(await world.finished(run_id)) == "done"
 
 
+@pytest.mark.asyncio
 async def test_the_log_is_silent_on_replay(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     world = World()
@@ -515,6 +524,7 @@ async def test_the_log_is_silent_on_replay(caplog: pytest.LogCaptureFixture) -> 
     assert said == ["at the start", "after the step", "after the event"]
 
 
+@pytest.mark.asyncio
 async def test_a_result_that_nobody_asks_for_does_not_silence_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -540,3 +550,27 @@ async def test_a_result_that_nobody_asks_for_does_not_silence_the_log(
             await world.engine.notify("go", b"null")
             await world.finished(run_id)
     assert "new things" in [r.message for r in caplog.records]
+
+
+def test_bodies_are_put_to_sleep_on_uvloop_too() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def one(body: Any) -> None:
+        world = World(clock=SystemClock())
+        world.flow.workflow("w")(body)
+        async with world:
+            run_id = await waiting(world)
+            session = world.actor(run_id).session
+            assert session is not None
+            assert session.waits_directly() == (body not in {*MORE, *NOT_DIRECT})
+            await world.actor(run_id).suspend()
+            await world.engine.notify("go", b'"went"')
+            assert result_of(await world.finished(run_id)) == "went"
+
+    # The one that sleeps for a minute would do so in real time.
+    bodies = [body for body in ONE_TASK if body is not finally_sleeps]
+    for body in (*bodies, under_a_timeout, in_an_exit_stack, in_a_manager_of_its_own):
+        uvloop.run(one(body))
+
+
+NOT_DIRECT = {in_an_exit_stack, in_a_manager_of_its_own, further_out}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -61,7 +62,7 @@ async def test_the_default_is_four_attempts_with_growing_waits() -> None:
     assert error_of(view)["attempts"] == 4
     assert [row[0] for row in world.life.trace] == [1, 2, 3, 4]
     times = [row[1] for row in world.life.trace]
-    waits = [b - a for a, b in zip(times, times[1:], strict=False)]
+    waits = [b - a for a, b in pairwise(times)]
     assert all(0 <= wait <= limit + 0.01 for wait, limit in zip(waits, (1, 2, 4), strict=True))
 
 
@@ -88,7 +89,7 @@ async def test_waits_follow_the_policy_and_hold_no_thread() -> None:
         async with world:
             assert (await world.result("w"))[0] == "done"
     times = [row[0] for row in world.life.trace]
-    waits = [b - a for a, b in zip(times, times[1:], strict=False)]
+    waits = [b - a for a, b in pairwise(times)]
     assert waits == pytest.approx([10, 20, 40], abs=0.01)
 
 
@@ -158,9 +159,7 @@ async def test_a_crash_after_any_record_of_a_retried_step_changes_nothing() -> N
     assert all(result_of(view) == "done" for _, view in later)
 
 
-@pytest.mark.parametrize(
-    "error", [NonRetryableError, NameError, ImportError, NotImplementedError]
-)
+@pytest.mark.parametrize("error", [NonRetryableError, NameError, ImportError, NotImplementedError])
 async def test_some_errors_are_not_tried_again(error: type[Exception]) -> None:
     world = World()
     view = await ends(world, Flaky(world, 9, error))

@@ -1,4 +1,4 @@
-"""A shutdown records nothing of its own: steps get a moment to end, everything else goes on later."""
+"""A shutdown records nothing of its own: steps get a moment to end, the rest goes on later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a body gets is the decoded copy, its plain calls are equal on replay, and syncs are shared."""
+"""A body gets decoded copies, its plain calls are equal on replay, and its syncs are shared."""
 
 from __future__ import annotations
 

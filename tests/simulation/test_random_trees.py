@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stepflow.clock import SystemClock
 from tests.harness import Life, World, check_continued, check_replayed, without_end
 from tests.trees import Drawing, Timing, Trees
 
@@ -48,12 +50,12 @@ async def send(world: World, dice: random.Random) -> None:
             await asyncio.sleep(0)
 
 
-async def run_tree(seed: int, cuts: int | None) -> int:
+async def run_tree(seed: int, cuts: int | None, clock: SystemClock | None = None) -> int:
     """Run one tree; crash it after `cuts` of its records, or after every one."""
-    world = World(seed=seed)
+    world = World(seed=seed, clock=clock)
     trees = Trees(world)
     trees.tree = Drawing(seed).tree()
-    with world.clock.driving():
+    with nullcontext() if clock else world.clock.driving():
         first, _ = await live(world, trees, (seed, "first"))
         points = list(range(1, len(without_end(first.groups)) + 1))
         if cuts is not None:
@@ -69,17 +71,30 @@ async def run_tree(seed: int, cuts: int | None) -> int:
     return len(points)
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("seed", range(8))
 async def test_a_crash_after_every_record_changes_nothing(seed: int) -> None:
     assert await run_tree(seed, None)
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("block", range(10))
 async def test_a_crash_after_any_record_changes_nothing(block: int) -> None:
     for seed in range(100 + 20 * block, 120 + 20 * block):
         assert await run_tree(seed, 1)
 
 
+def test_trees_on_uvloop_too() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def all_of_them() -> None:
+        for seed in range(300, 330):
+            assert await run_tree(seed, 2, SystemClock())
+
+    uvloop.run(all_of_them())
+
+
+@pytest.mark.asyncio
 @pytest.mark.skipif(not TREES, reason="platform: set STEPFLOW_TREES to a number of trees")
 @pytest.mark.timeout(0)
 async def test_thousands_of_trees() -> None:
@@ -88,6 +103,3 @@ async def test_thousands_of_trees() -> None:
             await run_tree(seed, 2)
         except AssertionError as error:
             raise AssertionError(f"tree {seed}: {error}") from error
-
-
-pytestmark = pytest.mark.asyncio

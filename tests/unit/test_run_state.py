@@ -1,4 +1,4 @@
-"""`RunState.apply` is pure, checks before it changes, and folds up the same from its packed line."""
+"""`RunState.apply` checks before it changes, and folds up the same from its packed line."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ class Writer:
         return self
 
     def step(self, key: str, *, args: str = "x", fn: str = "f", done: bool = True) -> Record:
-        record = self.write(
-            rec.StepStarted, key=key, name=key.partition("#")[0], fn=fn, args=args
-        )
+        record = self.write(rec.StepStarted, key=key, name=key.partition("#")[0], fn=fn, args=args)
         if done:
             record = self.write(rec.StepCompleted, key=key, result=Raw(b'"%b"' % key.encode()))
         return record
@@ -113,9 +111,7 @@ def test_a_record_that_does_not_fit_changes_nothing(kind: type[Any], fields: Any
     assert snapshot(w.state) == before
 
 
-@pytest.mark.parametrize(
-    "changes", [{"r": "run_bbbbbbbb"}, {"rs": 9}, {"lsn": 0}, {"lsn": 1}]
-)
+@pytest.mark.parametrize("changes", [{"r": "run_bbbbbbbb"}, {"rs": 9}, {"lsn": 0}, {"lsn": 1}])
 def test_a_record_of_another_run_or_out_of_order_is_refused(changes: Any) -> None:
     w = Writer().start()
     before = snapshot(w.state)
