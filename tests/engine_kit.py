@@ -142,7 +142,7 @@ def register(world: Service) -> None:
 
     @flow.workflow("retries")
     async def retries(ctx: Context) -> None:
-        policy = RetryPolicy(max_attempts=9, initial="1h", jitter=False)
+        policy = RetryPolicy(max_attempts=9, initial="1h", max_delay="1h", jitter=False)
         await ctx.step("refuse", refuse, retry=policy)
 
     @flow.workflow("sleeps")

@@ -20,6 +20,9 @@ __all__ = ["Snapshotter"]
 
 _log = logging.getLogger("stepflow.snapshot")
 
+_AGAIN_S = 60.0
+_AGAIN_MAX_S = 3600.0
+
 
 class Snapshotter:
     """At most one snapshot at a time."""
@@ -36,11 +39,18 @@ class Snapshotter:
         """Whether the journal since the last snapshot is long, or old, enough."""
         stats = self._sup.journal.stats()
         settings = self._sup.settings
-        if self._busy or not stats.bytes_since_snapshot:
+        if self._busy or not stats.bytes_since_snapshot or self._waits():
             return False
         if stats.bytes_since_snapshot >= max(settings.snapshot_wal_bytes, stats.snapshot_bytes):
             return True
         return self._sup.clock.monotonic_s() - self._last_s >= settings.snapshot_interval_s
+
+    def _waits(self) -> bool:
+        """Whether the last one failed a short while ago: each try costs a new segment."""
+        if not self.failures:
+            return False
+        pause_s = min(_AGAIN_S * 2.0 ** (self.failures - 1), _AGAIN_MAX_S)
+        return self._sup.clock.monotonic_s() - self._last_s < pause_s
 
     async def run(self) -> bool:
         """Write one snapshot; say whether it stands. A failure leaves the journal as it is."""
