@@ -94,6 +94,7 @@ class CallState:
     __slots__ = (
         "args",
         "attempt",
+        "begun",
         "cancelled",
         "child",
         "due",
@@ -122,6 +123,8 @@ class CallState:
         self.fn = fn
         self.args = args
         self.status: StepStatus = "pending"
+        self.begun = 0
+        """LSN of the record that began it."""
         self.attempt = 0
         self.failures = 0
         """Attempts that failed and were tried again; one cut by the process's end is none."""
@@ -325,6 +328,7 @@ class RunState:
         fresh = CallState(record.key, record.name, kind, fn, args)
         fresh.generation = self.generations.get(record.key, 0)
         fresh.started_ms = record.ts
+        fresh.begun = record.lsn
         self.calls[record.key] = fresh
         return fresh
 

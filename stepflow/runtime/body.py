@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepflow.errors import ControlFlow, DivergenceError, InvalidInputError, StepFailedError
 from stepflow.runtime import messages as msg
-from stepflow.runtime.context import RunContext
+from stepflow.runtime.context import UNDO, RunContext
 
 if TYPE_CHECKING:
     from stepflow.authoring.registry import Workflow
@@ -37,6 +37,7 @@ async def drive(actor: RunActor, session: Session, workflow: Workflow) -> None:
     if failure is not None and context.undo:
         # A cancelled task may go on: what undoes its steps are steps, inside the cancel's grace.
         _uncancel()
+        session.cancel_others()
         await _compensate(context)
     if not session.fenced:
         actor.tell(msg.BodyEnded(session, value, failure))
@@ -66,7 +67,7 @@ async def _compensate(context: RunContext) -> None:
     """Undo completed steps, last first; a step that cannot be undone does not stop the others."""
     for name, function, args in context.undo_order():
         try:
-            await context.step(f"undo:{name}"[:64], function, *args)
+            await context.step(f"{UNDO}{name}"[:64], function, *args)
         except StepFailedError as error:
             _log.error("%s: compensation failed: %s", context.run_id, error)
         except asyncio.CancelledError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import uuid as _uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.session import Session
 
-__all__ = ["RunContext"]
+__all__ = ["UNDO", "RunContext"]
 
 _A = TypeVar("_A", bound=RunAsk)
 
 _DEFAULT_POLICY = RetryPolicy()
+UNDO = "undo:"
+"""What the names of the steps begin with that undo others."""
 _base_log = logging.getLogger("stepflow.workflow")
 
 
@@ -368,12 +371,19 @@ class RunContext:
     # ------------------------------------------------------------ compensation
 
     def undo_order(self) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-        """Return what undoes the completed steps, last completed first."""
+        """Return what undoes the completed steps, last completed first.
+
+        On replay those alone that were completed when the first of them was undone: what the
+        records hold from later on was not to be seen then.
+        """
         calls = self._actor.state.calls
+        until = min((c.begun for c in calls.values() if c.name.startswith(UNDO)), default=math.inf)
         done = [
             (calls[ask.key].lsn, ask, undo)
             for ask, undo in self.undo
-            if ask.key in calls and calls[ask.key].status == "completed"
+            if ask.key in calls
+            and calls[ask.key].status == "completed"
+            and calls[ask.key].lsn < until
         ]
         done.sort(key=lambda row: -row[0])
         self.undo.clear()

@@ -193,13 +193,17 @@ class Session:
     def close(self) -> None:
         """The body has ended: fence the run and cancel what it left running."""
         self.fence()
-        others = self._others()
-        for task in others:
-            task.cancel()
-        if others:
+        if self.cancel_others():
             self.spawn(self._finish())
         else:
             self.ended = True
+
+    def cancel_others(self) -> bool:
+        """Cancel every task of the run but the running one; say whether there are any."""
+        others = self._others()
+        for task in others:
+            task.cancel()
+        return bool(others)
 
     async def _finish(self) -> None:
         self.actor.sup.zombies += await self._end_tasks()
@@ -231,7 +235,8 @@ def _awaited(link: Any, held: list[Any]) -> Any:
         if hasattr(link, name):
             return getattr(link, name)
     # One step of an async generator: what it waits for is the generator's business.
-    return next((found for found in held if isinstance(found, AsyncGeneratorType)), None)
+    generators: list[Any] = [found for found in held if isinstance(found, AsyncGeneratorType)]
+    return generators[0] if generators else None
 
 
 def _is_armed(found: object) -> bool:

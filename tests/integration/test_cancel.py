@@ -10,7 +10,7 @@ import pytest
 from stepflow import RetryPolicy, StepFailedError
 from stepflow.errors import ConflictError
 from stepflow.model import records as rec
-from tests.harness import World, check_replayed, error_of, result_of, without_end
+from tests.harness import World, check_replayed, decoded, error_of, result_of, without_end
 
 if TYPE_CHECKING:
     from stepflow import Context
@@ -396,3 +396,64 @@ async def test_a_parked_run_can_be_cancelled_though_no_body_of_it_fits() -> None
             await world.until(lambda: world.state(run_id) == "parked")
             await world.engine.cancel(run_id)
             assert (await world.finished(run_id)).status == "cancelled"
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+async def test_parallel_steps_are_compensated_alike_after_a_crash_at_any_record(
+    grouped: bool,
+) -> None:
+    world = World()
+    undone: list[str] = []
+
+    async def reserve(item: str) -> str:
+        world.ran(item)
+        await asyncio.sleep({"a": 1, "b": 2, "c": 2, "d": 9}[item] / 1000)
+        if item == "b":
+            raise ValueError("sold out")
+        return item
+
+    async def release(item: str) -> None:
+        world.ran(item)
+        await asyncio.sleep(0.004)
+        undone.append(item)
+
+    async def w(ctx: Context) -> None:
+        steps = [
+            ctx.step("reserve", reserve, item, compensate=release, retry=ONCE) for item in "abcd"
+        ]
+        if grouped:
+            async with asyncio.TaskGroup() as group:
+                for step in steps:
+                    group.create_task(step)
+        else:
+            await asyncio.gather(*steps)
+
+    with world.clock.driving():
+        world.redeploy(w)
+        async with world:
+            assert (await world.run("w")).status == "failed"
+            first = world.life
+        done = {r.args[0] for r in first.ran if r.name == "reserve"} - {"b", "d"}
+        assert set(undone) == done
+        for cut in range(1, len(without_end(first.groups)) + 1):
+            undone.clear()
+            world.cut(first.groups[:cut])
+            async with world:
+                (run_id,) = world.engine.sup.runs
+                assert (await world.finished(run_id)).status == "failed"
+                assert not [r for r in world.records() if isinstance(r, rec.CallAdopted)]
+                second = world.life
+            log = without_end([*first.groups[:cut], *second.groups])
+            world.cut(log)
+            async with world:
+                await world.finished(run_id)
+                assert not world.life.ran, "a whole replay undid something once more"
+            results = [
+                r.key
+                for group in log
+                for r in decoded(group)
+                if isinstance(r, rec.StepCompleted)
+            ]
+            reserved = [key for key in results if key.startswith("reserve")]
+            released = [key for key in results if key.startswith("undo:")]
+            assert len(released) == len(reserved)
