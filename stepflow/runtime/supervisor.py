@@ -56,6 +56,7 @@ _log = logging.getLogger("stepflow.supervisor")
 
 _ENTROPY_BYTES = 4096
 _FAILURES_MAX = 2
+_SUSPENDED_AT_ONCE = 1000
 _ORDER_SLACK = 1000
 _UNPACKED_MAX = 1000
 _PACK_SLICE = 200
@@ -495,8 +496,7 @@ class Supervisor:
         self.hub.close()
         self.timers.stop()
         await self.steps.drain(self.settings.drain_timeout_s)
-        for actor in list(self.active.values()):
-            await actor.suspend()
+        await self._suspend_all()
         for actor in self.runs.values():
             actor.answer_waiters(UnavailableError("Stepflow is stopping", retry_after_s=1))
         self.steps.stop()
@@ -504,6 +504,13 @@ class Supervisor:
             task.cancel()
         self.marker.close()
         uninstall_factory(self.loop, self._factory)
+
+    async def _suspend_all(self) -> None:
+        """Put active runs to sleep, many at once: one that will not end must not hold up others."""
+        actors = list(self.active.values())
+        for begin in range(0, len(actors), _SUSPENDED_AT_ONCE):
+            some = actors[begin : begin + _SUSPENDED_AT_ONCE]
+            await asyncio.gather(*(actor.suspend() for actor in some))
 
 
 def sleeps(state: RunState) -> bool:

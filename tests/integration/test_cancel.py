@@ -449,10 +449,7 @@ async def test_parallel_steps_are_compensated_alike_after_a_crash_at_any_record(
                 await world.finished(run_id)
                 assert not world.life.ran, "a whole replay undid something once more"
             results = [
-                r.key
-                for group in log
-                for r in decoded(group)
-                if isinstance(r, rec.StepCompleted)
+                r.key for group in log for r in decoded(group) if isinstance(r, rec.StepCompleted)
             ]
             reserved = [key for key in results if key.startswith("reserve")]
             released = [key for key in results if key.startswith("undo:")]

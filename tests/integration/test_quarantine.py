@@ -1,0 +1,114 @@
+"""A run that cannot go on is set aside and shown; all others go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from stepflow.model import records as rec
+from stepflow.model.records import decode_record
+from tests.harness import World, result_of
+
+if TYPE_CHECKING:
+    from stepflow import Context
+
+pytestmark = pytest.mark.asyncio
+
+
+async def f() -> int:
+    return 1
+
+
+async def w(ctx: Context) -> Any:
+    await ctx.step("s", f)
+    await ctx.wait_for_event("go", timeout=None)
+    return "end"
+
+
+async def two_runs(world: World) -> list[str]:
+    world.redeploy(w)
+    async with world:
+        runs = [await world.trigger("w") for _ in range(2)]
+        await world.until(lambda: len(world.engine.sup.waiters) == 2)
+        await world.saved()
+    return runs
+
+
+async def test_a_run_whose_records_do_not_fit_is_set_aside_and_the_others_go_on() -> None:
+    world = World()
+    with world.clock.driving():
+        broken, sound = await two_runs(world)
+        groups: list[list[bytes]] = []
+        for group in world.before:
+            rows = []
+            for row in group:
+                record = decode_record(row)
+                if isinstance(record, rec.StepCompleted) and record.r == broken:
+                    told = msgspec.json.decode(row)
+                    told["key"] = "nobody#1"
+                    row = msgspec.json.encode(told)  # noqa: PLW2901  the damaged one
+                rows.append(row)
+            groups.append(rows)
+        world.cut(groups)
+        async with world:
+            view = await world.engine.get_run(broken)
+            assert view.state == "quarantined"
+            assert "nobody#1" in str(view.reason)
+            assert world.engine.readiness()["degraded"]["quarantinedRuns"] == 1  # type: ignore[index]
+            assert await world.engine.notify("go", b"null") == 1
+            assert result_of(await world.finished(sound)) == "end"
+            await world.engine.cancel(broken)
+            assert (await world.finished(broken)).status == "cancelled"
+
+
+async def test_an_actor_whose_own_code_failed_once_starts_again_from_its_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    with world.clock.driving():
+        one, other = await two_runs(world)
+        async with world:
+            failing = [one]
+            from stepflow.runtime.actor import RunActor
+
+            activate = RunActor.activate
+
+            def fails_once(self: RunActor) -> None:
+                if self.id in failing:
+                    failing.remove(self.id)
+                    raise RuntimeError("a defect")
+                activate(self)
+
+            monkeypatch.setattr(RunActor, "activate", fails_once)
+            assert await world.engine.notify("go", b"null") == 2
+            assert result_of(await world.finished(other)) == "end"
+            assert result_of(await world.finished(one)) == "end"
+
+
+async def test_an_actor_that_fails_again_and_again_is_set_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    with world.clock.driving():
+        one, other = await two_runs(world)
+        async with world:
+            from stepflow.runtime.actor import RunActor
+
+            activate = RunActor.activate
+
+            def fails(self: RunActor) -> None:
+                if self.id == one:
+                    raise RuntimeError("a defect")
+                activate(self)
+
+            monkeypatch.setattr(RunActor, "activate", fails)
+            assert await world.engine.notify("go", b"null") == 2
+            assert result_of(await world.finished(other)) == "end"
+            await world.until(lambda: world.state(one) == "quarantined")
+            view = await world.engine.get_run(one)
+            assert "a defect" in str(view.reason)
+        monkeypatch.undo()
+        async with world:
+            assert result_of(await world.finished(one)) == "end"
