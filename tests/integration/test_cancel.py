@@ -400,7 +400,7 @@ async def test_a_parked_run_can_be_cancelled_though_no_body_of_it_fits() -> None
 
 @pytest.mark.parametrize("grouped", [True, False])
 async def test_parallel_steps_are_compensated_alike_after_a_crash_at_any_record(
-    grouped: bool,
+    grouped: bool,  # noqa: FBT001  a parameter of the test
 ) -> None:
     world = World()
     undone: list[str] = []
