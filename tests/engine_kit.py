@@ -28,10 +28,11 @@ ALL = RunFilter()
 
 
 class Service(World):
-    """A world that has the workflows below."""
+    """A world that has the workflows below, but for those `without`."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, without: frozenset[str] = frozenset(), **options: Any) -> None:
         super().__init__(**options)
+        self.without = without
         self.gate = asyncio.Event()
         """Steps of `gated` wait for it."""
         self.held: list[Any] | None = None
@@ -109,7 +110,11 @@ def partial_of(submit: Callable[[Any], None], work: Any) -> Callable[[], None]:
 
 def register(world: Service) -> None:
     """Give the world its workflows."""
-    flow = world.flow
+
+    def workflow(name: str, **options: Any) -> Callable[[Any], Any]:
+        if name in world.without:
+            return lambda function: function
+        return world.flow.workflow(name, **options)
 
     async def double(n: int) -> int:
         world.ran(n)
@@ -123,38 +128,38 @@ def register(world: Service) -> None:
     async def refuse() -> None:
         raise ValueError("no")
 
-    @flow.workflow("echo")
+    @workflow("echo")
     async def echo(ctx: Context, value: Any) -> Any:
         return value
 
-    @flow.workflow("doubles")
+    @workflow("doubles")
     async def doubles(ctx: Context, n: int) -> int:
         first = await ctx.step("one", double, n)
         return await ctx.step("two", double, first)
 
-    @flow.workflow("gated")
+    @workflow("gated")
     async def gated_flow(ctx: Context) -> str:
         return await ctx.step("gate", gated)
 
-    @flow.workflow("fails")
+    @workflow("fails")
     async def fails(ctx: Context) -> None:
         await ctx.step("refuse", refuse, retry=RetryPolicy(max_attempts=1))
 
-    @flow.workflow("retries")
+    @workflow("retries")
     async def retries(ctx: Context) -> None:
         policy = RetryPolicy(max_attempts=9, initial="1h", max_delay="1h", jitter=False)
         await ctx.step("refuse", refuse, retry=policy)
 
-    @flow.workflow("sleeps")
+    @workflow("sleeps")
     async def sleeps(ctx: Context, seconds: float) -> str:
         await ctx.sleep("nap", seconds)
         return "awake"
 
-    @flow.workflow("waits")
+    @workflow("waits")
     async def waits(ctx: Context, event: str) -> Any:
         return await ctx.wait_for_event("wait", event, timeout=None)
 
-    @flow.workflow("declares", events=["kept-{id}"])
+    @workflow("declares", events=["kept-{id}"])
     async def declares(ctx: Context, order: dict[str, Any]) -> list[Any]:
         await ctx.wait_for_event("go", f"go-{order['id']}", timeout=None)
         return [
@@ -162,11 +167,11 @@ def register(world: Service) -> None:
             for _ in range(order.get("count", 1))
         ]
 
-    @flow.workflow("parent")
+    @workflow("parent")
     async def parent(ctx: Context, event: str) -> Any:
         return await ctx.call("waits", event)
 
-    @flow.workflow("both")
+    @workflow("both")
     async def both(ctx: Context, event: str) -> list[Any]:
         return list(
             await asyncio.gather(
@@ -189,9 +194,11 @@ async def service(**options: Any) -> AsyncGenerator[Service]:
 
 
 @asynccontextmanager
-async def reborn(world: Service, disk: MemoryDisk | None = None) -> AsyncGenerator[Service]:
+async def reborn(
+    world: Service, disk: MemoryDisk | None = None, **options: Any
+) -> AsyncGenerator[Service]:
     """Start another service on an image of the world's disk, beside it, on the same clock."""
-    other = Service(disk=disk or world.image(), clock=world.clock)
+    other = Service(disk=disk or world.image(), clock=world.clock, **options)
     other.settings = world.settings
     await other.start()
     try:

@@ -35,6 +35,7 @@ from stepflow.model.views import RunEvent, RunPage, RunView, run_view
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.restore import Restorer
+from stepflow.runtime.retention import ended_of
 from stepflow.runtime.snapshotter import Snapshotter
 from stepflow.runtime.supervisor import Supervisor, sleeps
 
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk
     from stepflow.model.views import WorkflowView
     from stepflow.runtime.hub import Subscriber
+    from stepflow.runtime.retention import Ended
     from stepflow.runtime.seams import Seams
 
 __all__ = ["LocalEngine"]
@@ -221,6 +223,7 @@ class LocalEngine:
     ) -> list[RunActor]:
         """Enter what recovery found into the tables; return the runs that must go on now."""
         to_wake: list[RunActor] = []
+        ended: list[Ended] = []
         aside = suspects.count(f.state for f in restorer.runs() if not f.state.finished)
         for number, found in enumerate(restorer.runs()):
             state = found.state
@@ -238,7 +241,7 @@ class LocalEngine:
                 actor.condition = "quarantined"
                 actor.reason = found.failure
             elif state.finished:
-                sup.retention.ended(actor)
+                ended.append(ended_of(actor))
                 actor.pack()
             else:
                 sup.index_live(actor)
@@ -248,6 +251,7 @@ class LocalEngine:
                     to_wake.append(actor)
             if number % self.settings.snapshot_slice_runs == 0:
                 await next_pass()
+        sup.retention.adopt(ended)
         return to_wake
 
     async def _wake(self, actors: list[RunActor]) -> None:
@@ -321,7 +325,7 @@ class LocalEngine:
         sup, snapshotter = self._sup, self._snapshotter
         if sup is None or snapshotter is None or self._state == "failed":
             return
-        sup.retention.sweep()
+        sup.spawn(sup.retention.sweep())
         sup.tidy_order()
         sup.pack_ended()
         sup.spawn(sup.passivate_idle())

@@ -1,49 +1,80 @@
 """Forgets finished runs: the oldest beyond a number of bytes, and those past their age.
 
-A purge is a record, so recovery forgets the same runs. It goes in slices.
+A purge is a record, so recovery forgets the same runs. It goes in slices, as many as are due.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from stepflow.clock import next_pass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["Retention"]
+__all__ = ["Ended", "Retention", "ended_of"]
 
 _SLICE = 200
+_PURGE_BYTES = 4096
+
+
+class Ended(NamedTuple):
+    """What retention knows of a finished run, so that it need not be opened to be purged."""
+
+    run_id: str
+    completed: bool
+    lsn: int
+    rs: int
+    ended_ms: int
+    size: int
+
+
+def ended_of(actor: RunActor) -> Ended:
+    """Return the row of a run that has ended and is open."""
+    state = actor.state
+    completed = state.status == "completed"
+    return Ended(actor.id, completed, state.lsn, state.rs, state.updated_ms, state.nbytes)
 
 
 class Retention:
-    """Finished runs in the order in which they ended."""
+    """Finished runs in the order in which they ended: completed ones, and the others."""
 
-    __slots__ = ("_finished", "_sup", "bytes", "purged_total")
+    __slots__ = ("_completed", "_others", "_sup", "_sweeping", "bytes", "purged_total")
 
     def __init__(self, sup: Supervisor) -> None:
         self._sup = sup
-        self._finished: dict[str, int] = {}
+        self._completed: dict[str, Ended] = {}
+        self._others: dict[str, Ended] = {}
+        self._sweeping = False
         self.bytes = 0
         self.purged_total = 0
 
     def __len__(self) -> int:
-        return len(self._finished)
+        return len(self._completed) + len(self._others)
 
     def ended(self, actor: RunActor) -> None:
         """The run has ended: it counts from now on."""
-        size = actor.state.nbytes
-        self._finished[actor.id] = size
-        self.bytes += size
+        self._add(ended_of(actor))
+
+    def adopt(self, rows: Iterable[Ended]) -> None:
+        """Enter what recovery found, in any order."""
+        for row in sorted(rows, key=lambda row: row.lsn):
+            self._add(row)
+
+    def _add(self, row: Ended) -> None:
+        (self._completed if row.completed else self._others)[row.run_id] = row
+        self.bytes += row.size
 
     def purge(self, actor: RunActor, by: str) -> int:
         """Forget a finished run; return the LSN of the record that says so."""
         sup = self._sup
-        summary = actor.summary()
-        rs = actor.peek().rs + 1
-        lsn = sup.recorder.write_purge(actor.id, rs, by)
-        self.forget(actor.id)
-        sup.idempotency.remove(summary, actor.id)
+        row = self._completed.get(actor.id) or self._others[actor.id]
+        lsn = sup.recorder.write_purge(actor.id, row.rs + 1, by)
+        self._forget(row)
+        sup.idempotency.remove(actor.summary(), actor.id)
         sup.runs.pop(actor.id, None)
         if sup.gone is not None:
             sup.gone[actor.id] = lsn
@@ -53,39 +84,48 @@ class Retention:
         self.purged_total += 1
         return lsn
 
-    def forget(self, run_id: str) -> None:
-        """The run is gone."""
-        self.bytes -= self._finished.pop(run_id, 0)
+    def _forget(self, row: Ended) -> None:
+        del (self._completed if row.completed else self._others)[row.run_id]
+        self.bytes -= row.size
 
-    def sweep(self) -> int:
-        """Purge a slice of what is due; return how many runs were."""
-        count = 0
-        now = self._sup.time.now_ms()
-        for run_id in list(self._due(now)):
-            actor = self._sup.runs.get(run_id)
-            if actor is not None and self._sup.journal.has_room(4096):
-                self.purge(actor, "retention")
-                count += 1
-        return count
+    async def sweep(self) -> None:
+        """Purge all that is due, a slice in each pass of the loop, while there is room for it."""
+        if self._sweeping:
+            return
+        self._sweeping = True
+        try:
+            while self._purge_slice():
+                await next_pass()
+        finally:
+            self._sweeping = False
 
-    def _due(self, now_ms: int) -> list[str]:
+    def _purge_slice(self) -> bool:
+        """Purge a slice of what is due; say whether there may be more."""
+        sup = self._sup
+        due = list(self._due(sup.time.now_ms()))
+        for row in due:
+            if sup.stopping or not sup.journal.has_room(_PURGE_BYTES):
+                return False
+            self.purge(sup.runs[row.run_id], "retention")
+        return len(due) == _SLICE
+
+    def _due(self, now_ms: int) -> Iterator[Ended]:
         settings = self._sup.settings
-        due: list[str] = []
+        completed, others = iter(self._completed.values()), iter(self._others.values())
+        first, second = next(completed, None), next(others, None)
         excess = self.bytes - settings.finished_bytes_max
-        for run_id, size in self._finished.items():
-            if len(due) >= _SLICE:
-                break
-            actor = self._sup.runs.get(run_id)
-            if actor is None:
-                continue
-            summary = actor.summary()
-            age_s = settings.completed_age_s
-            if summary.status != "completed":
-                age_s = settings.failed_age_s
-            if excess > 0 or now_ms - summary.updated_ms > age_s * 1000:
-                due.append(run_id)
-                excess -= size
-            elif now_ms - summary.updated_ms < settings.completed_age_s * 1000:
-                # Everything behind ended later.
-                break
-        return due
+        for _ in range(_SLICE):
+            if first is not None and now_ms - first.ended_ms > settings.completed_age_s * 1000:
+                row = first
+            elif second is not None and now_ms - second.ended_ms > settings.failed_age_s * 1000:
+                row = second
+            elif excess > 0 and (first or second):
+                row = min(filter(None, (first, second)), key=lambda row: row.lsn)
+            else:
+                return
+            yield row
+            excess -= row.size
+            if row is first:
+                first = next(completed, None)
+            else:
+                second = next(others, None)
