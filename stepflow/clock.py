@@ -14,6 +14,7 @@ import asyncio
 import time
 import types
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -107,8 +108,13 @@ class HybridTime:
 def rfc3339(ms: int) -> str:
     """Return milliseconds since 1970 as RFC 3339 in UTC with a `Z`: `2024-01-15T10:30:00.123Z`."""
     seconds, rest = divmod(ms, 1000)
-    stamp = datetime.fromtimestamp(seconds, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{_second(seconds)}.{rest:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
+    """Return the text up to the second: a run's times are mostly of the same few."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 @types.coroutine
