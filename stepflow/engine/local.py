@@ -557,6 +557,8 @@ class LocalEngine:
             message = f"The payload has {len(body)} bytes, at most {self.settings.event_bytes_max}"
             raise PayloadTooLargeError(message)
         data = encode(parse_json(body, depth_max=self.settings.json_depth_max), "payload")
+        await sup.delivery.meet(event_id, run_id)
+        sup = self._writable()
         sup.check_room(sup.delivery.room_for(event_id, data))
         try:
             count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)

@@ -454,6 +454,7 @@ class RunActor:
         self.sup.timers.add(due, self.id, ask.key)
 
     def _start_wait(self, ask: EventAsk) -> None:
+        self.sup.delivery.learn(self.state.workflow, ask)
         call = self._same_call(ask)
         if call is not None and call.status == "pending":
             return

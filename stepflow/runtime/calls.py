@@ -151,11 +151,16 @@ class EventAsk(RunAsk):
 
     def accepts(self, payload: bytes) -> InvalidInputError | None:
         """Return why the wait's declared type refuses the payload, or `None`."""
-        try:
-            self.converter.decode(payload)
-        except InvalidInputError as error:
-            return error
-        return None
+        return refusal_of(self.converter, payload)
+
+
+def refusal_of(converter: Converter[Any], payload: bytes) -> InvalidInputError | None:
+    """Return why the converter refuses the payload, or `None`."""
+    try:
+        converter.decode(payload)
+    except InvalidInputError as error:
+        return error
+    return None
 
 
 class ChildAsk(RunAsk):

@@ -7,30 +7,76 @@ many takers further frames follow before the answer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stepflow.clock import next_pass
 from stepflow.errors import InvalidInputError, RateLimitedError
+from stepflow.model.converter import Converter
 from stepflow.runtime import messages as msg
+from stepflow.runtime.calls import refusal_of
 
 if TYPE_CHECKING:
     from stepflow.authoring.registry import Workflow
+    from stepflow.model.run import CallState, RunState
     from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.calls import EventAsk
     from stepflow.runtime.supervisor import Supervisor
 
 __all__ = ["Delivery"]
 
+_TYPES_MAX = 10_000
+_STRANGERS_MAX = 100
+_PASSES_MAX = 10_000
 _TAKER_BYTES = 160
 _EVENT_BYTES = 4096
+
+ANYTHING: Converter[Any] = Converter.of(Any)
+
+
+def _waits(state: RunState, event: str) -> list[CallState]:
+    """Return the run's waits for the event that are under way."""
+    return [c for c in state.pending_calls() if c.kind == "event" and c.event == event]
 
 
 class Delivery:
     """What `notify` does, from outside and from a workflow."""
 
-    __slots__ = ("_sup", "delivered_total")
+    __slots__ = ("_sup", "_types", "delivered_total")
 
     def __init__(self, sup: Supervisor) -> None:
         self._sup = sup
+        self._types: dict[tuple[str, str], Converter[Any]] = {}
+        """What waits want, by workflow and name: a run that sleeps has no objects to ask."""
         self.delivered_total = 0
+
+    def learn(self, workflow: str, ask: EventAsk) -> None:
+        """A wait begins, or is replayed: remember its type."""
+        if len(self._types) < _TYPES_MAX:
+            self._types[workflow, ask.name] = ask.converter
+
+    async def meet(self, event: str, run_id: str | None) -> None:
+        """Wake one run of each kind that waits asleep with a type that is not known yet."""
+        while (actor := self._stranger(event, run_id)) is not None:
+            actor.tell(msg.WakeUp())
+            for _ in range(_PASSES_MAX):
+                if actor.session is None or actor.event_asks(event):
+                    break
+                await next_pass()
+            self._meet_no_more(actor, event)
+
+    def _stranger(self, event: str, run_id: str | None) -> RunActor | None:
+        for actor in self._takers(event, run_id)[:_STRANGERS_MAX]:
+            if actor.session is None and not all(
+                (actor.state.workflow, call.name) in self._types
+                for call in _waits(actor.state, event)
+            ):
+                return actor
+        return None
+
+    def _meet_no_more(self, actor: RunActor, event: str) -> None:
+        """Whatever came of it: a kind whose type cannot be known takes anything."""
+        for call in _waits(actor.state, event):
+            self._types.setdefault((actor.state.workflow, call.name), ANYTHING)
 
     def deliver(
         self, event: str, payload: bytes, *, by: str, run_id: str | None = None, sender: str = ""
@@ -73,17 +119,20 @@ class Delivery:
 
     def _starts(self, event: str, payload: bytes) -> list[Workflow]:
         """Return the workflows that the event starts, where their input type takes the payload."""
-        found = [w for w in self._sup.registry.all() if w.options.on == event]
         willing: list[Workflow] = []
-        for workflow in found:
+        refusal: InvalidInputError | None = None
+        for workflow in self._sup.registry.all():
+            if workflow.options.on != event:
+                continue
             try:
                 workflow.signature.arguments(payload)
                 workflow.event_ids(payload)
-            except InvalidInputError:
-                if len(found) == 1 and not self._sup.waiters.takers(event):
-                    raise
+            except InvalidInputError as error:
+                refusal = error
                 continue
             willing.append(workflow)
+        if refusal is not None and not willing and not self._sup.waiters.takers(event):
+            raise refusal
         return willing
 
     def _willing(
@@ -93,7 +142,7 @@ class Delivery:
         willing: list[RunActor] = []
         refusal: InvalidInputError | None = None
         for actor in takers:
-            refused = [ask.accepts(payload) for ask in actor.event_asks(event)]
+            refused = self._refusals(actor, event, payload)
             if refused and all(refused):
                 refusal = refused[0]
                 continue
@@ -103,9 +152,20 @@ class Delivery:
             raise refusal
         return willing
 
+    def _refusals(
+        self, actor: RunActor, event: str, payload: bytes
+    ) -> list[InvalidInputError | None]:
+        """Return what each of the run's waits for the event says to the payload."""
+        asks = actor.event_asks(event)
+        if asks:
+            return [ask.accepts(payload) for ask in asks]
+        workflow = actor.state.workflow
+        known = (self._types.get((workflow, call.name)) for call in _waits(actor.state, event))
+        return [refusal_of(want, payload) if want is not None else None for want in known]
+
     def _check_kept(self, actor: RunActor, event: str, payload: bytes) -> None:
         state, settings = actor.state, self._sup.settings
-        if any(c.kind == "event" and c.event == event for c in state.pending_calls()):
+        if _waits(state, event):
             return
         if (
             state.kept_count >= settings.kept_events_max

@@ -39,6 +39,17 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
+class _Payload:
+    """The payload of one event, how many runs are still to take it, and which did so last."""
+
+    __slots__ = ("body", "taker", "takers")
+
+    def __init__(self, body: bytes, takers: int) -> None:
+        self.body = body
+        self.takers = takers
+        self.taker = ""
+
+
 class Restored:
     """One run that recovery found. `failure` says why it is set aside, if it is."""
 
@@ -55,8 +66,8 @@ class Restorer:
     def __init__(self) -> None:
         self._runs: dict[str, Restored] = {}
         self._gone: dict[str, int] = {}
-        self._payloads: dict[int, tuple[bytes, int]] = {}
-        """Payloads of events by LSN, with how many takers are still to come."""
+        self._payloads: dict[int, _Payload] = {}
+        """Payloads of events by LSN, as long as takers are still to come."""
         self.last_ts_ms = 0
         self.messages: list[str] = []
 
@@ -80,7 +91,7 @@ class Restorer:
             return
         self.last_ts_ms = max(self.last_ts_ms, record.ts)
         if isinstance(record, rec.EventReceived):
-            self._payloads[lsn] = (bytes(record.payload), record.takers)
+            self._payloads[lsn] = _Payload(bytes(record.payload), record.takers)
         elif isinstance(record, rec.RunPurged):
             self._purge(record)
         else:
@@ -122,12 +133,13 @@ class Restorer:
         if row is None:
             # A kept event that is taken now: the run itself has the payload.
             return None
-        body, takers = row
-        if takers <= 1:
-            del self._payloads[record.payload]
-        else:
-            self._payloads[record.payload] = (body, takers - 1)
-        return body
+        if row.taker != record.r:
+            # A run that waits twice takes it with two records and then has it itself.
+            row.taker = record.r
+            row.takers -= 1
+            if row.takers <= 0:
+                del self._payloads[record.payload]
+        return row.body
 
     def _skip(self, lsn: int, data: bytes) -> None:
         head = _decode_head(data)
