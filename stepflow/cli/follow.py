@@ -21,7 +21,7 @@ import orjson
 from stepflow.cli.errors import FAILED, INTERRUPTED, failing
 from stepflow.cli.render import PlainLines, short
 from stepflow.clock import SystemClock
-from stepflow.errors import ApiError, OutcomeUnknownError, RateLimitedError, UnavailableError
+from stepflow.errors import OutcomeUnknownError, RateLimitedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,38 +70,37 @@ def follow(client: SyncClient, run_id: str, display: Display, watch: RunWatch) -
 
 
 def _events(client: SyncClient, run_id: str, display: Display) -> Iterator[RunEvent]:
-    """Yield the run's events; a server that is gone is waited for, and its absence shown."""
-    after: int | None = None
+    """Yield the run's events; a server that is gone is waited for, and its absence shown.
+
+    The last event is asked for again: a run that waits may send nothing else for days, and its
+    arrival says that this stream, not only the server, is back.
+    """
+    last = 0
+    pause_s = _PAUSE_S
+    is_lost = False
     while True:
         try:
-            for event in client.stream(run_id, after, tries_max=1):
-                after = event.id or after
+            for event in client.stream(run_id, max(0, last - 1), tries_max=1):
+                if is_lost:
+                    display.lost("")
+                    is_lost, pause_s = False, _PAUSE_S
+                if _is_known(event, last):
+                    continue
+                last = event.id or last
                 yield event
         except _GONE as error:
-            display.lost(error.message)
-            _wait_for(client)
-            display.lost("")
+            if not is_lost:
+                display.lost(error.message)
+                is_lost = True
+            threading.Event().wait(pause_s)
+            pause_s = min(pause_s * 2, _PAUSE_S_MAX)
         else:
             return
 
 
-def _wait_for(client: SyncClient) -> None:
-    """Return once the server serves again.
-
-    It is asked, because a run that waits sends nothing by which one could tell that it is back.
-    """
-    pause_s = _PAUSE_S
-    while True:
-        threading.Event().wait(pause_s)
-        pause_s = min(pause_s * 2, _PAUSE_S_MAX)
-        try:
-            client.ready()
-        except _GONE:
-            continue
-        except ApiError:
-            # It answers, and does not show its state: `--endpoints` can leave that out.
-            return
-        return
+def _is_known(event: RunEvent, last: int) -> bool:
+    # A resync is a whole run in place of what is missing, whatever its number.
+    return 0 < event.id <= last and event.event != "resync"
 
 
 def pick_display(watch: RunWatch, *, as_json: bool) -> Display:
