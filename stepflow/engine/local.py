@@ -326,7 +326,7 @@ class LocalEngine:
         if sup is None or snapshotter is None or self._state == "failed":
             return
         sup.spawn(sup.retention.sweep())
-        sup.tidy_order()
+        sup.tidy()
         sup.pack_ended()
         sup.spawn(sup.passivate_idle())
         if snapshotter.is_due():

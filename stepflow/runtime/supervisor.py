@@ -458,10 +458,16 @@ class Supervisor:
             return False
         return session.waits_directly()
 
-    def tidy_order(self) -> None:
-        """Drop the rows of purged runs once they are the larger part."""
+    def tidy(self) -> None:
+        """Drop the rows of purged runs and the timers of ended ones once they are the more."""
+        if self.timers.is_untidy():
+            self.spawn(self.timers.tidy(self._lives))
         if len(self.order) > 2 * len(self.runs) + _ORDER_SLACK:
             self.order = [row for row in self.order if row[1] in self.runs]
+
+    def _lives(self, run_id: str) -> bool:
+        actor = self.runs.get(run_id)
+        return actor is not None and not actor.finished
 
     # ------------------------------------------------------------ the end
 
