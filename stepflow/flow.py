@@ -181,6 +181,13 @@ class Stepflow:
 
     async def __aenter__(self) -> Self:
         await self.engine.start()
+        try:
+            # A credential that cannot be used refuses the start, not each request.
+            if isinstance(self.engine, LocalEngine):
+                self.auth_chain  # noqa: B018  made at the first look
+        except BaseException:
+            await self.engine.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -151,6 +151,7 @@ class _Service:
         self._flow = flow
         self._options = options
         self._access = prepare_access(flow.data_dir, os.environ, no_auth=options.no_auth)
+        flow.auth_chain  # noqa: B018  a credential that cannot be used refuses the start
         self._app = self._make_app()
         flow.on_fatal = self._app.fail
         self._server: Server | None = None
