@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Live", "picture"]
 
 _MANY: Final = 8
+_WIDE: Final = 100
+_BAR: Final = 20
 _LINES_AROUND: Final = 7
 _STYLES: Final = {
     "completed": "green",
@@ -139,7 +141,7 @@ def _steps(rows: list[Row], now_ms: int, height: int, width: int) -> RenderableT
     table.add_column(no_wrap=True)
     table.add_column(justify="right", style="dim", no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(20, width - 40))
-    lines = list(_lines(rows, now_ms))
+    lines = list(_lines(rows, now_ms, _BAR if width >= _WIDE else _BAR // 2))
     room = max(5, height - _LINES_AROUND)
     hidden = len(lines) - room
     for line in lines[hidden:] if hidden > 0 else lines:
@@ -149,7 +151,7 @@ def _steps(rows: list[Row], now_ms: int, height: int, width: int) -> RenderableT
     return table
 
 
-def _lines(rows: list[Row], now_ms: int) -> Iterator[tuple[RenderableType, ...]]:
+def _lines(rows: list[Row], now_ms: int, bar: int) -> Iterator[tuple[RenderableType, ...]]:
     counts = Counter(row.name for row in rows)
     shown: set[str] = set()
     for row in rows:
@@ -157,7 +159,7 @@ def _lines(rows: list[Row], now_ms: int) -> Iterator[tuple[RenderableType, ...]]
             yield _line(row, now_ms)
         elif row.name not in shown:
             shown.add(row.name)
-            yield _many([other for other in rows if other.name == row.name], now_ms)
+            yield _many([other for other in rows if other.name == row.name], now_ms, bar)
 
 
 def _line(row: Row, now_ms: int) -> tuple[RenderableType, ...]:
@@ -175,7 +177,7 @@ def _mark(row: Row) -> RenderableType:
     return _SPINNER if waiting is None else Text(waiting, style="blue")
 
 
-def _many(rows: list[Row], now_ms: int) -> tuple[RenderableType, ...]:
+def _many(rows: list[Row], now_ms: int, width: int) -> tuple[RenderableType, ...]:
     """Return one line for many rows of one name."""
     states = Counter(row.status for row in rows)
     done = states["completed"] + states["failed"]
@@ -185,8 +187,8 @@ def _many(rows: list[Row], now_ms: int) -> tuple[RenderableType, ...]:
     else:
         mark = Text("✓", style="green") if done == len(rows) else _SPINNER
     words = [f"{count:,} {state}" for state, count in sorted(states.items())]
-    filled = 20 * done // len(rows)
+    filled = width * done // len(rows)
     bar = Text.assemble(
-        ("━" * filled, "green"), ("━" * (20 - filled), "dim"), "  ", ", ".join(words)
+        ("━" * filled, "green"), ("━" * (width - filled), "dim"), "  ", ", ".join(words)
     )
     return mark, Text(f"{rows[0].name} × {len(rows):,}"), span(took), bar

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, cast
 
 __all__ = ["sample"]
 
 _DEPTH_MAX: Final = 6
+_ITEMS_DEPTH_MAX: Final = 3
+_MOMENT: Final = re.compile(r"(.*(At|_at))|when|.*time", re.DOTALL)
 _BY_NAME: Final[dict[str, str]] = {
     "email": "ada@example.com",
     "name": "Ada",
@@ -15,6 +18,7 @@ _BY_NAME: Final[dict[str, str]] = {
 _BY_FORMAT: Final[dict[str, str]] = {
     "date": "2024-01-15",
     "date-time": "2024-01-15T10:30:00Z",
+    "decimal": "9.99",
     "duration": "PT30S",
     "email": "ada@example.com",
     "time": "10:30:00",
@@ -80,11 +84,16 @@ class _Sampler:
         if "prefixItems" in schema:
             return [self.of(item, name, depth + 1) for item in schema["prefixItems"]]
         item = schema.get("items")
+        if depth > _ITEMS_DEPTH_MAX:
+            return []  # a type that holds itself ends here
         return [self.of(item, name.removesuffix("s"), depth + 1)] if item else []
 
     def _string(self, schema: dict[str, Any], name: str) -> str:
         if schema.get("format") in _BY_FORMAT:
             return _BY_FORMAT[schema["format"]]
+        if _MOMENT.fullmatch(name):
+            # A moment without a zone is told from a text by its name alone.
+            return _BY_FORMAT["date-time"]
         plain = name.lower().replace("_", "")
         for known, text in _BY_NAME.items():
             if plain.endswith(known):
