@@ -1,200 +1,163 @@
-"""Each example of `examples/` does what its first lines say."""
+"""Each example does what it says, served as its first lines say."""
 
 from __future__ import annotations
 
-import importlib
 import json
-import os
 import re
+import shlex
 import subprocess
 import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
 
-from stepflow.cli.loader import load_target
-from stepflow.testing import WorkflowTest
+from tests.cli_kit import ROOT, Served, environment, run_cli, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-ORDER = {"id": "1042", "email": "ada@example.com", "items": ["tea", "cup"]}
-EXPENSE = {"id": "7", "employee": "Ada", "amount": 420}
+pytestmark = pytest.mark.timeout(180)
 
-
-@pytest.fixture(autouse=True)
-def _examples_on_path(monkeypatch) -> Iterator[None]:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    yield
-    for name in NAMES:
-        sys.modules.pop(name, None)
+EXAMPLES = ROOT / "examples"
+QUICK = {"WELCOME_PAUSE": "50ms", "SHOP_COOL_OFF": "50ms"}
 
 
-def test_each_example_is_run_here() -> None:
-    assert NAMES == ["app", "approval", "embedded", "fan_out", "shop", "welcome"]
+class Api:
+    """The served examples over HTTP."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url
+        self._http = httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60)
+        self.close = self._http.close
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return self._http.post(path, json=body)
+
+    def start(self, workflow: str, body: Any) -> str:
+        return str(self.post(f"/trigger/{workflow}", body).json()["runId"])
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._http.get(f"/runs/{run_id}").json()
+        return found
+
+    def ended(self, run_id: str) -> dict[str, Any]:
+        until(lambda: self.run(run_id)["status"] not in {"pending", "running"})
+        return self.run(run_id)
 
 
-# ---------------------------------------------------------------- on virtual time
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("replay", ["never", "always"])
-async def test_welcome_mails_twice_and_sleeps_between(replay, capfd) -> None:
-    welcome: Any = importlib.import_module("welcome")
-    async with WorkflowTest(welcome.flow, replay=replay) as t:
-        began = t.now
-        user = {"userId": "u_1", "email": "ada@example.com"}
-        assert await t.run(welcome.welcome_user, user) == {"success": True}
-        assert (t.now - began).total_seconds() >= 20
-    out, _ = capfd.readouterr()
-    assert out.splitlines() == [
-        "  mail to ada@example.com: welcome!",
-        "  mail to ada@example.com: how is it going?",
-    ]
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("replay", ["never", "always"])
-async def test_a_checkout_that_is_paid_gives_what_is_reserved(replay) -> None:
-    shop: Any = importlib.import_module("shop")
-    async with WorkflowTest(shop.flow, replay=replay) as t:
-        run = await t.trigger("checkout", ORDER)
-        assert await t.notify("paid-1042", {"amount": 99}) == 1
-        outcome = await t.result(run)
-    assert outcome == {
-        "paid": True,
-        "amount": 99,
-        "reserved": [shop.reserve("tea"), shop.reserve("cup")],
-    }
-
-
-@pytest.mark.asyncio
-async def test_a_checkout_that_nobody_pays_ends_after_an_hour() -> None:
-    shop: Any = importlib.import_module("shop")
-    async with WorkflowTest(shop.flow) as t:
-        began = t.now
-        assert await t.run("checkout", ORDER) == {"paid": False}
-        assert (t.now - began).total_seconds() >= 3600
-
-
-@pytest.mark.asyncio
-async def test_a_checkout_charges_once_through_a_crash() -> None:
-    shop: Any = importlib.import_module("shop")
-    async with WorkflowTest(shop.flow) as t:
-        run = await t.trigger("checkout", ORDER)
-        await t.settle()
-        await t.crash()
-        await t.notify("paid-1042", {"amount": 99})
-        assert (await t.result(run))["paid"] is True
-        assert len(t.calls("charge")) == 1
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("approved", [True, False])
-async def test_an_expense_is_paid_when_it_is_approved(approved, capfd) -> None:
-    approval: Any = importlib.import_module("approval")
-    async with WorkflowTest(approval.flow) as t:
-        run = await t.trigger("expense", EXPENSE)
-        await t.advance("3d")
-        await t.notify("decision-7", {"approved": approved, "by": "Grace"})
-        assert await t.result(run) == {"paid": approved, "by": "Grace"}
-    out, _ = capfd.readouterr()
-    assert ("paid 420 to Ada" in out) is approved
-
-
-@pytest.mark.asyncio
-async def test_an_answer_before_the_question_is_kept() -> None:
-    approval: Any = importlib.import_module("approval")
-    async with WorkflowTest(approval.flow) as t:
-        run = await t.trigger("expense", EXPENSE)
-        await t.flow.notify("decision-7", {"approved": True, "by": "Grace"})
-        assert await t.result(run) == {"paid": True, "by": "Grace"}
-
-
-@pytest.mark.asyncio
-async def test_an_expense_that_nobody_decides_is_not_paid_after_a_week() -> None:
-    approval: Any = importlib.import_module("approval")
-    async with WorkflowTest(approval.flow) as t:
-        assert await t.run("expense", EXPENSE) == {"paid": False, "by": "nobody"}
-
-
-@pytest.mark.asyncio
-async def test_a_small_expense_is_paid_at_once() -> None:
-    approval: Any = importlib.import_module("approval")
-    async with WorkflowTest(approval.flow) as t:
-        assert await t.run("expense", {**EXPENSE, "amount": 100}) == {"paid": True, "by": "policy"}
-
-
-@pytest.mark.asyncio
-async def test_a_thousand_pages_are_counted_once_each() -> None:
-    fan_out: Any = importlib.import_module("fan_out")
-    async with WorkflowTest(fan_out.flow) as t:
-        count = await t.run("count-words", {"pages": 1000})
-        assert len(t.calls("count-page")) == 1000
-    words = sum(fan_out.count_words(page) for page in range(1000))
-    assert count == {"pages": 1000, "words": words}
-
-
-# ---------------------------------------------------------------- all of them in one
-
-
-def test_app_has_the_workflows_of_all_the_others() -> None:
-    flow = load_target(str(EXAMPLES / "app.py"))
-    ids = sorted(workflow.id for workflow in flow.registry.all())
-    assert ids == ["checkout", "count-words", "expense", "welcome-user"]
-
-
-# ---------------------------------------------------------------- inside an application
+def key_in(place: Path) -> str:
+    return (place / "stepflow-data" / "api.key").read_text().strip()
 
 
 @pytest.fixture
-def embedded(tmp_path) -> Iterator[str]:
-    """`examples/embedded.py` under uvicorn, as its docstring says; its URL."""
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "embedded:app"]
-    env = {**os.environ, "STEPFLOW_DATA_DIR": str(tmp_path / "data"), "SHOP_COOL_OFF": "200ms"}
-    log = (tmp_path / "log").open("w+")
-    process = subprocess.Popen([*command, "--port", "0"], env=env, stdout=log, stderr=log)
+def api(tmp_path: Path) -> Iterator[Api]:
+    server = Served(EXAMPLES / "app.py", cwd=tmp_path, **QUICK)
+    api = Api(server.ready(), (tmp_path / "stepflow-data" / "api.key").read_text().strip())
+    yield api
+    api.close()
+    server.kill()
+
+
+def names(run: dict[str, Any]) -> list[str]:
+    return [step["name"] for step in run["steps"]]
+
+
+def test_the_welcome_mail_is_that_of_the_api_reference(api: Api) -> None:
+    run = api.ended(api.start("welcome-user", {"userId": "u_1", "email": "ada@example.com"}))
+    assert (run["status"], run["result"]) == ("completed", {"success": True})
+    assert names(run) == ["send-welcome", "a-while", "send-followup"]
+    assert run["steps"][0]["result"] == {"sent": True}
+
+
+def test_a_checkout_waits_for_its_payment(api: Api) -> None:
+    order = {"id": "1", "email": "ada@example.com", "items": ["tea", "cup"]}
+    run_id = api.start("checkout", order)
+    assert api.post("/notify/paid-1", {"amount": 99}).json() == {"success": True}
+    run = api.ended(run_id)
+    assert run["result"] == {"paid": True, "amount": 99, "reserved": ["shelf-14", "shelf-28"]}
+    assert names(run) == ["charge", "reserve", "reserve", "payment", "cool-off"]
+
+
+@pytest.mark.parametrize(
+    ("amount", "decision", "result"),
+    [
+        (420, {"approved": True, "by": "Grace"}, {"paid": True, "by": "Grace"}),
+        (420, {"approved": False, "by": "Grace"}, {"paid": False, "by": "Grace"}),
+        (42, None, {"paid": True, "by": "policy"}),
+    ],
+)
+def test_an_expense_is_paid_once_approved(api: Api, amount, decision, result) -> None:
+    run_id = api.start("expense", {"id": "7", "employee": "Ada", "amount": amount})
+    if decision is not None:
+        until(lambda: api.run(run_id)["state"] == "waiting")
+        assert api.post("/notify/decision-7", {"approved": "maybe"}).status_code == 400
+        assert api.post("/notify/decision-7", decision).status_code == 200
+    assert api.ended(run_id)["result"] == result
+
+
+def test_a_thousand_items_are_counted_at_once(api: Api) -> None:
+    run = api.ended(api.start("count-words", {"pages": 1000}))
+    assert run["result"] == {
+        "pages": 1000,
+        "words": sum(200 + page * 7919 % 101 for page in range(1000)),
+    }
+    assert len(run["steps"]) == 1000
+
+
+def shown(path: Path) -> list[list[str]]:
+    """The client's commands in an example's first lines, as a shell splits them."""
+    found = re.findall(r"^stepflow ((?:trigger|notify) .*)$", path.read_text(), re.MULTILINE)
+    return [shlex.split(command.removesuffix(" --follow")) for command in found]
+
+
+@pytest.mark.parametrize("name", ["approval", "fan_out", "shop", "welcome"])
+def test_what_an_examples_first_lines_show_works(name: str, tmp_path: Path) -> None:
+    commands = shown(EXAMPLES / f"{name}.py")
+    assert f"stepflow serve examples/{name}.py" in (EXAMPLES / f"{name}.py").read_text()
+    assert commands
+    server = Served(EXAMPLES / f"{name}.py", cwd=tmp_path, **QUICK)
+    url = server.ready()
     try:
-        yield _url(process, tmp_path / "log")
+        done = [run_cli(*words, cwd=tmp_path, STEPFLOW_URL=url) for words in commands]
+        assert [each.code for each in done] == [0] * len(commands), done
+        with Api(url, key_in(tmp_path)) as api:
+            assert api.ended(done[0].out.strip())["status"] == "completed"
     finally:
-        process.terminate()
-        process.wait()
-        log.close()
+        server.kill()
 
 
-def _url(process: subprocess.Popen[bytes], log: Path) -> str:
-    while True:
-        ended = process.poll() is not None
-        found = re.search(r"running on (http://\S+)", log.read_text())
-        if found is not None:
-            return found.group(1)
-        assert not ended, log.read_text()
-        time.sleep(0.02)
-
-
-def _events(text: str) -> list[tuple[str, Any]]:
-    """Return the name and data of each event of a finished stream."""
-    blocks = [block.splitlines() for block in text.replace("\r\n", "\n").split("\n\n")]
-    fields = [dict(line.split(": ", 1) for line in block if ": " in line) for block in blocks]
-    return [(each["event"], json.loads(each["data"])) for each in fields if "event" in each]
-
-
-def test_the_embedded_example_serves_its_page_and_a_run_that_the_page_can_read(embedded) -> None:
-    with httpx.Client(base_url=embedded, timeout=60) as client:
-        page = client.get("/")
-        assert page.status_code == 200
-        assert page.text == (EXAMPLES / "monitor.html").read_text()
-
-        run = client.post("/order", json=ORDER).raise_for_status().json()
-        stream = f"/api/stepflow/runs/{run['runId']}/stream"
-        assert client.get(stream).status_code == 401
-        client.post("/pay/1042", json={"amount": 99}).raise_for_status()
-        events = _events(client.get(stream, params={"token": run["token"]}).text)
-    assert events[-1][0] == "complete"
-    assert events[-1][1]["result"]["amount"] == 99
-    assert "charge" in {data.get("name") for name, data in events if name == "step"}
+def test_the_embedding_example_starts_runs_for_its_visitors(tmp_path: Path) -> None:
+    host = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "embedded:app"),
+            *("--port", "0"),
+        ],
+        cwd=tmp_path,
+        env=environment(**QUICK),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert host.stderr is not None
+        lines = iter(host.stderr)
+        url = next(found[0] for line in lines if (found := re.search(r"http://[\w.:]+", line)))
+        assert "EventSource" in httpx.get(f"{url}/").text
+        order = {"id": "9", "email": "ada@example.com", "items": ["tea"]}
+        run = httpx.post(f"{url}/order", json=order).json()
+        assert httpx.post(f"{url}/pay/9", json={"amount": 5}).json() == {"ok": True}
+        stream = f"{url}/api/stepflow/runs/{run['runId']}/stream?token={run['token']}"
+        *_, data = [line for line in httpx.get(stream, timeout=60).text.splitlines() if line]
+        assert json.loads(data.removeprefix("data: "))["result"]["amount"] == 5
+        assert httpx.get(f"{url}/api/stepflow/runs").status_code == 401
+    finally:
+        host.terminate()
+        host.communicate()
+    assert host.returncode is not None

@@ -1,9 +1,8 @@
-"""`serve`'s TARGET: a file or a module, with or without a name."""
+"""`serve`'s TARGET leads to one `Stepflow`, or to a message that names the choices."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,135 +11,130 @@ from stepflow.cli.loader import load_target, split_target, target_directory
 from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-ONE = "from stepflow import Stepflow\nflow = Stepflow(':memory:')\n"
-TWO = ONE + "other = Stepflow(':memory:')\n"
+ONE = "from stepflow import Stepflow\nflow = Stepflow('{name}')\n"
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A directory to stand in; the interpreter forgets afterwards what was loaded from it."""
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(str(tmp_path)) or name.startswith("loaded_"):
-            del sys.modules[name]
+        del sys.modules[name]
 
 
-def write(name: str, text: str) -> Path:
-    path = Path(name)
+def write(place: Path, name: str, text: str) -> Path:
+    path = place / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
 
 
 @pytest.mark.parametrize(
-    ("target", "place", "name"),
+    ("target", "parts"),
     [
-        ("shop.py", "shop.py", ""),
-        ("shop.py:flow", "shop.py", "flow"),
-        ("shop.py:", "shop.py", ""),
-        ("acme.shop", "acme.shop", ""),
-        ("acme.shop:flow", "acme.shop", "flow"),
-        ("a:b/shop.py", "a:b/shop.py", ""),
-        (r"C:\shop.py", r"C:\shop.py", ""),
-        (r"C:\shop.py:flow", r"C:\shop.py", "flow"),
+        ("shop.py", ("shop.py", "")),
+        ("shop.py:flow", ("shop.py", "flow")),
+        ("acme.shop", ("acme.shop", "")),
+        ("acme.shop:flow", ("acme.shop", "flow")),
+        ("shop.py:", ("shop.py", "")),
+        ("C:\\flows\\shop.py", ("C:\\flows\\shop.py", "")),
+        ("C:\\flows\\shop.py:flow", ("C:\\flows\\shop.py", "flow")),
     ],
 )
-def test_the_name_stands_after_the_last_colon(target, place, name) -> None:
-    assert split_target(target) == (place, name)
+def test_a_target_is_a_place_and_perhaps_a_name(target, parts) -> None:
+    assert split_target(target) == parts
 
 
-@pytest.mark.parametrize("suffix", ["", ":flow"])
-def test_a_file_is_loaded_from_where_it_lies(suffix) -> None:
-    path = write("deep/loaded_shop.py", ONE)
-    flow = load_target(f"{path}{suffix}")
-    assert flow is sys.modules["loaded_shop"].flow
-    assert target_directory(f"{path}{suffix}") == path.resolve().parent
+@pytest.mark.parametrize("target", ["shop.py", "shop.py:flow", "./shop.py", "shop", "shop:flow"])
+def test_a_file_and_a_module_lead_to_the_one_in_it(place, target) -> None:
+    write(place, "shop.py", ONE.format(name="here"))
+    assert load_target(target).data_dir == "here"
 
 
-@pytest.mark.parametrize("suffix", ["", ":flow"])
-def test_a_module_is_found_from_the_present_directory(suffix, place) -> None:
-    write("loaded_acme/__init__.py", "")
-    write("loaded_acme/shop.py", ONE)
-    flow = load_target(f"loaded_acme.shop{suffix}")
-    assert flow is sys.modules["loaded_acme.shop"].flow
-    assert target_directory("loaded_acme.shop") == place
+def test_a_file_imports_its_neighbours(place) -> None:
+    write(place, "deep/inner.py", ONE.format(name="neighbour"))
+    write(place, "deep/outer.py", "from inner import flow\n")
+    assert load_target("deep/outer.py").data_dir == "neighbour"
 
 
-def test_a_file_imports_its_neighbours() -> None:
-    write("deep/loaded_neighbour.py", ONE)
-    path = write("deep/loaded_main.py", "from loaded_neighbour import flow\n")
-    assert load_target(str(path)) is sys.modules["loaded_neighbour"].flow
+def test_a_file_in_a_package_has_its_relative_imports(place) -> None:
+    write(place, "acme/__init__.py", "")
+    write(place, "acme/base.py", ONE.format(name="relative"))
+    write(place, "acme/shop.py", "from .base import flow\n")
+    flow = load_target("acme/shop.py")
+    assert flow.data_dir == "relative"
+    assert load_target("acme.shop") is flow
 
 
-def test_a_file_of_a_package_imports_relatively() -> None:
-    write("loaded_pack/__init__.py", "")
-    write("loaded_pack/flows.py", ONE)
-    path = write("loaded_pack/app.py", "from .flows import flow\n")
-    assert load_target(str(path)) is sys.modules["loaded_pack.flows"].flow
+def test_a_file_named_like_a_known_module_is_itself(place) -> None:
+    write(place, "queue.py", ONE.format(name="mine"))
+    assert load_target("queue.py").data_dir == "mine"
+    assert not hasattr(sys.modules["queue"], "flow")
 
 
-def test_the_same_file_is_loaded_once() -> None:
-    path = write("loaded_once.py", ONE)
-    assert load_target(str(path)) is load_target(f"{path}:flow")
+def test_annotations_of_a_loaded_workflow_are_found(place) -> None:
+    text = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from stepflow import Context, Stepflow\nflow = Stepflow()\n"
+        "@dataclass\nclass Order:\n    id: str\n"
+        "@flow.workflow()\nasync def shop(ctx: Context, order: Order) -> None: ...\n"
+    )
+    write(place, "typed.py", text)
+    assert "Order" in str(load_target("typed.py").registry.all()[0].view().input_schema)
 
 
-def test_a_file_named_like_a_loaded_module_does_not_take_its_place() -> None:
-    import queue
-
-    path = write("queue.py", ONE)
-    flow = load_target(str(path))
-    assert sys.modules["queue"] is queue
-    assert flow is sys.modules["stepflow_target_queue"].flow
+def test_one_flow_under_two_names_is_one(place) -> None:
+    write(place, "shop.py", ONE.format(name="same") + "app = flow\n")
+    assert load_target("shop.py").data_dir == "same"
 
 
-def test_two_names_of_one_stepflow_are_no_choice() -> None:
-    path = write("loaded_alias.py", ONE + "app = flow\n")
-    assert load_target(str(path)) is sys.modules["loaded_alias"].flow
+def test_two_flows_are_named_as_choices(place) -> None:
+    write(place, "shop.py", "from stepflow import Stepflow\na = Stepflow()\nb = Stepflow()\n")
+    with pytest.raises(ConfigurationError, match=r"say which: shop\.py:a or shop\.py:b"):
+        load_target("shop.py")
 
 
-def test_a_private_stepflow_counts_when_there_is_no_other() -> None:
-    both = write("loaded_both.py", ONE + "_mine = Stepflow(':memory:')\n")
-    assert load_target(str(both)) is sys.modules["loaded_both"].flow
-    alone = write("loaded_private.py", ONE.replace("flow =", "_flow ="))
-    assert load_target(str(alone)) is sys.modules["loaded_private"]._flow
-
-
-def test_two_stepflows_have_to_be_told_apart() -> None:
-    path = write("loaded_two.py", TWO)
-    with pytest.raises(ConfigurationError, match=r"say which: \S+:flow or \S+:other"):
-        load_target(str(path))
-    assert load_target(f"{path}:other") is sys.modules["loaded_two"].other
+def test_a_private_flow_does_not_compete_with_a_public_one(place) -> None:
+    write(place, "shop.py", ONE.format(name="public") + "_other = Stepflow('private')\n")
+    assert load_target("shop.py").data_dir == "public"
 
 
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("loaded_none.py", r"has no Stepflow: write `flow = Stepflow\(\)`"),
-        ("loaded_one.py:flows", r"is nothing, not a Stepflow; say which: loaded_one\.py:flow"),
-        ("loaded_one.py:Stepflow", "is a type, not a Stepflow; say which"),
-        ("loaded_none.py:flow", "is nothing, not a Stepflow; it has no Stepflow"),
-        ("loaded_away.py", "there is no file"),
-        ("loaded_away", "there is no module 'loaded_away' in .*; for a file write its name"),
-        ("loaded_away.shop", "there is no module 'loaded_away.shop'"),
+        ("none.py", "there is no file"),
+        ("none", "for a file write its name with .py"),
+        ("empty.py", r"write `flow = Stepflow\(\)` in it"),
+        ("shop.py:none", "is nothing, not a Stepflow; say which: shop.py:flow"),
+        ("shop.py:Stepflow", "is a type, not a Stepflow"),
     ],
 )
-def test_a_target_that_cannot_be_used_is_named(target, said) -> None:
-    write("loaded_none.py", "")
-    write("loaded_one.py", ONE)
+def test_what_is_not_there_is_said(place, target, said) -> None:
+    write(place, "empty.py", "")
+    write(place, "shop.py", ONE.format(name="here"))
     with pytest.raises(ConfigurationError, match=said):
         load_target(target)
 
 
-@pytest.mark.parametrize("target", ["loaded_broken.py", "loaded_broken"])
-def test_what_the_code_itself_raises_comes_through(target) -> None:
-    write("loaded_broken.py", "import loaded_missing\n")
-    with pytest.raises(ModuleNotFoundError, match="loaded_missing"):
-        load_target(target)
-    assert "loaded_broken" not in sys.modules
+def test_what_a_target_lacks_itself_is_its_own_error(place) -> None:
+    write(place, "shop.py", "import nowhere_to_be_found\n")
+    for target in ("shop.py", "shop"):
+        with pytest.raises(ModuleNotFoundError, match="nowhere_to_be_found"):
+            load_target(target)
+
+
+def test_a_file_that_fails_leaves_no_half_module(place) -> None:
+    write(place, "half.py", "1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        load_target("half.py")
+    assert "half" not in sys.modules
+
+
+def test_reload_watches_where_the_code_is(place) -> None:
+    write(place, "deep/shop.py", "")
+    assert target_directory("deep/shop.py:flow") == place / "deep"
+    assert target_directory("acme.shop") == place
