@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import stat
@@ -18,7 +19,7 @@ from tests.cli_kit import PROGRAM, ROOT, Process, Served, environment, run_cli, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    
+
 pytestmark = pytest.mark.timeout(180)
 
 APP = """
@@ -301,6 +302,46 @@ def test_a_taken_port_ends_the_start_with_69(serve, place) -> None:
     assert "--port" in second.err
 
 
+FAILING_DISK = """
+from pathlib import Path
+
+from stepflow.journal import disk
+
+real = disk._fdatasync
+
+
+def fdatasync(fd):
+    if Path("broken-disk").exists():
+        raise OSError(5, "Input/output error")
+    real(fd)
+
+
+disk._fdatasync = fdatasync
+"""
+
+
+def test_a_disk_that_fails_a_sync_ends_the_server_with_74(serve, place) -> None:
+    (place / "flows.py").write_text(APP + FAILING_DISK)
+    server = serve()
+    url = server.ready()
+    (place / "broken-disk").touch()
+    with api(place, url) as client:
+        answer = client.post("/trigger/gated", json="a")
+    assert (answer.status_code, answer.json()["code"]) == (503, "OUTCOME_UNKNOWN")
+    assert server.wait() == 74
+    assert "CRITICAL" in server.err
+    (place / "broken-disk").unlink()
+    serve().ready()
+
+
+def test_a_server_on_every_address_prints_commands_for_this_machine(serve, place) -> None:
+    server = serve("flows.py", "--host", "0.0.0.0")  # noqa: S104
+    url = server.ready()
+    assert url.startswith("http://127.0.0.1:")
+    assert f"URL        {url}" in server.out
+    assert "0.0.0.0" in server.err  # noqa: S104
+
+
 # ------------------------------------------------------------ following a run
 
 
@@ -355,6 +396,27 @@ def test_ctrl_c_leaves_the_run_running_and_says_how_to_come_back(serve, place) -
     watching.says("waiting for event")
     run_cli("notify", "gate-a", '"go"', "--run", run_id, cwd=place, STEPFLOW_URL=url)
     assert watching.wait() == 0
+
+
+def test_in_a_terminal_the_steps_move(serve, place) -> None:
+    url = serve().ready()
+    main, side = pty.openpty()
+    env = environment(STEPFLOW_URL=url, TERM="xterm-256color", COLUMNS="100", LINES="30")
+    following = subprocess.Popen(
+        [*PROGRAM, "trigger", "gated", '"a"', "--follow"], cwd=place, env=env, stdout=side
+    )
+    os.close(side)
+    seen = b""
+    while "send it: stepflow notify gate-a" not in seen.decode(errors="replace"):
+        seen += os.read(main, 65536)
+    run_cli("notify", "gate-a", '"go"', cwd=place, STEPFLOW_URL=url)
+    while b"result" not in seen:
+        seen += os.read(main, 65536)
+    assert following.wait() == 0
+    os.close(main)
+    text = seen.decode(errors="replace")
+    assert "\x1b[" in text
+    assert "✓" in text
 
 
 def test_following_as_json_gives_each_event_on_a_line(serve, place) -> None:
