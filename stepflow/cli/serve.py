@@ -189,12 +189,14 @@ class _Service:
     # ------------------------------------------------------------ what happens meanwhile
 
     def _listening(self, host: str, port: int) -> None:
-        shown = f"[{host}]" if ":" in host else host
+        # Every address is one of this machine's, and the copied commands are run here.
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host) or _in_url(host)  # noqa: S104
         self._url = f"http://{shown}:{port}{base_path_of(self._options.base_path)}"
         if self._ready:
             self._say()
         else:
-            logger.info("listening on %s", self._url)
+            everywhere = f" (on every address: {host})" if shown != _in_url(host) else ""
+            logger.info("listening on %s%s", self._url, everywhere)
             self._progress = asyncio.ensure_future(self._show_progress())
 
     def _engine_ready(self) -> None:
@@ -243,6 +245,10 @@ class _Service:
                 docs=self._options.endpoints in {"all", "public", "private"},
             )
         )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def progress_line(progress: RecoveryProgress) -> str:
