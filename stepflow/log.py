@@ -95,7 +95,7 @@ class _Console(logging.Formatter):
         clock = rfc3339(int(record.created * 1000))[11:23]
         start, end = (_COLOURS.get(record.levelno, ""), "\x1b[0m") if self._colour else ("", "")
         extras = "".join(f" {key}={value}" for key, value in _extras(record).items())
-        line = f"{clock} {start}{record.levelname:<8}{end if start else ''}{record.name}  "
+        line = f"{clock} {start}{record.levelname:<8} {end if start else ''}{record.name}  "
         line += redacted(record.getMessage() + extras)
         if record.exc_info:
             line += "\n" + redacted(self.formatException(record.exc_info))

@@ -83,7 +83,7 @@ def test_json_is_one_object_a_line(root) -> None:
 def test_console_lines_carry_what_the_record_carries(root) -> None:
     log, stream = logged("console")
     log.info("begun", extra={"run_id": "run_1"})
-    assert stream.getvalue().endswith("INFO    stepflow.test  begun run_id=run_1\n")
+    assert stream.getvalue().endswith("INFO     stepflow.test  begun run_id=run_1\n")
     assert "\x1b" not in stream.getvalue()
 
 
