@@ -4,7 +4,7 @@
 status meaning
 ====== ===========================================================
 0      done; a followed run completed
-1      the followed run failed or was cancelled; any other refusal
+1      a followed run failed or was cancelled; any other refusal
 2      wrong usage, or an input that the server refuses
 3      the server cannot be reached, or does not serve now
 4      credentials are missing, wrong, or lack the scope

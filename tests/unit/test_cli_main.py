@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from stepflow import __version__
+from stepflow.cli import errors
 from stepflow.cli.main import main
 from stepflow.cli.new import files_of
 from stepflow.cli.reload import serve_command
 
+ROOT = Path(__file__).resolve().parents[2]
 ALL = ["serve", "trigger", "notify", "runs", "token", "keys"]
 ALL += ["verify", "dump", "backup", "repair", "openapi", "new"]
 
@@ -74,3 +79,12 @@ def test_repair_asks_first(tmp_path) -> None:
 def test_a_new_projects_name_is_one_that_packages_may_have() -> None:
     assert 'name = "my-shop-2"' in files_of("My Shop_2!")["pyproject.toml"]
     assert 'name = "app"' in files_of("…")["pyproject.toml"]
+
+
+def test_each_exit_status_is_documented_as_it_is_meant() -> None:
+    table = re.findall(r"^(\d+) +(\S.*)$", errors.__doc__ or "", re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+) \| (.*) \|$", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE
+    )
+    assert len(table) > 10
+    assert rows == table
