@@ -20,6 +20,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stepflow.errors import AuthoringError
+from stepflow.runtime.tracked import Tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -168,13 +169,19 @@ class _Factory:
     __slots__ = ("_takes_context", "active", "host")
 
     def __init__(self, host: Any) -> None:
-        self.host = host
+        self.host: Any = None
         self.active = True
+        self.goes_to(host)
+
+    def goes_to(self, host: Any) -> None:
+        """Pass all that is not a run's to `host`, `None` being asyncio itself."""
+        self.host = host
         self._takes_context = host is None or _takes_context(host)
 
     def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> Any:
         parent = _parent_branch() if self.active else None
-        if parent is None or parent.session.ended:
+        if parent is None or parent.session.ended or isinstance(coro, Tracked):
+            # Tracked: another engine's factory, above this one, has seen to it.
             return self._make(loop, coro, **kwargs)
         return _make_child(self._make_in, loop, coro, parent, kwargs)
 
@@ -212,12 +219,20 @@ def install_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., Any]:
 
 
 def uninstall_factory(loop: asyncio.AbstractEventLoop, factory: Callable[..., Any]) -> None:
-    """Give the loop its former task factory back, or, where it has another by now, step aside."""
+    """Take the factory out of the loop's chain, or, where that is hidden by another's, step aside.
+
+    Several engines may share a loop and stop in any order.
+    """
     assert isinstance(factory, _Factory)
     factory.active = False
-    installed: object = loop.get_task_factory()
-    if installed is factory:
+    above: object = loop.get_task_factory()
+    if above is factory:
         loop.set_task_factory(factory.host)
+    while isinstance(above, _Factory) and above is not factory:
+        if above.host is factory:
+            above.goes_to(factory.host)
+            return
+        above = above.host
 
 
 def _make_child(
