@@ -369,7 +369,8 @@ class LocalEngine:
         workflow = self._workflow(workflow_id)
         value, data, events = self._checked_input(workflow, body)
         if idempotency_key:
-            known = sup.idempotency.find(workflow.id, by, idempotency_key, sup.time.now_ms())
+            ids = (workflow.id, *workflow.options.aliases)
+            known = sup.idempotency.find(ids, by, idempotency_key, sup.time.now_ms())
             if known is not None:
                 return await self._same_run(known, value)
         if run_id is not None and not is_run_id(run_id):

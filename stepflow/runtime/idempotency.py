@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from stepflow.model.run import RunSummary
 
 __all__ = ["IdempotencyKeys"]
@@ -17,17 +20,24 @@ class IdempotencyKeys:
 
     def __init__(self, ttl_ms: int) -> None:
         self._ttl_ms = ttl_ms
-        # In order of creation, so the oldest expire first.
-        self._rows: dict[tuple[str, str, str], tuple[str, int]] = {}
+        # In order of creation, so the oldest expire first. No plain dict: one that loses its first
+        # rows again and again is slow to say which is the first.
+        self._rows: OrderedDict[tuple[str, str, str], tuple[str, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def find(self, workflow: str, by: str, key: str, now_ms: int) -> str | None:
-        """Return the run that the key started, if it still counts."""
+    def find(self, workflows: Iterable[str], by: str, key: str, now_ms: int) -> str | None:
+        """Return the run that the key started, if it still counts.
+
+        `workflows` are the ids of one workflow: the one it has, and those it had.
+        """
         self._expire(now_ms)
-        row = self._rows.get((workflow, by, key))
-        return row[0] if row is not None else None
+        for workflow in workflows:
+            row = self._rows.get((workflow, by, key))
+            if row is not None:
+                return row[0]
+        return None
 
     def add(self, summary: RunSummary, run_id: str) -> None:
         """Enter a run that has a key."""

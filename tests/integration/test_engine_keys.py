@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from stepflow import Context  # noqa: TC001  read by the registry
 from stepflow.errors import ConflictError, OutcomeUnknownError
 from tests.engine_kit import reborn, service
 
@@ -101,3 +102,16 @@ async def test_whoever_got_no_answer_asks_again_with_the_key() -> None:
         await world.durable()
         known = next(iter(world.engine.sup.runs))
         assert await world.trigger("echo", 1, idempotency_key="k") == known
+
+
+async def test_a_key_outlives_a_change_of_its_workflows_id() -> None:
+    async with service() as world:
+        run_id = await world.trigger("echo", 1, idempotency_key="k")
+        async with reborn(world, without=frozenset({"echo"})) as other:
+
+            @other.flow.workflow("reflect", aliases=["echo"])
+            async def reflect(ctx: Context, value: int) -> int:
+                return value
+
+            for name in ("echo", "reflect"):
+                assert await other.trigger(name, 1, idempotency_key="k") == run_id
