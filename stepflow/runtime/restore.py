@@ -108,13 +108,21 @@ class Restorer:
             run = self._new_run(record)
             if run is None:
                 return
-        if record.lsn <= run.state.lsn or run.failure:
+        if record.lsn <= run.state.lsn:
+            return
+        if run.failure and record.rs != run.state.rs + 1:
+            # Part of the history that does not fit; what was recorded while it was set aside does.
             return
         try:
             run.state.apply(record, data, payload)
         except ApplyError as error:
-            run.failure = f"SFW401 run {record.r} set aside at lsn {record.lsn}: {error}"
-            self._say(run.failure)
+            if not run.failure:
+                run.failure = f"SFW401 run {record.r} set aside at lsn {record.lsn}: {error}"
+                self._say(run.failure)
+            return
+        if run.state.finished:
+            # Set aside, and cancelled since.
+            run.failure = ""
 
     def _new_run(self, record: rec.Record) -> Restored | None:
         if record.lsn <= self._gone.get(record.r, 0):

@@ -141,8 +141,22 @@ def test_a_record_that_does_not_fit_sets_its_run_aside_and_no_other() -> None:
     assert not second.failure
     assert second.state.status == "completed"
     assert restorer.messages == [first.failure]
-    fold((ended(5, 2),), restorer)
+    fold((ended(5, 6),), restorer)
     assert first.state.status == "running"
+
+
+def test_what_is_recorded_of_a_run_while_it_is_set_aside_is_found_again() -> None:
+    restorer = fold((start(1), ended(2, 5), ended(3, 6)))
+    asked = rec.CancelRequested(lsn=4, r=RUN, rs=2, ts=4, deadline=9)
+    fold((encode_record(asked),), restorer)
+    (found,) = restorer.runs()
+    assert found.failure
+    assert found.state.cancelling
+    over = rec.RunCancelled(lsn=5, r=RUN, rs=3, ts=5, error=msgspec.Raw(b"{}"), forced=True)
+    fold((encode_record(over),), restorer)
+    assert not found.failure
+    assert found.state.status == "cancelled"
+    assert len(restorer.messages) == 1
 
 
 def test_a_run_without_a_beginning_is_said_and_left_out() -> None:
