@@ -53,12 +53,9 @@ class Settings:
     event_bytes_max: int = _knob(1 * MIB, "bytes", "413 PAYLOAD_TOO_LARGE")
     run_bytes_max: int = _knob(64 * MIB, "bytes", "the step fails and says so")
     json_depth_max: int = _knob(64, "levels", "400 INVALID_INPUT")
-    name_chars_max: int = _knob(64, "characters", "AuthoringError")
-    key_bytes_max: int = _knob(256, "bytes", "AuthoringError")
     traceback_bytes_max: int = _knob(16 * KIB, "bytes", "cut in the middle")
     batch_max: int = _knob(1000, "inputs", "400 INVALID_INPUT")
     batch_bytes_max: int = _knob(16 * MIB, "bytes", "413 PAYLOAD_TOO_LARGE")
-    tags_max: int = _knob(16, "tags", "400 INVALID_INPUT")
 
     # ------------------------------------------------------------ runtime
     threads: int = _knob(32, "threads", "sync steps wait for a free one")
