@@ -1,16 +1,26 @@
-"""A real server for tests: `stepflow.web.server` in a thread, on a port of its own, in memory."""
+"""A real server for tests: `stepflow.web.server` in a thread, on a port of its own, in memory.
+
+And what keeps the processes of tests from outliving them: `doomed` and `end_group`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stepflow import MEMORY, Context, Settings, Stepflow
 from stepflow.web.server import Server, make_config
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    import subprocess
+    from collections.abc import Generator, Sequence
+
+    from uvicorn._types import ASGIApplication
 
 KEY = "served-test-key-0123456789"
 
@@ -44,6 +54,27 @@ async def same(value: Any) -> Any:
     return value
 
 
+def doomed(command: Sequence[str]) -> list[str]:
+    """Return the command such that the kernel kills it when the thread that started it ends.
+
+    A test that is itself killed leaves no server behind so. Start it from a thread that lives as
+    long as the process shall, and with `start_new_session=True`, so that `end_group` finds all of
+    it. Where there is no `setpriv` (it is Linux's) the command is returned as it is.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
+
+
+def end_group(process: subprocess.Popen[Any], *, within_s: float = 60) -> int:
+    """Kill the process and all of its group, if they live still; return its exit status.
+
+    The process must have been started with `start_new_session=True`.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait(within_s)
+
+
 @contextmanager
 def served(flow: Stepflow, **options: Any) -> Generator[str]:
     """Serve the flow; yield its URL."""
@@ -54,7 +85,8 @@ def served(flow: Stepflow, **options: Any) -> Generator[str]:
         url = f"http://{host}:{port}"
         started.set()
 
-    config = make_config(flow.asgi(**options), flow.settings, port=0, log_level="error")
+    app = cast("ASGIApplication", flow.asgi(**options))
+    config = make_config(app, flow.settings, port=0, log_level="error")
     server = Server(config, begin_shutdown=flow.begin_shutdown, on_started=on_started)
     # Signals belong to the main thread: there is nothing to install here.
     thread = threading.Thread(target=server.run_to_end, daemon=True)
