@@ -4,11 +4,37 @@
 set -euo pipefail
 
 missing=()
-command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
-command -v strace >/dev/null || missing+=(strace)
-command -v node >/dev/null || missing+=(nodejs)
-command -v npm >/dev/null || missing+=(npm)
-[ -e /usr/share/fonts/truetype/dejavu ] || missing+=(fonts-dejavu-core)
+
+# need PACKAGE PROGRAM...: the package is missing unless one of the programs is there.
+need() {
+    local package="$1" program
+    shift
+    for program in "$@"; do
+        # Users who are not root have no sbin in their PATH.
+        PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null && return
+    done
+    missing+=("$package")
+}
+
+# need_file PACKAGE PATTERN: the same for what brings no program.
+need_file() {
+    compgen -G "$2" >/dev/null || missing+=("$1")
+}
+
+need chromium chromium google-chrome
+need nodejs node
+need npm npm
+need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu
+# Faults: system calls that fail, clocks that jump, file systems that lose their power.
+if [ "$(uname -s)" = Linux ]; then
+    need strace strace
+    need util-linux setpriv
+    need util-linux prlimit
+    need mount losetup
+    need e2fsprogs mkfs.ext4
+    need xfsprogs mkfs.xfs
+    need_file libfaketime '/usr/lib/*/faketime/libfaketimeMT.so.1'
+fi
 
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0
@@ -21,7 +47,9 @@ echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
-if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+# Another apt-get may be at work on the machine: its lock is waited for.
+if ! { apt-get update -qq &&
+    apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >"$log" 2>&1; then
     cat "$log" >&2
     exit 1
 fi
