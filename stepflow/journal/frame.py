@@ -24,6 +24,10 @@ Four rules make "torn by a power cut" and "damaged later" two different things:
 4. JSON has no NUL, and the pad is never empty: a frame's last byte is never NUL, no sector's share
    of a frame is all NUL, and no record can contain what looks like a header.
 
+By the first rule nothing but zeros can lie behind a torn frame: whatever else does was written when
+the frame was on disk already, be its own header readable or not. A sector is written as a whole, so
+a header of zeros is a header that was not written only where its whole sector is.
+
 What stays undecidable is a sector of the very last frame that rots to all zeros.
 """
 
@@ -98,12 +102,15 @@ class Verdict(enum.Enum):
     ROT = "rot"
     """The last frame is complete and wrong."""
     MIDDLE = "middle"
-    """Wrong, and a good frame follows."""
+    """Wrong, and something that was written after it follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadFrame:
-    """The verdict on the bytes at `offset`. `later` is where good data goes on, if it does."""
+    """The verdict on the bytes at `offset`.
+
+    `later` is where data goes on, if it does, and `later_lsn` with what, if a good header says it.
+    """
 
     verdict: Verdict
     offset: int
@@ -162,10 +169,10 @@ def frame_records(data: bytes, frame: Frame) -> list[bytes]:
     return records
 
 
-def judge(data: bytes, offset: int) -> BadFrame:
+def judge(data: bytes, offset: int, first_lsn: int | None = None) -> BadFrame:
     """Say what the bytes at `offset` are, `read_frame` having returned None for them.
 
-    `data` is the whole file; `offset` is where the next frame would begin.
+    `data` is the whole file; `offset` is where the next frame would begin, with `first_lsn`.
     """
     if is_zero(data, offset, len(data)):
         verdict = Verdict.CUT if offset >= len(data) else Verdict.UNUSED
@@ -174,7 +181,17 @@ def judge(data: bytes, offset: int) -> BadFrame:
     if later is not None:
         at, lsn = later
         return BadFrame(Verdict.MIDDLE, offset, "good data follows", at, lsn)
-    verdict, reason = _judge_last(data, offset)
+    fields = _read_header(data, offset)
+    if fields is None:
+        verdict, reason = _judge_header(data, offset)
+        return BadFrame(verdict, offset, reason)
+    body_bytes, _, pad, lsn = fields
+    end = offset + HEADER_BYTES + body_bytes + pad
+    if lsn != (first_lsn or lsn):
+        return BadFrame(Verdict.ROT, offset, f"the frame of lsn {lsn} lies in its place")
+    if not is_zero(data, end, len(data)):
+        return BadFrame(Verdict.MIDDLE, offset, "something was written behind it", end)
+    verdict, reason = _judge_last(data, offset, end)
     return BadFrame(verdict, offset, reason)
 
 
@@ -187,13 +204,8 @@ def is_zero(data: bytes, start: int, stop: int) -> bool:
     return True
 
 
-def _judge_last(data: bytes, offset: int) -> tuple[Verdict, str]:
-    """Return the verdict on bytes that are not all zero and that nothing good follows."""
-    fields = _read_header(data, offset)
-    if fields is None:
-        return _judge_header(data, offset)
-    body_bytes, _, pad, _ = fields
-    end = offset + HEADER_BYTES + body_bytes + pad
+def _judge_last(data: bytes, offset: int, end: int) -> tuple[Verdict, str]:
+    """Return the verdict on a frame whose header is good and that nothing follows."""
     if end > len(data):
         return Verdict.CUT, "the frame is longer than the file"
     if not data[end - 1]:
@@ -207,7 +219,7 @@ def _judge_header(data: bytes, offset: int) -> tuple[Verdict, str]:
     """Return the verdict where not even the header is right."""
     if len(data) - offset < HEADER_BYTES:
         return Verdict.CUT, "the file ends inside a frame's header"
-    if is_zero(data, offset, offset + HEADER_BYTES):
+    if is_zero(data, offset, min(offset + SECTOR - offset % SECTOR, len(data))):
         return Verdict.TORN, "the sector of the header was not written"
     if is_zero(data, offset + _CRC_AT, len(data)):
         return Verdict.TORN, "the header was not written to its end"

@@ -48,4 +48,4 @@ class SegmentReader:
 
     def ending(self) -> BadFrame:
         """Return what the bytes after the last good frame are."""
-        return judge(self.data, self.offset)
+        return judge(self.data, self.offset, self.lsn + 1)

@@ -11,7 +11,7 @@ last segment: frames, then a torn frame                copied aside, start      
 the same behind a clean stop's record                  refused                  SFW201  65
 last segment ends before its own length, no zeros left refused                  SFW210  65
 last segment: last frame complete, checksum wrong      refused                  SFW202  65
-bad frame, good data behind it                         refused                  SFW203  65
+bad frame, something written behind it                 refused                  SFW203  65
 bad frame in an older segment                          refused                  SFW204  65
 the same, and the snapshot makes it needless           start                    SFW107
 a segment's header is damaged                          refused                  SFW205  65
@@ -352,9 +352,11 @@ class Recovery:
                 )
                 raise self._corrupt("SFW202", message, name, bad.offset)
             case Verdict.MIDDLE:
+                good = f"good data after it from @{bad.later} (lsn {bad.later_lsn})"
+                other = f"other data after it from @{bad.later}, damaged too"
                 message = (
-                    f"damage at {name}@{bad.offset} after lsn {reader.lsn}, good data after it "
-                    f"from @{bad.later} (lsn {bad.later_lsn})"
+                    f"damage at {name}@{bad.offset} after lsn {reader.lsn}, "
+                    f"{good if bad.later_lsn else other}"
                 )
                 raise self._corrupt("SFW203", message, name, bad.offset)
 
