@@ -25,6 +25,7 @@ import jwt
 
 from stepflow.auth.jwks import Jwks, VerifyKey, jwks_at
 from stepflow.auth.principal import DEFAULT_SCOPES, Principal, Scope, known_scopes
+from stepflow.auth.weak_secret import why_guessable
 from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def _past(claims: Mapping[str, Any], name: str, limit_s: float) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # An integer is compared as it is: one of 309 digits or more fits no float.
+    if type(value) is not int and not (isinstance(value, float) and math.isfinite(value)):
         raise RefusedTokenError(f"{name} is not a time")
     if value > limit_s:
         raise RefusedTokenError(f"{name} is in the future")
@@ -228,6 +230,11 @@ def _checked_secret(text: str) -> bytes:
     if len(secret) < SECRET_BYTES_MIN:
         raise ConfigurationError(
             f"STEPFLOW_JWT_SECRET has {len(secret)} bytes, at least {SECRET_BYTES_MIN} are needed; "
+            "make one: openssl rand -hex 32"
+        )
+    if problem := why_guessable(text):
+        raise ConfigurationError(
+            f"STEPFLOW_JWT_SECRET {problem}: one token is enough to find it; "
             "make one: openssl rand -hex 32"
         )
     return secret

@@ -229,6 +229,10 @@ BAD_TOKENS: dict[str, str] = {
     "nbf NaN": forge(claims={**EXP, "nbf": float("nan")}),
     "iat in the future": forge(claims={**EXP, "iat": NOW_S + 31}),
     "iat a text": forge(claims={**EXP, "iat": str(NOW_S)}),
+    "iat of 310 digits": forge(claims={**EXP, "iat": 10**309}),
+    "iat of minus 4,000 digits": forge(claims={**EXP, "iat": -(10**3999)}),
+    "nbf of 310 digits": forge(claims={**EXP, "nbf": 10**309}),
+    "iat infinity": forge(claims={**EXP, "iat": float("inf")}),
     "iat minus infinity": forge(claims={**EXP, "iat": float("-inf")}),
     "a life of more than 24 h": forge(claims={"exp": NOW_S + 86_401, "iat": NOW_S}),
     "a life of more than 24 h, begun long ago": forge(claims={**EXP, "iat": NOW_S - 86_400}),
@@ -446,17 +450,22 @@ class TestEnvironment:
             (SSH.decode(), "PEM, SSH or JWK"),
             (json.dumps(THREE[0]), "PEM, SSH or JWK"),
             (key_set(*THREE).decode(), "PEM, SSH or JWK"),
+            ("a-string-secret-at-least-256-bits-long", "everybody tries"),
+            ("x" * 32, "different characters"),
         ],
-        ids=["31 bytes", "6 bytes", "PEM", "indented PEM", "SSH", "JWK", "JWKS"],
+        ids=["31 bytes", "6 bytes", "PEM", "indented PEM", "SSH", "JWK", "JWKS", "words", "x"],
     )
-    def test_a_secret_that_is_short_or_public_refuses_the_start(self, secret, problem):
+    def test_a_secret_that_is_short_public_or_guessable_refuses_the_start(self, secret, problem):
         with pytest.raises(ConfigurationError, match=problem) as caught:
             bearer(STEPFLOW_JWT_SECRET=secret)
         assert caught.value.exit_code == 64
         assert secret not in str(caught.value)
 
     @pytest.mark.asyncio
-    @pytest.mark.parametrize("secret", ["x" * 32, "ü" * 16, '{"a": "text that looks like JSON"}'])
+    @pytest.mark.parametrize(
+        "secret",
+        ["0123456789abcdez" * 2, "äöüÄÖÜßéèê" + "ñ" * 6, '{"a": "text that looks like JSON"}'],
+    )
     async def test_a_secret_of_32_bytes_is_enough(self, secret):
         token = forge(secret=secret.encode())
         assert await name_of(token, STEPFLOW_JWT_SECRET=secret) == "ann"
