@@ -7,8 +7,10 @@ console   `10:30:00.123 WARNING stepflow.journal  slow disk: a sync …`
 json      `{"time":"…Z","level":"warning","logger":"…","message":"…"}`
 ========= ================================================================
 
-What a record carries beside its message (`run_id`, `step`, …) follows it. Embedded, the host sets
-up its own logging, and may add `Redact` to its handlers.
+What a record carries beside its message (`run_id`, `step`, …) follows it. A text from outside can
+neither begin a line of its own nor command the operator's terminal: control characters, 8-bit ones
+and those that turn the direction of writing included, are escaped, and the lines of a traceback are
+indented. Embedded, the host sets up its own logging, and may add `Redact` to its handlers.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ _SECRETS: Final = re.compile(
     r"(?P<name>[?&]token=)[^&\s\"']+"
     r"|(?P<ours>\b(?:pat_|sf_[0-9A-Za-z]{8}_))[\w-]{20,}"
     r"|(?P<jwt>\beyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
+)
+_CONTROLS: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 _PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _COLOURS: Final[Mapping[int, str]] = {
@@ -66,6 +71,11 @@ def redacted(text: str) -> str:
     return _SECRETS.sub(lambda match: f"{match['name'] or match['ours'] or match['jwt']}***", text)
 
 
+def _escaped(text: str) -> str:
+    r"""Return the text with control characters as Python writes them: `\x1b`, `\u2028`."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 class Redact(logging.Filter):
     """Takes secrets out of a record's message."""
 
@@ -96,9 +106,10 @@ class _Console(logging.Formatter):
         start, end = (_COLOURS.get(record.levelno, ""), "\x1b[0m") if self._colour else ("", "")
         extras = "".join(f" {key}={value}" for key, value in _extras(record).items())
         line = f"{clock} {start}{record.levelname:<8} {end if start else ''}{record.name}  "
-        line += redacted(record.getMessage() + extras)
+        line += _escaped(redacted(record.getMessage() + extras))
         if record.exc_info:
-            line += "\n" + redacted(self.formatException(record.exc_info))
+            text = redacted(self.formatException(record.exc_info))
+            line += "".join(f"\n    {_escaped(each)}" for each in text.split("\n"))
         return line
 
 
@@ -113,4 +124,6 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return redacted(json.dumps(entry, default=str, ensure_ascii=False))
+        text = redacted(json.dumps(entry, default=str, ensure_ascii=False))
+        # What JSON leaves as it is: within a string each may be escaped, and outside there is none.
+        return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

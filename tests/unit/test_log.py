@@ -87,6 +87,46 @@ def test_console_lines_carry_what_the_record_carries(root) -> None:
     assert "\x1b" not in stream.getvalue()
 
 
+# What a caller could put into an id, a payload or an error: a line break of every kind, commands to
+# a terminal (7-bit, 8-bit, and one that answers), a text that turns round, a lone surrogate.
+HOSTILE = {
+    "LF": "a\n10:30:00.123 CRITICAL stepflow  forged",
+    "CR": "a\r10:30:00.123 CRITICAL stepflow  forged",
+    "VT FF": "a\v\fforged",
+    "NEL": "a\x85forged",
+    "LS PS": "a\u2028\u2029forged",
+    "ESC": "a\x1b[2J\x1b]0;forged\x07",
+    "CSI in 8 bits": "a\x9b2J\x9d0;forged\x9c",
+    "DEL BS NUL": "a\x7f\b\0forged",
+    "bidi": "a\u202egnp.exe\u2066forged\u200f",
+    "surrogate": "a\udc85forged",
+}
+FORBIDDEN = set("\v\f\r\x1b\x07\x7f\b\0\x85\x9b\x9c\x9d\u2028\u2029\u202e\u2066\u200f\udc85")
+
+
+@pytest.mark.parametrize("kind", ["console", "json"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_text_forges_a_line_or_commands_a_terminal(root, kind, name) -> None:
+    log, stream = logged(kind)
+    text = HOSTILE[name]
+    log.info("said: %s", text, extra={"run_id": text})
+    assert stream.getvalue().count("\n") == 1
+    try:
+        raise ValueError(text)
+    except ValueError:
+        log.exception("failed")
+    written = stream.getvalue()
+    assert not FORBIDDEN & set(written)
+    assert "forged" in written
+    lines = written.splitlines()
+    if kind == "json":
+        assert [json.loads(line)["logger"] for line in lines] == ["stepflow.test"] * 2
+        assert json.loads(lines[0])["run_id"] == text
+    else:
+        # Two entries begin at the margin, whatever the exception's own text was.
+        assert sum(not line.startswith("    ") for line in lines) == 2
+
+
 def test_the_level_is_kept(root) -> None:
     log, stream = logged("console", "ERROR")
     log.warning("not said")
