@@ -136,6 +136,22 @@ bench: $(VENV)/.dev ## measure, each figure beside its yardstick
 bench-quick: $(VENV)/.dev ## the same in a minute: shows that they work, measures nothing
 	@$(BIN)/python -m benchmarks --quick
 
+PEERS := build/peers
+
+$(PEERS)/.stamp: benchmarks/peers/requirements.txt $(VENV)/.dev
+	@mkdir -p $(PEERS)
+	[ -x $(PEERS)/venv/bin/python ] || $(UV) venv --python $(BIN)/python $(PEERS)/venv
+	$(UV) pip install --python $(PEERS)/venv/bin/python -r benchmarks/peers/requirements.txt
+	npm install --silent --no-audit --no-fund --prefix $(PEERS)/npm @restatedev/restate-server@1.7.12
+	touch $@
+
+.PHONY: peers-env
+peers-env: $(PEERS)/.stamp ## other engines, to be measured beside ours, in build/peers
+
+.PHONY: peers
+peers: $(PEERS)/.stamp ## the same workflow on ours and on theirs, in turn (needs PostgreSQL)
+	@$(BIN)/python -m benchmarks.peers $(PEERS_ARGS)
+
 .PHONY: pictures
 pictures: $(VENV)/.dev $(NODE_STAMP) ## make docs/images anew from real runs
 	@cd $(ROOT) && $(BIN)/python tools/make_pictures.py

@@ -1,0 +1,1 @@
+"""Other engines beside ours: each as its own documentation says, on the disk, doing the same."""
