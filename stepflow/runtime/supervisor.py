@@ -27,15 +27,17 @@ from stepflow.journal.marker import NoMarker
 from stepflow.model import records as rec
 from stepflow.model.ids import RunId, run_id_of
 from stepflow.runtime import messages as msg
-from stepflow.runtime.actor import CANCEL_TIMER, RELEASE_TIMER, RunActor
+from stepflow.runtime.actor import RunActor
 from stepflow.runtime.branches import install_factory, uninstall_factory
 from stepflow.runtime.delivery import Delivery
+from stepflow.runtime.ending import CANCEL_TIMER
 from stepflow.runtime.events import Waiters
 from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
 from stepflow.runtime.seams import Seams
+from stepflow.runtime.settling import RELEASE_TIMER
 from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
 

@@ -1,0 +1,138 @@
+"""The run ended: its body returned or raised, or it was cancelled, in time or by force."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from stepflow.errors import AuthoringError, StepFailedError
+from stepflow.model import records as rec
+from stepflow.model.codec import encode, encode_error
+
+if TYPE_CHECKING:
+    from stepflow.runtime import messages as msg
+    from stepflow.runtime.actor import RunActor
+
+__all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_size", "end_run", "grace_over"]
+
+_log = logging.getLogger("stepflow.run")
+
+CANCEL_TIMER = "@cancel"
+
+
+def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
+    """Record the cancel and tell the body; without a body, end the run."""
+    state = actor.state
+    if state.finished or state.cancelling:
+        return
+    if state.status == "pending":
+        end_run(actor, rec.RunCancelled, error=Raw(_cancel_error(message.reason)))
+        return
+    deadline = actor.sup.time.now_ms() + int(actor.sup.settings.cancel_grace_s * 1000)
+    actor.record(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
+    actor.sup.timers.add(deadline, actor.id, CANCEL_TIMER)
+    actor.sup.cancel_children(actor)
+    if actor.session is not None and not actor.session.fenced:
+        actor.session.gate.cancel(state.cancel_lsn)
+    elif actor.condition in {"parked", "quarantined", "missing-workflow"}:
+        # There is no body that could clean up.
+        end_run(actor, rec.RunCancelled, error=Raw(_cancel_error(message.reason)), forced=True)
+    else:
+        actor.activate()
+
+
+def _cancel_error(reason: str) -> bytes:
+    return encode({"type": "RunCancelledError", "message": reason or "cancelled"})
+
+
+def grace_over(actor: RunActor, due_ms: int) -> None:
+    """End by force a run that did not end within its cancel's grace."""
+    state = actor.state
+    if not state.cancelling or state.cancel_deadline_ms != due_ms:
+        actor.pack()
+        return
+    _log.warning("%s: did not end within its cancel's grace, ended by force", actor.id)
+    error = _cancel_error(state.cancel_reason)
+    end_run(actor, rec.RunCancelled, error=Raw(error), forced=True)
+
+
+def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
+    """Record the run's end as its body ended: returned, raised or cancelled."""
+    if message.session is not actor.session or message.session.fenced or actor.state.finished:
+        return
+    unused = message.session.gate.unused
+    if actor.sup.seams.replays_always and unused:
+        actor.diverged_by_leaving(unused[0], "nothing before its end")
+        return
+    error = message.error
+    if actor.state.cancelling:
+        cancel_error = _cancel_error(actor.state.cancel_reason)
+        end_run(actor, rec.RunCancelled, error=Raw(cancel_error))
+        return
+    if error is None:
+        try:
+            data = _encode_result(actor, message.value)
+        except AuthoringError as failure:
+            error = failure
+        else:
+            end_run(actor, rec.RunCompleted, result=Raw(data))
+            return
+    end_run(actor, rec.RunFailed, error=Raw(_run_error(actor, error)))
+
+
+def _encode_result(actor: RunActor, value: Any) -> bytes:
+    workflow = actor.sup.workflow(actor.state.workflow)
+    data = workflow.signature.output.encode(value) if workflow else encode(value)
+    check_size(actor, data)
+    return data
+
+
+def _run_error(actor: RunActor, error: BaseException) -> bytes:
+    """Return the run's error: that of the failed step where one escaped the body."""
+    if isinstance(error, StepFailedError):
+        for call in reversed(actor.state.calls.values()):
+            if call.name == error.name and call.status == "failed" and call.error:
+                return call.error
+    return encode_error(error, traceback_bytes_max=actor.sup.settings.traceback_bytes_max)
+
+
+def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
+    """Record the run's end, in one frame with what it means to its parent."""
+    with actor.sup.recorder.group():
+        record = actor.record(kind, **fields)
+        actor.sup.run_ended(actor)
+    session, actor.session = actor.session, None
+    if session is not None:
+        actor.sup.steps.abandon(session)
+        session.close()
+        actor.sup.deactivated(actor)
+    actor.condition = None
+    actor.sup.journal.when_durable(record.lsn, partial(_released_end, actor))
+
+
+def _released_end(actor: RunActor, failed: BaseException | None) -> None:
+    if failed is not None:
+        return
+    actor.answer_waiters()
+    # Those who waited read it now: packed in a moment, not to be opened again at once.
+    actor.sup.pack_later(actor)
+
+
+def check_size(actor: RunActor, data: bytes) -> None:
+    """Raise `AuthoringError` for a result that is too large, alone or with the rest of its run."""
+    settings = actor.sup.settings
+    if len(data) > settings.result_bytes_max:
+        message = (
+            f"the result has {len(data)} bytes, at most {settings.result_bytes_max} are kept; "
+            "store it elsewhere and return a reference"
+        )
+        raise AuthoringError(message)
+    if actor.state.nbytes + len(data) > settings.run_bytes_max:
+        message = (
+            f"the run would hold more than {settings.run_bytes_max} bytes; "
+            "return less, or end it and start another"
+        )
+        raise AuthoringError(message)
