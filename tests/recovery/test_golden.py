@@ -12,6 +12,7 @@ import pytest
 from golden_flow import register
 
 from stepflow import Stepflow
+from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.journal.disk import RealDisk
 from stepflow.journal.verify import verify
@@ -31,7 +32,9 @@ def golden(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, dict[s
 
 
 def flow_of(data: Path) -> Stepflow:
-    flow = Stepflow(data)
+    # The directory grows older than every age at which something of it may be forgotten.
+    ages = {"idempotency_ttl_s": 1e9, "completed_age_s": 1e9, "failed_age_s": 1e9}
+    flow = Stepflow(data, settings=Settings(**ages))
     register(flow)
     return flow
 
