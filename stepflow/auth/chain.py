@@ -142,13 +142,14 @@ class AuthChain:
             found = self._follower.ring().find(text, now_ms)
         return found
 
-    def still_good(self, principal: Principal) -> bool:
-        """Say whether a credential that was good still is: a stream asks while it is open."""
-        if principal.expires_ms is not None and self._clock.wall_ms() >= principal.expires_ms:
-            return False
+    def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
+        """Call `revoked` within a second of the end of the principal's made key, if it has one.
+
+        Returns what stops the watch. When a credential ends by time, `expires_ms` says it.
+        """
         if principal.key_id is None or self._follower is None:
-            return True
-        return self._follower.ring().holds(principal.key_id)
+            return _nothing
+        return self._follower.watch(principal.key_id, revoked)
 
     async def _bearer(self, authorization: str) -> Principal | None:
         if len(authorization) > self._settings.authorization_bytes_max:
@@ -159,6 +160,10 @@ class AuthChain:
         if token.startswith(PREFIX):
             return self.signer.verify(token, self._clock.wall_ms())
         return None if self._jwt is None else await self._jwt.verify(token)
+
+
+def _nothing() -> None:
+    """Stop nothing."""
 
 
 class FailureLimiter:

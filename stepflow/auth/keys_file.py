@@ -10,6 +10,8 @@ Times are milliseconds since 1970. The file is private (0600) and replaced whole
 by a lock on `keys.lock` beside it, which is never replaced. A server looks at the file's identity
 when a key is asked for, at most every half second, so a revocation is in force within a second.
 A damaged file is refused at a start; in a running server it lets no made key in until it is mended.
+While a stream is open that such a key opened, the file is looked at unasked, by one timer for all
+streams, so that it ends within a second too, however busy it is.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from pathlib import Path
 
-    from stepflow.clock import Clock
+    from stepflow.clock import Clock, TimerHandle
     from stepflow.config import Settings
 
 __all__ = ["KeyFollower", "KeyRow", "KeysFile"]
@@ -142,7 +144,16 @@ class KeysFile:
 class KeyFollower:
     """The ring of a `keys.json` that another process may change."""
 
-    __slots__ = ("_checked_s", "_clock", "_every_s", "_file", "_ring", "_seen")
+    __slots__ = (
+        "_checked_s",
+        "_clock",
+        "_every_s",
+        "_file",
+        "_ring",
+        "_seen",
+        "_timer",
+        "_watches",
+    )
 
     def __init__(self, file: KeysFile, clock: Clock, settings: Settings) -> None:
         """Read the file. Raises `ConfigurationError` when it is damaged."""
@@ -152,6 +163,8 @@ class KeyFollower:
         self._checked_s = clock.monotonic_s()
         self._seen = self._identity()
         self._ring = _ring(file.rows())
+        self._watches: dict[object, tuple[str, Callable[[], None]]] = {}
+        self._timer: TimerHandle | None = None
 
     def ring(self) -> KeyRing:
         """Return the keys that are good now."""
@@ -160,6 +173,29 @@ class KeyFollower:
             self._checked_s = now_s
             self._look()
         return self._ring
+
+    def watch(self, key_id: str, revoked: Callable[[], None]) -> Callable[[], None]:
+        """Call `revoked` when that key is no longer good, and again until what this returns is."""
+        token = object()
+        self._watches[token] = key_id, revoked
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._every_s, self._tick)
+
+        def stop() -> None:
+            self._watches.pop(token, None)
+            if not self._watches and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        return stop
+
+    def _tick(self) -> None:
+        self._timer = self._clock.call_later(self._every_s, self._tick)
+        self._checked_s = self._clock.monotonic_s()
+        self._look()
+        for key_id, revoked in tuple(self._watches.values()):
+            if not self._ring.holds(key_id):
+                revoked()
 
     def _look(self) -> None:
         try:

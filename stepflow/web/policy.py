@@ -78,11 +78,9 @@ class Policy:
                 await RouteAuth(self._chain(), self._hook).report(_request_of(scope), error)
             raise
 
-    def still_good(self, principal: Principal) -> bool:
-        """Say whether a credential that was good still is: a stream asks while it is open."""
-        if principal.expires_ms is not None and self._clock.wall_ms() >= principal.expires_ms:
-            return False
-        return principal.key_id is None or self._chain().still_good(principal)
+    def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
+        """Call `revoked` when the caller's key is taken back; returns what stops the watch."""
+        return self._chain().watch(principal, revoked)
 
     def _token_principal(self, scope: AsgiScope) -> Principal | None:
         token = query_of(scope, "token")

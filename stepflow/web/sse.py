@@ -10,7 +10,8 @@ interruption     what the stream does
 the client goes  closes; noticed although nothing is sent, because
                  `receive()` is watched beside it
 15 s of silence  sends a comment line, which keeps proxies awake
-token expired    sends `event: expired` and ends
+token expired,   sends `event: expired` and ends, however busy it is; a
+key revoked      client that does not read is cut off
 send blocked 30 s closes the connection; the client resumes by id
 shutdown         the engine ends the stream: a clean end of the response,
                  after which browsers reconnect by themselves
@@ -24,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from stepflow.clock import next_pass
 from stepflow.errors import ForbiddenError, RunNotFoundError
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["EventStream", "Interrupter", "StreamRun", "last_event_id"]
 
 Reason = Literal["gone", "silence", "expired", "blocked"]
+Watch: TypeAlias = "Callable[[Callable[[], None]], Callable[[], None]]"
+"""Calls its argument when the caller's key is taken back; returns what stops that."""
 
 _HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -157,9 +160,9 @@ class StreamRun(Endpoint):
             if after is not None and not first and stream.ended and stream.finished:
                 await send_answer(send, Answer(204, SAFE_HEADERS, b""))
                 return
-            good = partial(self.service.policy.still_good, principal)
+            watch = partial(self.service.policy.watch, principal)
             events = EventStream(stream, self.settings, self.service.clock)
-            await events.serve(receive, send, first, good, principal.expires_ms)
+            await events.serve(receive, send, first, watch, principal.expires_ms)
         finally:
             stream.close()
         if events.abandoned:
@@ -203,13 +206,14 @@ class EventStream:
         receive: Receive,
         send: Send,
         first: bytes,
-        still_good: Callable[[], bool] = lambda: True,
-        expires_ms: int | None = None,
+        watch: Watch,
+        expires_ms: int | None,
     ) -> None:
         """Send everything, from the response's start to its end; `first` was read already."""
-        interrupter = Interrupter(send, self._clock, self._settings, still_good, expires_ms)
-        watch = asyncio.ensure_future(_disconnected(receive))
-        watch.add_done_callback(interrupter.client_gone)
+        interrupter = Interrupter(send, self._clock, self._settings, expires_ms)
+        stop_watch = watch(interrupter.credential_ended)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        gone.add_done_callback(interrupter.client_gone)
         try:
             await self._pump(interrupter, first)
         except Interrupted as interruption:
@@ -222,9 +226,20 @@ class EventStream:
             self.abandoned = True
         finally:
             interrupter.close()
-            watch.cancel()
+            stop_watch()
+            gone.cancel()
 
     async def _pump(self, interrupter: Interrupter, data: bytes) -> None:
+        send = interrupter.send
+        try:
+            await self._send_events(interrupter, data)
+        except Interrupted as interruption:
+            if interruption.reason != "expired":
+                raise
+            await send(_chunk(_EXPIRED))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_events(self, interrupter: Interrupter, data: bytes) -> None:
         send = interrupter.send
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         # At once, so that the browser knows that it is connected.
@@ -236,25 +251,20 @@ class EventStream:
                 # A long history goes in slices, and others have their turn between them.
                 if len(data) * 2 >= slice_bytes:
                     await next_pass()
-            elif stream.ended or not await self._wait(interrupter):
+            elif stream.ended:
                 break
+            else:
+                await self._wait(interrupter)
             data = stream.read(slice_bytes)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _wait(self, interrupter: Interrupter) -> bool:
-        """Wait until there may be more to read; return False when the stream is to end."""
+    async def _wait(self, interrupter: Interrupter) -> None:
+        """Wait until there may be more to read, or a comment had to be sent."""
         try:
             await interrupter.wait(self._stream)
         except Interrupted as interruption:
-            match interruption.reason:
-                case "silence":
-                    await interrupter.send(_chunk(_COMMENT))
-                case "expired":
-                    await interrupter.send(_chunk(_EXPIRED))
-                    return False
-                case _:
-                    raise
-        return True
+            if interruption.reason != "silence":
+                raise
+            await interrupter.send(_chunk(_COMMENT))
 
 
 def _chunk(data: bytes) -> Message:
@@ -289,7 +299,6 @@ class Interrupter:
         "_send",
         "_settings",
         "_since_s",
-        "_still_good",
         "_task",
         "_timer",
     )
@@ -299,7 +308,6 @@ class Interrupter:
         send: Send,
         clock: Clock,
         settings: Settings,
-        still_good: Callable[[], bool],
         expires_ms: int | None,
     ) -> None:
         task = asyncio.current_task()
@@ -309,7 +317,6 @@ class Interrupter:
         self._send = send
         self._clock = clock
         self._settings = settings
-        self._still_good = still_good
         self._expires_ms = expires_ms
         self._doing: Literal["sending", "waiting"] | None = None
         self._reason: Reason | None = None
@@ -346,13 +353,17 @@ class Interrupter:
             watch.exception()
             self._interrupt("gone")
 
+    def credential_ended(self) -> None:
+        """Interrupt for a last word; what a client has not read by now it does not get."""
+        self._interrupt("blocked" if self._doing == "sending" else "expired")
+
     def close(self) -> None:
         """Interrupt nothing from now on."""
         self._timer.cancel()
 
     def _begin(self, what: Literal["sending", "waiting"]) -> None:
         if self._reason is not None:
-            raise Interrupted(self._reason)
+            raise Interrupted(self._taken(self._reason))
         self._doing = what
 
     def _explain(self) -> None:
@@ -360,9 +371,13 @@ class Interrupter:
         reason = self._reason
         if reason is None or self._task.uncancel() > self._base:
             return
+        raise Interrupted(self._taken(reason)) from None
+
+    def _taken(self, reason: Reason) -> Reason:
+        """Return the reason; those after which there is still something to send are then over."""
         if reason in {"silence", "expired"}:
             self._reason = None
-        raise Interrupted(reason) from None
+        return reason
 
     def _interrupt(self, reason: Reason) -> None:
         if self._reason is None:
@@ -375,8 +390,8 @@ class Interrupter:
         still_s = now_s - self._since_s
         if self._doing == "sending" and still_s >= self._settings.stream_blocked_s:
             self._interrupt("blocked")
-        elif self._doing == "waiting" and not self._still_good():
-            self._interrupt("expired")
+        elif self._expires_ms is not None and self._clock.wall_ms() >= self._expires_ms:
+            self.credential_ended()
         elif self._doing == "waiting" and still_s >= self._settings.stream_comment_s:
             self._interrupt("silence")
         self._timer = self._clock.call_later(self._next_look_s(now_s), self._look)
