@@ -27,7 +27,9 @@ from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
 from stepflow.clock import SystemClock
 from stepflow.errors import OperatorError
 from stepflow.log import configure_logging
+from stepflow.web.cors import cors_origins
 from stepflow.web.presets import Endpoints
+from stepflow.web.same_site import SameSite
 from stepflow.web.server import EXIT_CANNOT_LISTEN, Server, make_config
 
 if TYPE_CHECKING:
@@ -162,6 +164,9 @@ class _Service:
         access = self._access
         endpoints = Endpoints.named(self._options.endpoints)
         api = self._flow.asgi(endpoints=endpoints, auth=access.handler)
+        if access.open_to_all:
+            listed = os.environ.get("STEPFLOW_CORS_ORIGINS", "").split(",")
+            api = SameSite(api, cors_origins(listed))
         return ServeApp(
             api,
             self._flow.engine,

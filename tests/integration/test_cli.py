@@ -165,6 +165,8 @@ def test_the_api_can_live_below_a_path(serve, place) -> None:
 def test_no_auth_opens_the_door_on_loopback_alone(serve, place) -> None:
     url = serve("flows.py", "--no-auth").ready()
     assert httpx.get(f"{url}/runs").status_code == 200
+    for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+        assert httpx.post(f"{url}/trigger/gated", headers=headers).status_code == 403
     refused = run_cli("serve", "flows.py", "--no-auth", "--host", "0.0.0.0", cwd=place)  # noqa: S104
     assert refused.code == 64
     assert "stepflow keys create" in refused.err
