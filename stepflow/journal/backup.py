@@ -3,15 +3,16 @@
 First the snapshots, then the segments: what a snapshot includes was durable before it had its name,
 so it is in the segments that are read afterwards. The last segment may be in the middle of a write:
 its whole frames are copied, and no more. Compaction may take a file away meanwhile; then the copy
-is begun again.
+is begun again. FORMAT comes last, when all else is on disk: a copy that was cut short has none, and
+does not start (SFW211).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from stepflow.errors import ConfigurationError, JournalCorruptError
-from stepflow.journal.disk import copy_bytes
+from stepflow.errors import ConfigurationError, DiskFailedError, JournalCorruptError
+from stepflow.journal.disk import copy_bytes, replace_file
 from stepflow.journal.lock import LOCK
 from stepflow.journal.reader import SegmentReader
 from stepflow.journal.segment import (
@@ -21,6 +22,7 @@ from stepflow.journal.segment import (
     segment_lsn,
 )
 from stepflow.journal.snapshot import snapshot_lsn
+from stepflow.journal.store import FORMAT_FILE, refuse_newer_files
 from stepflow.journal.verify import VerifyReport, verify
 
 if TYPE_CHECKING:
@@ -31,16 +33,32 @@ if TYPE_CHECKING:
 __all__ = ["backup"]
 
 _TRIES: Final = 5
-_LEFT_OUT: Final = frozenset({LOCK, RESERVE, "marker"})
-"""What belongs to one process on one machine."""
+_LEFT_OUT: Final = frozenset({LOCK, RESERVE, "marker", FORMAT_FILE})
+"""What belongs to one process on one machine, and what is copied last."""
 
 
 def backup(source: Disk, target: Disk) -> VerifyReport:
     """Copy `source` into the empty directory `target`, verify the copy and return the verdict.
 
     Takes no lock and writes nothing in `source`. Raises `ConfigurationError` when `target` is not
-    empty, `JournalCorruptError` when the copy would not start.
+    empty, `JournalCorruptError` when the copy would not start, `DiskFailedError` when a disk fails.
     """
+    try:
+        _fill(source, target)
+    except OSError as error:
+        message = (
+            f"SFW209 copying {source.path} to {target.path} failed: {error}. The copy is not to be "
+            "used: mend the disk, or make room, and back up into a new directory"
+        )
+        raise DiskFailedError(message) from error
+    report = verify(target)
+    if not report.ok:
+        raise JournalCorruptError("SFW212", f"the copy is not whole: {report.messages[-1]}")
+    return report
+
+
+def _fill(source: Disk, target: Disk) -> None:
+    refuse_newer_files(source)
     target.make_root()
     if target.listdir():
         raise ConfigurationError(f"{target.path} is not empty: back up into a new directory")
@@ -52,10 +70,6 @@ def backup(source: Disk, target: Disk) -> VerifyReport:
             if attempt == _TRIES - 1:
                 raise
             _empty(target)
-    report = verify(target)
-    if not report.ok:
-        raise JournalCorruptError("SFW212", f"the copy is not whole: {report.messages[-1]}")
-    return report
 
 
 def _copy(source: Disk, target: Disk) -> None:
@@ -68,6 +82,8 @@ def _copy(source: Disk, target: Disk) -> None:
         data = source.read(name)
         copy_bytes(target, name, _whole_frames(data, name, segments))
     target.sync_dir()
+    if FORMAT_FILE in source.listdir():
+        replace_file(target, FORMAT_FILE, source.read(FORMAT_FILE))
 
 
 def _is_wanted(source: Disk, name: str) -> bool:

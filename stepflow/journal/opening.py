@@ -12,7 +12,7 @@ from stepflow.journal.disk import is_full
 from stepflow.journal.lock import acquire_lock
 from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress, read_failed
 from stepflow.journal.space import fill_reserve
-from stepflow.journal.store import Store, create_store, read_store
+from stepflow.journal.store import Store, create_store, read_store, refuse_newer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,8 +119,12 @@ def make_root(disk: Disk) -> None:
 async def lock_directory(
     disk: Disk, clock: Clock, wait_s: float, waiting: Callable[[str], None]
 ) -> DiskLock:
-    """Return the lock. Raises `DataDirLockedError`, or `DiskFailedError` where none can be had."""
+    """Return the lock. Raises `DataDirLockedError`, or `DiskFailedError` where none can be had.
+
+    Raises `JournalCorruptError` for a newer version's directory, before the lock's file is written.
+    """
     try:
+        refuse_newer_files(disk)
         return await acquire_lock(disk, clock, wait_s, waiting)
     except OSError as error:
         raise DiskFailedError(f"cannot lock the data directory {disk.path}: {error}") from error

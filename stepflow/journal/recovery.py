@@ -123,16 +123,20 @@ class Recovery:
     _closed: bool = False
     """Whether the last record read is a clean stop's."""
     _bad_snapshots: bool = False
-    _uncut: set[str] = field(default_factory=set[str])
+    _tails: list[tuple[str, bytes]] = field(default_factory=list["tuple[str, bytes]"])
+    """Segments that end in a torn frame, and their bytes: copied before they are cut."""
 
     def run(self) -> Recovered:
         """Return what holds, having handed it over. Raises as the table in the module says."""
         try:
-            self._clear()
+            self._names = [name for name in self.disk.listdir() if not name.endswith(".tmp")]
             self._restore_snapshot()
             self._read_journal()
             self._check_watermark()
             if not self.read_only:
+                # Nothing was changed so far: whoever is refused finds the directory as it was.
+                self._clear()
+                self._copy_tails()
                 self.disk.sync_dir()
         except OSError as error:
             raise read_failed(self.disk, error) from error
@@ -146,14 +150,12 @@ class Recovery:
     # ------------------------------------------------------------ files
 
     def _clear(self) -> None:
-        names = self.disk.listdir()
-        for name in () if self.read_only else names:
+        for name in self.disk.listdir():
             if name.endswith(".tmp"):
                 self.disk.unlink(name)
                 self._say(f"SFW102 removed unfinished file {name}")
             elif _is_ours(name) and self.disk.tighten(name):
                 self._say(f"SFW105 other users could read {name}: its mode is now 0600")
-        self._names = [name for name in names if not name.endswith(".tmp")]
 
     def _segments(self) -> list[str]:
         return sorted(name for name in self._names if segment_lsn(name) is not None)
@@ -293,7 +295,7 @@ class Recovery:
             self._check_sealed(reader, name, following)
         else:
             self._check_last(reader, name)
-        if reader.lsn >= header.first_lsn and len(data) > reader.offset and name not in self._uncut:
+        if reader.lsn >= header.first_lsn and len(data) > reader.offset:
             self.found.trims.append((name, reader.offset))
 
     def _hand_over(self, reader: SegmentReader, name: str, base: int) -> None:
@@ -384,8 +386,11 @@ class Recovery:
             f"SFW101 torn tail: dropped {len(torn) - bad.offset} unacknowledged bytes at "
             f"{name}@{bad.offset} after lsn {reader.lsn} ({bad.reason}; normal after power loss)"
         )
-        if not self.read_only:
-            self._copy_aside(name, torn)
+        self._tails.append((name, torn))
+
+    def _copy_tails(self) -> None:
+        for name, data in self._tails:
+            self._copy_aside(name, data)
 
     def _copy_aside(self, name: str, data: bytes) -> None:
         copy = f"{BROKEN}/{name}.{self.now_ms}"
@@ -398,7 +403,7 @@ class Recovery:
                 raise
             self._say(f"SFW101 no room for a copy in {copy}: {name} is left as it is")
             # Nor is it cut later: the next segment's header says where this one ends.
-            self._uncut.add(name)
+            self.found.trims = [trim for trim in self.found.trims if trim[0] != name]
 
     # ------------------------------------------------------------ end
 

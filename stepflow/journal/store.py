@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from stepflow.errors import JournalCorruptError
 from stepflow.journal.disk import replace_file
-from stepflow.journal.segment import FORMAT, segment_lsn
+from stepflow.journal.segment import (
+    FORMAT,
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    segment_lsn,
+)
 from stepflow.journal.snapshot import snapshot_lsn
 
 if TYPE_CHECKING:
@@ -19,7 +24,15 @@ if TYPE_CHECKING:
 
     from stepflow.journal.disk import Disk
 
-__all__ = ["FORMAT_FILE", "Store", "create_store", "read_store"]
+__all__ = [
+    "FORMAT_FILE",
+    "Store",
+    "create_store",
+    "read_store",
+    "refuse_newer",
+    "refuse_newer_files",
+    "write_store",
+]
 
 FORMAT_FILE: Final = "FORMAT"
 
@@ -94,9 +107,39 @@ def refuse_newer(path: str, name: str, min_reader: int, created_by: str = "?") -
     raise JournalCorruptError("SFW301", message, name)
 
 
+def refuse_newer_files(disk: Disk) -> None:
+    """Raise SFW301 when FORMAT or any segment needs a newer reader; nothing is touched.
+
+    A version that writes what older ones cannot read raises FORMAT's `min_reader` before it does.
+    A snapshot's first line has no checksum of its own and is believed with the whole file only.
+    """
+    names = disk.listdir()
+    try:
+        read_store(disk)
+    except JournalCorruptError as error:
+        # What else is wrong is recovery's to say.
+        if error.code == "SFW301":
+            raise
+    for name in names:
+        if segment_lsn(name) is None:
+            continue
+        try:
+            file = disk.open(name)
+        except FileNotFoundError:
+            # A server runs, and its compaction was quicker.
+            continue
+        try:
+            header = SegmentHeader.decode(file.pread(SEGMENT_HEADER_BYTES, 0))
+        finally:
+            file.close()
+        if header is not None:
+            refuse_newer(disk.path, name, header.min_reader)
+
+
 def _damaged(disk: Disk, what: str) -> JournalCorruptError:
     message = (
-        f"{disk.path}/{FORMAT_FILE} {what}. Restore it from a backup, or run "
-        f"`stepflow repair {disk.path}`, which writes it anew from the journal's own headers"
+        f"{disk.path}/{FORMAT_FILE} {what}. Nothing was changed. Restore it from a backup, or run "
+        f"`stepflow repair {disk.path}`, which writes it anew from the journal's own headers; a "
+        "backup without it was not finished: take another"
     )
     return JournalCorruptError("SFW211", message, FORMAT_FILE)

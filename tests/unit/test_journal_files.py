@@ -640,7 +640,7 @@ def test_a_backup_is_begun_again_when_compaction_takes_a_file_away():
     made.disk.before = before
     assert backup(made.disk, MemoryDisk()).lsn == 7
     made.disk.before = lambda operation, name: before(operation, name, always=True)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DiskFailedError, match=r"SFW209.*back up into a new directory"):
         backup(made.disk, MemoryDisk())
 
 
