@@ -31,6 +31,29 @@ async def parked(ctx: Context, user: dict[str, str]) -> Any:
     return await ctx.wait_for_event("never", timeout=None)
 
 
+@flow.workflow("sleeper")
+async def sleeper(ctx: Context, seconds: int) -> str:
+    """A step, then a sleep."""
+    await ctx.step("first", small, "sleeper")
+    await ctx.sleep("nap", seconds)
+    return "awake"
+
+
+@flow.workflow("addressee", events=["letter-{to}"])
+async def addressee(ctx: Context, letter: dict[str, str]) -> Any:
+    """A step, then a wait for an event of its own."""
+    await ctx.step("first", small, letter["to"])
+    return await ctx.wait_for_event("letter", f"letter-{letter['to']}", timeout="30d")
+
+
+@flow.workflow("long")
+async def long(ctx: Context, steps: int) -> int:
+    """So many steps, one after the other."""
+    for _ in range(steps):
+        await ctx.step("step", small, "again")
+    return steps
+
+
 @flow.workflow("ticker")
 async def ticker(ctx: Context, ticks: int) -> int:
     """Two events a tick: the wait's end, and the next wait."""
