@@ -300,6 +300,10 @@ class Stepflow:
         """Cancel a live run; `ConflictError` when it has ended."""
         return await self.engine.cancel(run_id, reason=reason)
 
+    async def resume(self, run_id: str) -> RunView:
+        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
+        return await self.engine.resume(run_id)
+
     async def purge(self, run_id: str) -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         await self.engine.purge(run_id)

@@ -161,7 +161,7 @@ def token(run: str, ttl: str | None, as_json: bool) -> None:
 
 @click.group()
 def runs() -> None:
-    """List, show, watch, cancel and purge runs."""
+    """List, show, watch, cancel, resume and purge runs."""
 
 
 @runs.command("list")
@@ -279,6 +279,19 @@ def cancel(run: str, as_json: bool) -> None:
     """Cancel RUN: its code gets CancelledError and 30 s to clean up."""
     with connect() as client, failing():
         view = client.cancel(run)
+    if as_json:
+        _print_json(view)
+    else:
+        click.echo(f"{run}  {_state(view)}")
+
+
+@runs.command("resume")
+@click.argument("run")
+@json_option
+def resume(run: str, as_json: bool) -> None:
+    """Let RUN go on, which was set aside because its code took the process down."""
+    with connect() as client, failing():
+        view = client.resume(run)
     if as_json:
         _print_json(view)
     else:

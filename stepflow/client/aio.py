@@ -169,6 +169,10 @@ class Client:
         """Cancel a live run; `ConflictError` when it has ended."""
         return await self._ask(wire.cancel(run_id))
 
+    async def resume(self, run_id: str) -> RunView:
+        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
+        return await self._ask(wire.resume(run_id))
+
     async def purge(self, run_id: str) -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         await self._ask(wire.purge(run_id))

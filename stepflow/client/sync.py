@@ -162,6 +162,10 @@ class SyncClient:
         """Cancel a live run; `ConflictError` when it has ended."""
         return self._ask(wire.cancel(run_id))
 
+    def resume(self, run_id: str) -> RunView:
+        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
+        return self._ask(wire.resume(run_id))
+
     def purge(self, run_id: str) -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         self._ask(wire.purge(run_id))

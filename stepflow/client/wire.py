@@ -467,6 +467,11 @@ def cancel(run_id: str) -> Call[RunView]:
     return _post(_path("runs", run_id, "cancel"), None, _read_run)
 
 
+def resume(run_id: str) -> Call[RunView]:
+    """Let a run that was set aside go on."""
+    return _post(_path("runs", run_id, "resume"), None, _read_run)
+
+
 def purge(run_id: str) -> Call[None]:
     """Forget a finished run."""
     return Call(Request("DELETE", _path("runs", run_id)), _nothing)

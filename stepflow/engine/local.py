@@ -7,6 +7,7 @@ import base64
 import binascii
 import bisect
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ class LocalEngine:
         """Held by whoever starts or stops: a second start returns when the first has served."""
         self._sup: Supervisor | None = None
         self._snapshotter: Snapshotter | None = None
+        self._suspects: Suspects | None = None
         self._tick: TimerHandle | None = None
         self.progress: RecoveryProgress | None = None
         self.recovery: RecoveryReport | None = None
@@ -179,7 +181,7 @@ class LocalEngine:
         self, journal: Journal, report: RecoveryReport, restorer: Restorer
     ) -> None:
         """Make the supervisor of what was recovered and let the runs go on."""
-        suspects = Suspects(self._directory(), clean=report.clean)
+        suspects = self._suspects = Suspects(self._directory(), clean=report.clean)
         time = HybridTime(self.clock)
         time.observe(restorer.last_ts_ms)
         sup = Supervisor(
@@ -190,7 +192,7 @@ class LocalEngine:
             time,
             strict=self._strict,
             entropy=self._entropy,
-            marker=suspects.marker(),
+            marker=suspects.marker(asyncio.get_running_loop().call_soon),
             seams=self._seams,
         )
         journal.on_fatal = self._journal_failed
@@ -231,21 +233,16 @@ class LocalEngine:
             actor.restore(state)
             sup.adopt_run(actor, state.started.lsn if state.started else 0)
             sup.idempotency.add(state.summary(), state.id)
-            if state.id in aside and not found.failure:
-                found.failure = (
-                    f"SFW402 run {state.id} set aside: its code was running at "
-                    f"{SUSPICIONS_MAX} process deaths in a row; cancel it, or mend its code"
-                )
-                _log.error("%s", found.failure)
             if found.failure:
-                actor.condition = "quarantined"
-                actor.reason = found.failure
+                sup.set_aside(actor, found.failure, releasable=False)
             elif state.finished:
                 ended.append(ended_of(actor))
                 actor.pack()
             else:
                 sup.index_live(actor)
-                if sleeps(state):
+                if state.id in aside:
+                    sup.set_aside(actor, _say_poison(state.id))
+                elif sleeps(state):
                     actor.pack()
                 else:
                     to_wake.append(actor)
@@ -584,6 +581,33 @@ class LocalEngine:
         actor.tell(msg.CancelAsked(by, reason))
         return await self._view(actor)
 
+    async def resume(self, run_id: str, *, by: str = "") -> RunView:
+        actor = await self._durable_run(run_id)
+        sup = self._writable()
+        releasable = sup.aside.get(run_id)
+        if not releasable:
+            await sup.journal.durable(actor.lsn)
+            message = f"Run {run_id} was not set aside"
+            if releasable is False:
+                message = f"The records of run {run_id} cannot be applied: it can only be cancelled"
+            raise ConflictError(message)
+        if self._suspects is not None:
+            await sup.journal.run_blocking(partial(self._forget, self._suspects, run_id))
+        if run_id in sup.aside:
+            # Not cancelled, nor released by another call, meanwhile.
+            _log.warning("run %s was released%s", run_id, f" by {by}" if by else "")
+            sup.release(actor)
+        return await self._view(actor)
+
+    @staticmethod
+    def _forget(suspects: Suspects, run_id: str) -> None:
+        """Forget what was counted of the run before its code gets a turn: it may die at once."""
+        try:
+            suspects.release(run_id)
+        except OSError as error:
+            message = f"The disk does not let the run be released: {error.strerror}"
+            raise UnavailableError(message, retry_after_s=5) from error
+
     async def purge(self, run_id: str, *, by: str = "") -> None:
         actor = await self._durable_run(run_id)
         sup = self._writable()
@@ -614,10 +638,9 @@ class LocalEngine:
             body["recovered"] = self.progress.records
         sup = self._sup
         if sup is not None:
-            quarantined = [a.id for a in sup.runs.values() if a.condition == "quarantined"]
             body["degraded"] = {
                 "missingWorkflows": sorted(sup.missing),
-                "quarantinedRuns": len(quarantined),
+                "quarantinedRuns": len(sup.aside),
                 "zombies": sup.zombies + sup.steps.zombies,
                 "snapshotFailures": self._snapshotter.failures if self._snapshotter else 0,
             }
@@ -632,6 +655,7 @@ class LocalEngine:
             "stepflow_up": 1.0,
             "stepflow_runs_live": sup.live,
             "stepflow_runs_active": len(sup.active),
+            "stepflow_runs_quarantined": len(sup.aside),
             "stepflow_runs_known": len(sup.runs),
             "stepflow_runs_finished_bytes": sup.retention.bytes,
             "stepflow_runs_started_total": sup.started_total,
@@ -651,6 +675,15 @@ class LocalEngine:
         for name in stats.__slots__:
             figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
         return figures
+
+
+def _say_poison(run_id: str) -> str:
+    reason = (
+        f"SFW402 run {run_id} set aside: its code was running at {SUSPICIONS_MAX} process deaths "
+        f"in a row; mend its code, then `stepflow runs resume {run_id}`, or cancel it"
+    )
+    _log.error("%s", reason)
+    return reason
 
 
 def _retention_hours(sup: Supervisor) -> float:

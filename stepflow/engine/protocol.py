@@ -160,6 +160,10 @@ class Engine(Protocol):
         """Cancel a live run; `ConflictError` when it has ended."""
         ...
 
+    async def resume(self, run_id: str, *, by: str = "") -> RunView:
+        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
+        ...
+
     async def purge(self, run_id: str, *, by: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         ...

@@ -374,6 +374,10 @@ class Journal:
             _log.warning("could not remove the prepared segment", exc_info=True)
         self._lock.release()
 
+    async def run_blocking(self, work: Callable[[], None]) -> None:
+        """Return when `work` on other files of the directory is done, off the loop."""
+        await self._background.run(work)
+
     def _system(self, kind: str, **extra: int | str) -> bytes:
         ts_ms = max(self.last_ts_ms, self._clock.wall_ms())
         return system_record(kind, self.next_lsn, ts_ms, **extra)

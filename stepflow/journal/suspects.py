@@ -1,9 +1,10 @@
 """Runs whose code may have killed the process: counted before they are woken, set aside at three.
 
 A run is suspected only if its code held the loop, or a step of it ran, when the process died. Its
-count goes up when it has made no progress since it was last suspected; a step that merely began
-again is no progress. `suspects.json` holds the counts: format 1, with a checksum, replaced
-atomically.
+count goes up when its code has made no progress since it was last suspected: what happened to the
+run meanwhile (an event, a timer, a child's end) and a step that merely began again are no progress.
+At three it is set aside, and stays so, whatever happens to it, until it is released or ends.
+`suspects.json` holds the counts: format 1, with a checksum, replaced atomically.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import errno
 import logging
 import os
 import zlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,7 +21,7 @@ from stepflow.journal.disk import is_full
 from stepflow.journal.marker import Marker, NoMarker, read_marker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from stepflow.model.run import RunState
@@ -32,7 +33,20 @@ _log = logging.getLogger("stepflow.suspects")
 SUSPICIONS_MAX: Final = 3
 _MARKER: Final = "marker"
 _FILE: Final = "suspects.json"
-_BEGUN: Final = b'{"t":"step.started"'
+_TAG: Final = b'{"t":"'
+_NO_PROGRESS: Final = frozenset(
+    {
+        b"run.released",
+        b"run.cancelling",
+        b"step.started",
+        b"sleep.ended",
+        b"wait.resolved",
+        b"wait.timed-out",
+        b"child.ended",
+        b"event.kept",
+    }
+)
+"""What happens to a run without its code: the kinds of records that say so."""
 
 
 class _Row(msgspec.Struct):
@@ -47,8 +61,9 @@ class _File(msgspec.Struct):
 
 
 def progress_of(state: RunState) -> int:
-    """Return how many records of the run are more than the start of an attempt."""
-    return sum(not data.startswith(_BEGUN) for data in state.records)
+    """Return how many records of the run its own code has made."""
+    at = len(_TAG)
+    return sum(data[at : data.find(b'"', at)] not in _NO_PROGRESS for data in state.records)
 
 
 class Suspects:
@@ -65,12 +80,12 @@ class Suspects:
             if not clean:
                 self._suspected = set(read_marker(data_dir / _MARKER))
 
-    def marker(self) -> NoMarker:
-        """Return a fresh marker for this process."""
+    def marker(self, call_soon: Callable[[Callable[[], None]], Any]) -> NoMarker:
+        """Return a fresh marker for this process; `call_soon` is the loop's."""
         if self._dir is None:
             return NoMarker()
         try:
-            return Marker(self._dir / _MARKER)
+            return Marker(self._dir / _MARKER, call_soon)
         except OSError as error:
             # A hint, not a record: without it a crash suspects nobody.
             _log.warning("%s cannot be made, so nothing is marked: %s", _MARKER, error)
@@ -84,17 +99,25 @@ class Suspects:
             if before is None and state.id not in self._suspected:
                 continue
             progress = progress_of(state)
-            if before is not None and before.progress != progress:
+            aside = before is not None and before.count >= SUSPICIONS_MAX
+            if before is not None and before.progress != progress and not aside:
                 before = None
-            if state.id in self._suspected:
+            if state.id in self._suspected and not aside:
                 rows[state.id] = _Row(before.count + 1 if before else 1, progress)
             elif before is not None:
-                # No progress, no new suspicion: what was counted stays.
+                # No progress and no new suspicion, or set aside: what was counted stays.
                 rows[state.id] = before
         if self._dir is not None and rows != self._rows:
             _write(self._dir / _FILE, rows)
         self._rows = rows
         return {run_id for run_id, row in rows.items() if row.count >= SUSPICIONS_MAX}
+
+    def release(self, run_id: str) -> None:
+        """Forget what was counted of the run; durable when it returns. Blocks."""
+        rows = {name: row for name, row in self._rows.items() if name != run_id}
+        if self._dir is not None and rows != self._rows:
+            _replace(self._dir / _FILE, rows)
+        self._rows = rows
 
 
 def _read(path: Path) -> dict[str, _Row]:

@@ -123,6 +123,8 @@ class StepRunner:
                 self._run_async(attempt, body), loop=self._sup.loop, context=context
             )
         else:
+            # It begins in this turn: its mark must be on file.
+            self._sup.marker.flush()
             self._threads.submit(attempt, context, body, self._report(attempt))
 
     async def _run_async(self, attempt: Attempt, body: Callable[..., Any]) -> None:

@@ -106,6 +106,8 @@ class Supervisor:
         self.active: dict[str, RunActor] = {}
         self.missing: dict[str, set[str]] = {}
         """Workflow ids that are not registered, with the runs that wait for them."""
+        self.aside: dict[str, bool] = {}
+        """Live runs that are set aside, and whether they can be released."""
         self.gone: dict[str, int] | None = None
         """While a snapshot is written: runs purged since it began, with the purge's LSN."""
         self.stopping = False
@@ -329,6 +331,7 @@ class Supervisor:
         """The run's end was recorded, in the group that is open: tell its parent in the same."""
         state = actor.state
         self.live -= 1
+        self.aside.pop(actor.id, None)
         self.ended_total[state.status] += 1
         start = state.started
         for call in state.pending_calls():
@@ -381,9 +384,22 @@ class Supervisor:
         if actor.session is not None:
             actor.session.fence()
         if actor.failures > _FAILURES_MAX:
-            actor.condition = "quarantined"
-            actor.reason = f"SFW401 set aside: {type(error).__name__}: {error}"
+            self.set_aside(actor, f"SFW401 set aside: {type(error).__name__}: {error}")
         self.spawn(self._restart(actor))
+
+    def set_aside(self, actor: RunActor, reason: str, *, releasable: bool = True) -> None:
+        """The run's code gets no turn any more; what happens to it is still recorded."""
+        actor.condition = "quarantined"
+        actor.reason = reason
+        self.aside[actor.id] = releasable
+
+    def release(self, actor: RunActor) -> None:
+        """Let a run that was set aside go on from its records."""
+        del self.aside[actor.id]
+        actor.condition = None
+        actor.reason = ""
+        actor.failures = 0
+        actor.tell(msg.WakeUp())
 
     def replay(self, actor: RunActor) -> None:
         """Suspend the run and run its body again from its records."""

@@ -34,18 +34,12 @@ class Tracked(Coroutine[Any, Any, Any]):
     def send(self, value: Any) -> Any:
         self._stepped()
         self._marker.enter(self._run)
-        try:
-            return self._send(value)
-        finally:
-            self._marker.leave()
+        return self._send(value)
 
     def throw(self, *args: Any) -> Any:
         self._stepped()
         self._marker.enter(self._run)
-        try:
-            return self.bare.throw(*args)
-        finally:
-            self._marker.leave()
+        return self.bare.throw(*args)
 
     def close(self) -> None:
         self.bare.close()

@@ -108,6 +108,8 @@ class Caller(Protocol):
 
     async def cancel(self, run_id: str) -> RunView: ...
 
+    async def resume(self, run_id: str) -> RunView: ...
+
     async def purge(self, run_id: str) -> None: ...
 
     def stream(self, run_id: str, after: int | None = None) -> AsyncGenerator[RunEvent]: ...
@@ -167,6 +169,9 @@ class EngineCaller:
 
     async def cancel(self, run_id: str) -> RunView:
         return await self._engine.cancel(run_id)
+
+    async def resume(self, run_id: str) -> RunView:
+        return await self._engine.resume(run_id)
 
     async def purge(self, run_id: str) -> None:
         await self._engine.purge(run_id)
@@ -337,6 +342,8 @@ class EngineConformance:
         with pytest.raises(RunNotFoundError):
             await caller.cancel(_NO_RUN)
         with pytest.raises(RunNotFoundError):
+            await caller.resume(_NO_RUN)
+        with pytest.raises(RunNotFoundError):
             await caller.purge(_NO_RUN)
         with pytest.raises(RunNotFoundError):
             await _read(caller, _NO_RUN)
@@ -504,6 +511,14 @@ class EngineConformance:
         with pytest.raises(ConflictError):
             await caller.cancel(run.id)
         assert (await caller.get_run(run.id)).status == "completed"
+
+    async def test_only_a_run_that_was_set_aside_is_resumed(self, caller: Caller) -> None:
+        live = await caller.trigger("conformance-wait", self._fresh())
+        ended = await caller.trigger("conformance-echo", 1)
+        await caller.wait(ended.id)
+        for run in (live, ended):
+            with pytest.raises(ConflictError):
+                await caller.resume(run.id)
 
     async def test_a_purged_run_is_gone_with_its_key(self, caller: Caller) -> None:
         key = self._fresh()

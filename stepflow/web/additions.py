@@ -1,4 +1,4 @@
-"""The routes beyond the contract: lists, batch, cancel, purge, tokens, readiness, metrics."""
+"""The routes beyond the contract: lists, batch, one run's control, tokens, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ __all__ = [
     "ListWorkflows",
     "MintToken",
     "PurgeRun",
+    "ResumeRun",
     "run_filter",
 ]
 
@@ -381,6 +382,37 @@ class CancelRun(AnswerEndpoint):
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         run_id, by = await _controlled(self, scope)
         return json_answer(encode(await self.engine.cancel(run_id, by=by)))
+
+
+class ResumeRun(AnswerEndpoint):
+    """Let a run go on that was set aside."""
+
+    operation = Operation(
+        id="resumeRun",
+        method="POST",
+        path="/runs/{runId}/resume",
+        switch="runs",
+        tag="Runs",
+        summary="Let a run go on that was set aside",
+        description=(
+            "For a run whose `state` is `quarantined` because its code took the process down: it "
+            "goes on from its records, and what was counted against it is forgotten. A run that "
+            "was not set aside, or whose records cannot be applied, is 409."
+        ),
+        scope="control",
+        replies={200: Content(description="The run", schema=RunView, example=RUN_EXAMPLE)},
+        errors=(
+            ForbiddenError,
+            RunNotFoundError,
+            ConflictError,
+            UnavailableError,
+            OutcomeUnknownError,
+        ),
+    )
+
+    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
+        run_id, by = await _controlled(self, scope)
+        return json_answer(encode(await self.engine.resume(run_id, by=by)))
 
 
 class PurgeRun(AnswerEndpoint):

@@ -48,6 +48,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     additions.BatchTrigger,
     additions.ListRuns,
     additions.CancelRun,
+    additions.ResumeRun,
     additions.MintToken,
     additions.ListWorkflows,
     additions.GetWorkflow,

@@ -158,6 +158,8 @@ async def test_a_run_is_cancelled_then_purged(client) -> None:
     assert (await client.cancel(run.id)).id == run.id
     with pytest.raises(RunCancelledError):
         await client.result(run.id)
+    with pytest.raises(ConflictError, match="was not set aside"):
+        await client.resume(run.id)
     await client.purge(run.id)
     with pytest.raises(RunNotFoundError):
         await client.get_run(run.id)

@@ -93,6 +93,8 @@ def test_a_cancelled_run_raises(client) -> None:
         client.result(run.id)
     with pytest.raises(ConflictError):
         client.cancel(run.id)
+    with pytest.raises(ConflictError, match="was not set aside"):
+        client.resume(run.id)
 
 
 def test_iter_runs_goes_through_all_pages(client) -> None:

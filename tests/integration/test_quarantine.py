@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from stepflow.errors import ConflictError
+from stepflow.journal.suspects import Suspects
 from stepflow.model import records as rec
 from stepflow.model.records import decode_record
+from stepflow.runtime.actor import RunActor
 from tests.harness import World, result_of
 
 if TYPE_CHECKING:
@@ -59,7 +62,10 @@ async def test_a_run_whose_records_do_not_fit_is_set_aside_and_the_others_go_on(
             assert world.engine.readiness()["degraded"]["quarantinedRuns"] == 1  # type: ignore[index]
             assert await world.engine.notify("go", b"null") == 1
             assert result_of(await world.finished(sound)) == "end"
+            with pytest.raises(ConflictError, match="cannot be applied"):
+                await world.engine.resume(broken)
             await world.engine.cancel(broken)
+            assert world.engine.metrics()["stepflow_runs_quarantined"] == 0
             assert (await world.finished(broken)).status == "cancelled"
 
 
@@ -71,8 +77,6 @@ async def test_an_actor_whose_own_code_failed_once_starts_again_from_its_records
         one, other = await two_runs(world)
         async with world:
             failing = [one]
-            from stepflow.runtime.actor import RunActor
-
             activate = RunActor.activate
 
             def fails_once(self: RunActor) -> None:
@@ -94,8 +98,6 @@ async def test_an_actor_that_fails_again_and_again_is_set_aside(
     with world.clock.driving():
         one, other = await two_runs(world)
         async with world:
-            from stepflow.runtime.actor import RunActor
-
             activate = RunActor.activate
 
             def fails(self: RunActor) -> None:
@@ -111,4 +113,52 @@ async def test_an_actor_that_fails_again_and_again_is_set_aside(
             assert "a defect" in str(view.reason)
         monkeypatch.undo()
         async with world:
+            assert result_of(await world.finished(one)) == "end"
+
+
+async def test_a_run_whose_actor_failed_goes_on_when_it_is_resumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    with world.clock.driving():
+        one, other = await two_runs(world)
+        async with world:
+            with pytest.raises(ConflictError, match="was not set aside"):
+                await world.engine.resume(one)
+
+            def fails(self: RunActor) -> None:
+                raise RuntimeError("a defect")
+
+            monkeypatch.setattr(RunActor, "activate", fails)
+            await world.engine.notify("go", b"null")
+            await world.until(lambda: world.engine.metrics()["stepflow_runs_quarantined"] == 2)
+            monkeypatch.undo()
+            view = await world.engine.resume(one)
+            assert (view.status, view.state) != ("running", "quarantined")
+            assert result_of(await world.finished(one)) == "end"
+            assert world.state(other) == "quarantined"
+            with pytest.raises(ConflictError):
+                await world.engine.resume(one)
+
+
+async def test_what_happens_to_a_run_that_is_set_aside_waits_for_its_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    with world.clock.driving():
+        one, other = await two_runs(world)
+
+        def suspect(self: Suspects, states: object) -> set[str]:
+            return {one}
+
+        monkeypatch.setattr(Suspects, "count", suspect)
+        async with world:
+            assert world.state(one) == "quarantined"
+            assert world.engine.readiness()["degraded"]["quarantinedRuns"] == 1  # type: ignore[index]
+            # It is reached like any other, but its code gets no turn.
+            assert await world.engine.notify("go", b"null") == 2
+            assert result_of(await world.finished(other)) == "end"
+            await world.settle()
+            assert world.state(one) == "quarantined"
+            await world.engine.resume(one)
             assert result_of(await world.finished(one)) == "end"

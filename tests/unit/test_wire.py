@@ -345,6 +345,7 @@ GET = wire.get_run(RUN)
         (GET, problem("RUN_NOT_FOUND"), False),
         (GET, problem("RATE_LIMITED"), False),
         (wire.cancel(RUN), CUT, False),
+        (wire.resume(RUN), CUT, False),
         (wire.purge(RUN), CUT, False),
         (wire.trigger_many("w", [1]), CUT, False),
         (wire.health(), REFUSED, False),

@@ -245,6 +245,13 @@ class FakeEngine:
         run.view.state = "cancelling"
         return run.view
 
+    async def resume(self, run_id: str, *, by: str = "") -> RunView:
+        run = self.runs[run_id]
+        if run.view.state != "quarantined":
+            raise ConflictError("The run was not set aside")
+        run.view.state = "active"
+        return run.view
+
     async def purge(self, run_id: str, *, by: str = "") -> None:
         if not self.runs[run_id].finished:
             raise ConflictError("The run is live: cancel it first")

@@ -158,6 +158,15 @@ async def test_a_run_is_cancelled_once_and_again_while_it_is_cancelling(client, 
     assert refused(await client.post(f"/runs/{NOBODY}/cancel"), 404, "RUN_NOT_FOUND")
 
 
+async def test_a_run_that_was_set_aside_is_resumed_and_no_other(client, engine):
+    engine.begin(RUN)
+    assert refused(await client.post(f"/runs/{RUN}/resume"), 409, "CONFLICT")
+    engine.runs[RUN].view.state = "quarantined"
+    response = await client.post(f"/runs/{RUN}/resume")
+    assert (response.status_code, response.json()["state"]) == (200, "active")
+    assert refused(await client.post(f"/runs/{NOBODY}/resume"), 404, "RUN_NOT_FOUND")
+
+
 async def test_a_finished_run_is_purged_and_a_live_one_is_not(client, engine):
     engine.begin(RUN)
     assert refused(await client.delete(f"/runs/{RUN}"), 409, "CONFLICT")

@@ -195,6 +195,7 @@ async def test_a_token_says_nothing_of_other_runs(stranger, engine, signer, cloc
         ("GET", "/events"),
         ("GET", "/metrics"),
         ("POST", f"/runs/{RUN}/cancel"),
+        ("POST", f"/runs/{RUN}/resume"),
         ("POST", f"/runs/{RUN}/token"),
         ("DELETE", f"/runs/{RUN}"),
     ],
@@ -227,7 +228,10 @@ async def test_any_other_text_for_an_id_is_404(client, text, rest):
 @pytest.mark.parametrize("run_id", [RUN, NOBODY, "nonsense"])
 @pytest.mark.parametrize(
     ("method", "rest"),
-    [("GET", ""), ("GET", "/stream"), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/token")],
+    [
+        *(("GET", ""), ("GET", "/stream"), ("DELETE", "")),
+        *(("POST", "/cancel"), ("POST", "/resume"), ("POST", "/token")),
+    ],
 )
 async def test_a_stranger_learns_nothing_of_which_runs_exist(
     stranger, engine, method, rest, run_id

@@ -338,6 +338,7 @@ async def test_a_purged_run_is_as_if_it_had_never_been(client):
         ("GET", f"/runs/{run_id}"),
         ("GET", f"/runs/{run_id}/stream"),
         ("POST", f"/runs/{run_id}/cancel"),
+        ("POST", f"/runs/{run_id}/resume"),
         ("DELETE", f"/runs/{run_id}"),
     ):
         response = await client.request(method, path)
