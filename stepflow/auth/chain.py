@@ -29,6 +29,7 @@ from stepflow.auth.public_token import (
     load_or_create_token_key,
     token_keys_from_env,
 )
+from stepflow.auth.secret_file import with_secret_files
 from stepflow.config import MEMORY
 from stepflow.errors import RateLimitedError, UnauthorizedError
 
@@ -86,6 +87,7 @@ class AuthChain:
         The directory exists already, or is None or `MEMORY`; `token.key` is made in it when
         missing. Raises `ConfigurationError` for a credential that cannot be used.
         """
+        environ = with_secret_files(environ)
         directory = None if data_dir in (None, MEMORY) else Path(str(data_dir))
         jwt = _jwt_from_env(environ, settings, clock)
         return cls(

@@ -2,25 +2,66 @@
 
 Reading refuses a file that others than its owner may read. Writing goes to a neighbour first, which
 is synced, renamed over the old one, and made durable by a sync of the directory.
+
+`STEPFLOW_API_KEYS_FILE` and its like name a file with what the variable without `_FILE` would hold:
+an environment is inherited by every child and shown by many tools. Such a file may be readable by
+its group, because that is how a container's platform hands it to a process that is not root.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-__all__ = ["read_secret", "write_secret"]
+__all__ = ["SECRET_NAMES", "read_secret", "with_secret_files", "write_secret"]
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+SECRET_NAMES: Final = ("STEPFLOW_API_KEYS", "STEPFLOW_JWT_SECRET", "STEPFLOW_TOKEN_KEY")
+"""The variables that may be given as a file."""
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_BUT_GROUP_READS: Final = _OTHERS & ~stat.S_IRGRP
+_BYTES_MAX: Final = 64 * 1024
 
 
-def read_secret(path: Path, bytes_max: int) -> bytes | None:
+def with_secret_files(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment with the secrets that it names files for, as if they stood in it.
+
+    Raises `ConfigurationError` for a file that is missing, empty, no text or open to others, and
+    for a secret that is given both ways.
+    """
+    found = {
+        name: _secret_of(name, path, environ)
+        for name in SECRET_NAMES
+        if (path := environ.get(f"{name}_FILE"))
+    }
+    return {**environ, **found} if found else environ
+
+
+def _secret_of(name: str, path: str, environ: Mapping[str, str]) -> str:
+    if environ.get(name):
+        raise ConfigurationError(f"set {name} or {name}_FILE, not both")
+    try:
+        content = read_secret(Path(path), _BYTES_MAX, _OTHERS_BUT_GROUP_READS)
+    except OSError as error:
+        raise ConfigurationError(f"{name}_FILE: cannot read {path}: {error.strerror}") from None
+    try:
+        text = (content or b"").decode().strip()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{name}_FILE: {path} is no UTF-8 text") from None
+    if not text:
+        what = "there is no" if content is None else "nothing is in"
+        raise ConfigurationError(f"{name}_FILE: {what} {path}")
+    return text
+
+
+def read_secret(path: Path, bytes_max: int, forbidden: int = _OTHERS) -> bytes | None:
     """Return the file's bytes, or None when there is none.
 
     Raises `ConfigurationError` when it is readable by others, too long or not a plain file.
@@ -31,7 +72,7 @@ def read_secret(path: Path, bytes_max: int) -> bytes | None:
     except FileNotFoundError:
         return None
     try:
-        _check_private(path, os.fstat(fd))
+        _check_private(path, os.fstat(fd), forbidden)
         content = os.read(fd, bytes_max + 1)
     finally:
         os.close(fd)
@@ -40,10 +81,10 @@ def read_secret(path: Path, bytes_max: int) -> bytes | None:
     return content
 
 
-def _check_private(path: Path, info: os.stat_result) -> None:
+def _check_private(path: Path, info: os.stat_result, forbidden: int) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise ConfigurationError(f"{path} is not a plain file")
-    if os.name == "posix" and info.st_mode & _OTHERS:
+    if os.name == "posix" and info.st_mode & forbidden:
         raise ConfigurationError(
             f"{path} holds a secret and others may read it; run: chmod 600 {path}"
         )

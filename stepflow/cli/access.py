@@ -68,9 +68,10 @@ def _access_of(directory: Path) -> Access:
 
 
 def _configured(environ: Mapping[str, str]) -> str:
-    if environ.get("STEPFLOW_API_KEYS", "").strip():
-        return "those of STEPFLOW_API_KEYS"
-    for name in ("STEPFLOW_JWT_SECRET", "STEPFLOW_JWT_JWKS"):
+    for name in ("STEPFLOW_API_KEYS", "STEPFLOW_API_KEYS_FILE"):
+        if environ.get(name, "").strip():
+            return f"those of {name}"
+    for name in ("STEPFLOW_JWT_SECRET", "STEPFLOW_JWT_SECRET_FILE", "STEPFLOW_JWT_JWKS"):
         if environ.get(name):
             return f"a JWT, by {name}"
     return ""
