@@ -53,6 +53,28 @@ def yardstick(name: str) -> Iterator[int]:
         yield port
 
 
+_BARE: Final = """
+import sys, uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+async def ready(request):
+    return JSONResponse({})
+
+app = Starlette(routes=[Route("/ready", ready)])
+uvicorn.run(app, port=int(sys.argv[1]), loop="uvloop", http="httptools", log_level="critical")
+"""
+
+
+@contextmanager
+def bare() -> Iterator[int]:
+    """Run the least that answers, which imports nothing of ours; give its port."""
+    port = free_port()
+    with _running(["-c", _BARE, str(port)], {}, port):
+        yield port
+
+
 @contextmanager
 def _running(command: list[str], env: dict[str, str], port: int) -> Iterator[None]:
     process = subprocess.Popen(
