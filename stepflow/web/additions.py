@@ -25,7 +25,6 @@ from stepflow.model.run import RunStatus
 from stepflow.model.views import RunPage, RunView, WorkflowView
 from stepflow.web.asgi import query_all, read_json
 from stepflow.web.endpoints import ANY_JSON, RUN_EXAMPLE, encode, trigger_result
-from stepflow.web.metrics import CONTENT_TYPE, exposition
 from stepflow.web.operations import (
     AnswerEndpoint,
     Content,
@@ -554,7 +553,10 @@ class GetReady(AnswerEndpoint):
         switch="health",
         tag="Service",
         summary="Does it take requests?",
-        description="503 until recovery is done, and while draining. Shows what is degraded.",
+        description=(
+            "503 until recovery is done, while draining, and while the disk does not answer. Shows "
+            "what is degraded."
+        ),
         replies={200: Content(description="It does", schema=Readiness, example=_READY_EXAMPLE)},
         errors=(UnavailableError,),
     )
@@ -589,4 +591,7 @@ class GetMetrics(AnswerEndpoint):
 
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         require_whole(await self.principal(scope), "read")
+        # A server that nobody scrapes starts without it.
+        from stepflow.web.metrics import CONTENT_TYPE, exposition  # noqa: PLC0415
+
         return text_answer(CONTENT_TYPE, exposition(self.engine.metrics()))
