@@ -287,7 +287,7 @@ class RunActor:
     def start_calls(self, asks: list[Ask]) -> None:
         """Begin calls without a recorded result."""
         session = self.session
-        if session is None or session.fenced or self.sup.stopping:
+        if session is None or session.fenced or not self.sup.going:
             return
         session.moved(self.sup.clock.monotonic_s())
         if self.sup.seams.replays_always and session.gate.unused:

@@ -32,7 +32,7 @@ async def drive(actor: RunActor, session: Session, workflow: Workflow) -> None:
         return
     except BaseException as error:  # noqa: BLE001  border: user code; SystemExit must not end the host
         failure = error
-    if session.fenced:
+    if _was_cut(actor, session):
         return
     if failure is not None and context.undo:
         # A cancelled task may go on: what undoes its steps are steps, inside the cancel's grace.
@@ -55,6 +55,14 @@ async def _call(context: RunContext, actor: RunActor, workflow: Workflow) -> Any
 def _control_flow(actor: RunActor, session: Session, error: ControlFlow) -> None:
     if isinstance(error, DivergenceError) and not session.fenced:
         actor.diverged(error)
+
+
+def _was_cut(actor: RunActor, session: Session) -> bool:
+    """Whether the body ended because it was put to sleep, or because its host ends."""
+    task = session.root
+    if not session.fenced and task is not None and task.cancelling() and not actor.sup.going:
+        session.fence()
+    return session.fenced
 
 
 def _uncancel() -> None:

@@ -68,10 +68,14 @@ class Attempt:
         """Tell the actor, once."""
         if self.closed:
             return
+        self.close()
+        self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
+
+    def close(self) -> None:
+        """The actor hears nothing of it any more."""
         self.closed = True
         if self.timer is not None:
             self.timer.cancel()
-        self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
 
 
 class StepRunner:
@@ -138,6 +142,9 @@ class StepRunner:
         self._forget(attempt)
         if attempt.timed_out:
             failure = _timeout(attempt)
+        elif not self._sup.going and attempt.task is not None and attempt.task.cancelling():
+            # Its host ends: it was cut, and runs again after the next start.
+            attempt.close()
         attempt.end(value, failure)
 
     def _report(self, attempt: Attempt) -> Callable[[Any, BaseException | None], None]:
@@ -187,9 +194,7 @@ class StepRunner:
         if attempt is None or attempt.session is not session:
             return
         self._forget(attempt)
-        attempt.closed = True
-        if attempt.timer is not None:
-            attempt.timer.cancel()
+        attempt.close()
         if attempt.task is not None:
             attempt.task.cancel()
 

@@ -32,6 +32,7 @@ from stepflow.runtime.branches import install_factory, uninstall_factory
 from stepflow.runtime.delivery import Delivery
 from stepflow.runtime.ending import CANCEL_TIMER
 from stepflow.runtime.events import Waiters
+from stepflow.runtime.host import HostWatch
 from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
 from stepflow.runtime.recorder import Recorder
@@ -121,6 +122,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._entropy: deque[bytes] = deque()
         self._factory = install_factory(self.loop)
+        self._host = HostWatch(self.loop, self.base_context.copy(), self._host_left)
         journal.on_commit = self.hub.commit
         journal.on_room = self._room
 
@@ -489,6 +491,18 @@ class Supervisor:
 
     # ------------------------------------------------------------ the end
 
+    @property
+    def going(self) -> bool:
+        """Whether work goes on: what is cancelled while it does not was cut, and has not failed."""
+        return not (self.stopping or self._host.left)
+
+    def _host_left(self) -> None:
+        """The loop has cancelled all its tasks, or we end: nothing more is recorded."""
+        self.stopping = True
+        for actor in list(self.active.values()):
+            if actor.session is not None:
+                actor.session.fence()
+
     def halt(self) -> None:
         """The disk has failed: nothing may be recorded or shown any more. Nothing is waited for."""
         self.stopping = True
@@ -528,6 +542,7 @@ class Supervisor:
             task.cancel()
         self.marker.close()
         uninstall_factory(self.loop, self._factory)
+        await self._host.stop()
 
     async def _suspend_all(self) -> None:
         """Put active runs to sleep, many at once: one that will not end must not hold up others."""

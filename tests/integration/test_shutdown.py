@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from stepflow.errors import UnavailableError
 from stepflow.model import records as rec
-from tests.harness import World, result_of
+from tests.harness import ENDS, World, result_of
 
 if TYPE_CHECKING:
     from stepflow import Context
@@ -199,3 +200,80 @@ async def test_children_sleeps_and_retries_under_way_go_on_after_a_shutdown() ->
         await world.stop()
         async with world:
             assert result_of(await world.finished(run_id)) == ["child", None, "at last"]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["going", "stopping"])
+async def test_a_loop_that_cancels_all_its_tasks_ends_no_run_and_fails_no_step(
+    *, begun: bool
+) -> None:
+    world = World(drain_timeout_s=1.0)
+    first = [True]
+
+    async def long() -> str:
+        ran = world.ran()
+        if first:
+            await asyncio.sleep(1000)
+        return ran.key
+
+    async def swallowing() -> str:
+        ran = world.ran()
+        with contextlib.suppress(asyncio.CancelledError):
+            if first:
+                await asyncio.sleep(1000)
+            return ran.key
+        return "cut"
+
+    async def steps(ctx: Context) -> Any:
+        return await ctx.map("m", swallowing_or_long, ["long", "swallowing"])
+
+    async def swallowing_or_long(which: str) -> str:
+        return await (long() if which == "long" else swallowing())
+
+    async def waits(ctx: Context) -> Any:
+        return await ctx.wait_for_event("go", timeout=None)
+
+    async def cleans_up(ctx: Context) -> Any:
+        try:
+            return await ctx.wait_for_event("go", timeout=None)
+        except asyncio.CancelledError:
+            return await ctx.step("clean up", long)
+
+    with world.clock.driving():
+        world.redeploy(steps, waits, cleans_up)
+        await world.start()
+        runs = [await world.trigger(name) for name in ("steps", "waits", "cleans_up")]
+        await world.until(lambda: len(world.life.ran) == 2)
+        await world.saved()
+        stopping = asyncio.ensure_future(world.engine.stop()) if begun else None
+        await asyncio.sleep(0)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert stopping is None or stopping.cancelled()
+        first.clear()
+        life = world.life
+        await world.crash()
+        kinds = {type(record) for record in life.records()}
+        assert not kinds & {rec.StepFailed, rec.StepRetrying, rec.StepCompleted, *ENDS}
+        async with world:
+            assert result_of(await world.finished(runs[0])) == ["m#1.0", "m#1.1"]
+            await world.engine.notify("go", b"7")
+            for run_id in runs[1:]:
+                assert result_of(await world.finished(run_id)) == 7
+
+
+async def test_a_body_that_cancels_itself_fails_its_run_all_the_same() -> None:
+    world = World()
+
+    async def w(ctx: Context) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await ctx.sleep("s", "1h")
+
+    with world.clock.driving():
+        world.redeploy(w)
+        async with world:
+            view = await world.finished(await world.trigger("w"))
+            assert view.status == "failed"
