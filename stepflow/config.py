@@ -41,6 +41,8 @@ class Settings:
     free_bytes_min: int = _knob(64 * MIB, "bytes", "with less free disk only made segments count")
     lazy_delay_s: float = _knob(0.005, "seconds", "a lazy record is written after this long")
     sync_slow_s: float = _knob(1.0, "seconds", "a slower sync is logged as a warning")
+    sync_stalled_s: float = _knob(30.0, "seconds", "a sync that hangs so long: read-only, not ready")
+    sync_dead_s: float = _knob(120.0, "seconds", "a sync that hangs so long has failed: exit 74")
     outcome_wait_s: float = _knob(30.0, "seconds", "then a caller gets OUTCOME_UNKNOWN")
     lock_wait_s: float = _knob(30.0, "seconds", "then DataDirLockedError, exit 75")
     snapshot_wal_bytes: int = _knob(64 * MIB, "bytes", "journal since the last snapshot; then one")
@@ -85,7 +87,10 @@ class Settings:
     header_deadline_s: float = _knob(10.0, "seconds", "408, closed")
     body_deadline_s: float = _knob(30.0, "seconds", "408, closed")
     authorization_bytes_max: int = _knob(8 * KIB, "bytes", "401")
-    connections_max: int = _knob(12_000, "connections", "refused")
+    connections_max: int = _knob(12_000, "connections", "503 UNAVAILABLE, closed")
+    connections_per_address_max: int = _knob(
+        1000, "connections", "of one address but this machine's own: 429, closed"
+    )
     send_buffer_bytes: int = _knob(64 * KIB, "bytes", "the kernel holds no more for a slow reader")
     linger_s: float = _knob(1.0, "seconds", "a refused connection may still read its answer")
     http_drain_s: int = _knob(5, "seconds", "open requests get so long at shutdown, then are cut")

@@ -16,11 +16,11 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stepflow.auth.api_key import KeyRing, keys_from_env, load_default_key, plain_key
+from stepflow.auth.callers import network_of
 from stepflow.auth.handlers import AuthRequest, AuthResult
 from stepflow.auth.keys_file import KeyFollower, KeysFile
 from stepflow.auth.public_token import (
@@ -185,7 +185,7 @@ class FailureLimiter:
 
     def count(self, client: str | None) -> None:
         """Count one failure. Raises `RateLimitedError` when there were too many."""
-        host = _network(client or "")
+        host = network_of(client or "")
         now_s = self._clock.monotonic_s()
         left, since_s = self._buckets.pop(host, (float(self._burst), now_s))
         left = min(float(self._burst), left + (now_s - since_s) * self._per_s)
@@ -195,16 +195,6 @@ class FailureLimiter:
             self._buckets.popitem(last=False)
         if refused:
             raise RateLimitedError(retry_after_s=1)
-
-
-def _network(client: str) -> str:
-    """Return an IPv4 address as it is, an IPv6 one as its /64: a caller owns all of that."""
-    if ":" not in client:
-        return client
-    try:
-        return IPv6Address(client.partition("%")[0]).exploded[:19]
-    except ValueError:
-        return client
 
 
 # ---------------------------------------------------------------- from the environment

@@ -14,6 +14,8 @@ half a body for 30 s                    408
 a connection and no byte for 10 s       closed
 a keep-alive connection, idle           closed by uvicorn's own timeout
 one connection over the limit           503
+1,000 connections of one address        429 for the next; this machine's own addresses are
+                                        not counted: a proxy here speaks for all its callers
 never reads                             64 KiB in the kernel; then `send()` waits
 ======================================= ==================================================
 
@@ -33,12 +35,14 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from stepflow.auth.callers import is_loopback_address, network_of
 from stepflow.config import Settings
 
 if TYPE_CHECKING:
@@ -78,17 +82,21 @@ TOO_SLOW: Final = Refusal(408, "UNAVAILABLE", "The request did not arrive in tim
 URL_TOO_LONG: Final = Refusal(414, "PAYLOAD_TOO_LARGE", "The URL is too long")
 HEADERS_TOO_LARGE: Final = Refusal(431, "PAYLOAD_TOO_LARGE", "The headers are too many or too long")
 TOO_MANY: Final = Refusal(503, "UNAVAILABLE", "Too many connections", b"retry-after: 1")
+TOO_MANY_OF_ONE: Final = Refusal(
+    429, "RATE_LIMITED", "Too many connections from this address", b"retry-after: 1"
+)
 
 
 def guarded(settings: Settings) -> type[Guard]:
     """Return the protocol class with these limits."""
-    return type("Guard", (Guard,), {"limits": settings})
+    return type("Guard", (Guard,), {"limits": settings, "callers": Counter[str]()})
 
 
 class Guard(HttpToolsProtocol):
     """One connection."""
 
     limits: ClassVar[Settings] = Settings()
+    callers: ClassVar[Counter[str]] = Counter()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,6 +109,7 @@ class Guard(HttpToolsProtocol):
         self._muted = False
         self._upgrade_body: list[tuple[bytes, bytes]] = []
         self._refused_after: Refusal | None = None
+        self._caller: str | None = None
         self._deadline = _Deadline(self.loop, self._late)
 
     # ------------------------------------------------------------ the connection
@@ -110,13 +119,32 @@ class Guard(HttpToolsProtocol):
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.limits.send_buffer_bytes)
-        if len(self.connections) > self.limits.connections_max:
-            self._answer(TOO_MANY)
+        refusal = self._count_in()
+        if refusal is not None:
+            self._answer(refusal)
         else:
             self._deadline.begin(self.limits.header_deadline_s)
 
+    def _count_in(self) -> Refusal | None:
+        """Count the connection; return why there is no room for it."""
+        address = self.client[0] if self.client else ""
+        if address and not is_loopback_address(address):
+            self._caller = network_of(address)
+            self.callers[self._caller] += 1
+        if len(self.connections) > self.limits.connections_max:
+            return TOO_MANY
+        if self._caller is None:
+            return None
+        is_over = self.callers[self._caller] > self.limits.connections_per_address_max
+        return TOO_MANY_OF_ONE if is_over else None
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
+        if self._caller is not None:
+            self.callers[self._caller] -= 1
+            if not self.callers[self._caller]:
+                del self.callers[self._caller]
+            self._caller = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -254,13 +282,18 @@ class Guard(HttpToolsProtocol):
             raise URL_TOO_LONG
         if len(self.headers) > self.limits.headers_max:
             raise HEADERS_TOO_LARGE
-        if self._held_bytes + self._read_bytes > self.limits.header_bytes_max:
-            lines = sum(len(name) + len(value) + 4 for name, value in self.headers)
-            if len(self.url) + lines > self.limits.header_bytes_max:
-                raise HEADERS_TOO_LARGE
+        limit = self.limits.header_bytes_max
+        if self._held_bytes + self._read_bytes > limit and self._head_bytes() > limit:
+            raise HEADERS_TOO_LARGE
         hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise NO_HOST
+
+    def _head_bytes(self) -> int:
+        """Return how long the head is when its lines are written as `Name: value`."""
+        start = len(self.parser.get_method()) + len(self.url) + len("  HTTP/1.1\r\n")
+        lines = sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+        return start + lines + len("\r\n")
 
     def on_body(self, body: bytes) -> None:
         self._bodies += 1
