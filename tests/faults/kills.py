@@ -1,0 +1,115 @@
+"""Lives that end in a kill, one after the other on one directory, under one load."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from tests.faults.ledger import Ledger, check
+from tests.faults.processes import Load, Served, strace
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+CALLS: Final = ("pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink")
+KILLED: Final = -signal.SIGKILL
+_TINY: Final = {
+    "STEPFLOW_SEGMENT_BYTES_FIRST": "8192",
+    "STEPFLOW_SEGMENT_BYTES_MAX": "16384",
+    "STEPFLOW_FRAME_BYTES_MAX": "8192",
+    "STEPFLOW_SNAPSHOT_WAL_BYTES": "65536",
+}
+"""So small that a life of a second makes, cuts and drops segments."""
+_ENOUGH: Final = 1000
+"""A life in which the N-th call does not come ends after so many promises."""
+
+
+@dataclass
+class Lives:
+    """The lives of one data directory, with the log of steps of each."""
+
+    folder: Path
+    load: Load
+    count: int = 0
+    kills: int = 0
+    faults: list[str] = field(default_factory=list[str])
+    _before: Ledger = field(default_factory=Ledger)
+
+    def begin(self, wrap: Sequence[str] = ()) -> Served:
+        """Start one more life; what was seen until now must not run in it."""
+        self._before = self.load.ledger()
+        self.count += 1
+        return Served(
+            self.folder / "data",
+            self.folder,
+            wrap=wrap,
+            env={"STEP_LOG": str(self._steps)} | _TINY,
+            url_file=self.load.url_file,
+        )
+
+    def over(self, server: Served) -> None:
+        """End the life if it goes on; note which steps ran in it that must not have."""
+        self.kills += server.process.poll() == KILLED
+        status = server.close()
+        if status not in {KILLED, 0}:
+            self.faults.append(f"life {self.count} ended with {status}: {server.said}")
+        if self._steps.exists():
+            self.faults += self._before.run_again(self._steps)
+
+    def judge(self) -> dict[str, int]:
+        """Start once more and ask for everything; return the figures."""
+        with self.begin() as server:
+            server.ready()
+            ledger = self.load.stop()
+            self.faults += check(ledger, server.url)
+            self.faults += self._before.run_again(self._steps)
+        assert not self.faults, self.faults[:10]
+        return {"kills": self.kills, "acknowledged": ledger.acknowledged, "lost": 0}
+
+    @property
+    def _steps(self) -> Path:
+        return self.folder / f"steps-{self.count:04d}.log"
+
+
+def kill_at_random(folder: Path, lives: int, rng: random.Random) -> dict[str, int]:
+    """Kill a server under load after a random progress, so many times; return the figures."""
+    with Load(folder, seed=rng.randrange(10**6)) as load:
+        all_lives = Lives(folder, load)
+        for _ in range(lives):
+            with all_lives.begin() as server:
+                # Some are killed while they recover.
+                if rng.random() < 0.2:
+                    time.sleep(rng.uniform(0.2, 0.8))
+                else:
+                    load.more(rng.randint(1, 300), server.ready())
+                server.kill()
+                all_lives.over(server)
+        return all_lives.judge()
+
+
+def kill_at_calls(folder: Path, call: str, numbers: Iterable[int], *, seed: int) -> dict[str, int]:
+    """Kill a server at its N-th call, for each N; return the figures."""
+    with Load(folder, seed=seed) as load:
+        all_lives = Lives(folder, load)
+        for number in numbers:
+            wrap = strace(f"{call}:signal=KILL:when={number}")
+            with all_lives.begin(wrap) as server:
+                _live(server, load)
+                all_lives.over(server)
+        return all_lives.judge()
+
+
+def _live(server: Served, load: Load) -> None:
+    """Return when the server was killed, or after a while in which it was not."""
+    try:
+        server.ready()
+    except (AssertionError, FileNotFoundError):
+        # Killed before it could say where it listens.
+        if server.alive:
+            raise
+        return
+    load.more(_ENOUGH, server)

@@ -1,0 +1,32 @@
+"""kill -9 at random moments and at the N-th system call of each kind: no promise is broken."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.kills import CALLS, kill_at_calls, kill_at_random
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(600)
+SHORT = (1, 2, 3, 5, 8)
+FEW = (1, 2, 3)
+"""Files are dropped behind a snapshot only: no life has many."""
+
+
+def test_kills_at_random_moments_break_no_promise(tmp_path: Path) -> None:
+    told = kill_at_random(tmp_path, lives=8, rng=random.Random(1))
+    assert told["kills"] == 8
+    assert told["acknowledged"] > 500
+
+
+@pytest.mark.tool("strace")
+@pytest.mark.parametrize("call", CALLS)
+def test_a_kill_at_the_nth_call_breaks_no_promise(call: str, tmp_path: Path) -> None:
+    numbers = FEW if call == "unlink" else SHORT
+    told = kill_at_calls(tmp_path, call, numbers, seed=1)
+    assert told["kills"] == len(numbers)
