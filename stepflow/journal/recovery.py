@@ -26,6 +26,7 @@ written for a newer reader                             refused, nothing touched 
 a read or a sync fails                                 refused                  SFW209  74
 a half-made file (`*.tmp`)                             removed                  SFW102
 others may read our files                              rights taken away        SFW105
+a line or record that makes no sense (`LeftOutError`)  copied aside, start      SFW403
 ====================================================== ======================== ======= ========
 
 **What is read is synced first.** The page cache may show records that were never synced; served
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
 from stepflow.errors import DiskFailedError, JournalCorruptError
 from stepflow.journal.disk import copy_bytes, is_full
@@ -60,10 +62,25 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk
     from stepflow.journal.frame import BadFrame
 
-__all__ = ["BROKEN", "Recovered", "Recovery", "RecoveryProgress", "read_failed", "tidy"]
+__all__ = [
+    "BROKEN",
+    "LeftOutError",
+    "Recovered",
+    "Recovery",
+    "RecoveryProgress",
+    "read_failed",
+    "tidy",
+]
 
 BROKEN: Final = "broken"
 """The folder of copies that are made before anything is cut."""
+
+
+class LeftOutError(Exception):
+    """Raised by `on_line` or `on_record`: it cannot be used. The message is for the operator.
+
+    Empty when the same was said of another already.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +142,8 @@ class Recovery:
     _bad_snapshots: bool = False
     _tails: list[tuple[str, bytes]] = field(default_factory=list["tuple[str, bytes]"])
     """Segments that end in a torn frame, and their bytes: copied before they are cut."""
+    _left_out: list[tuple[int, bytes]] = field(default_factory=list["tuple[int, bytes]"])
+    """What the callers could not use, with its LSN."""
 
     def run(self) -> Recovered:
         """Return what holds, having handed it over. Raises as the table in the module says."""
@@ -196,10 +215,21 @@ class Recovery:
     def _load(self, info: SnapshotInfo) -> None:
         self._bytes_total = info.size
         self._tell("snapshot")
-        read_snapshot(self.disk, info.name, self.on_line)
+        read_snapshot(self.disk, info.name, self._take_line)
         self.found.lines = info.lines
         self._bytes_done = info.size
         self._tell("snapshot")
+
+    def _take_line(self, lsn: int, value: bytes) -> None:
+        try:
+            self.on_line(lsn, value)
+        except LeftOutError as error:
+            self._leave_out(lsn, value, error)
+
+    def _leave_out(self, lsn: int, data: bytes, error: LeftOutError) -> None:
+        self._left_out.append((lsn, data))
+        if text := str(error):
+            self._say(f"{text}. A copy of it is in {BROKEN}/")
 
     def _say_fallback(self, good: list[SnapshotInfo]) -> None:
         if good:
@@ -311,7 +341,10 @@ class Recovery:
                     continue
                 self._closed = False
                 if lsn >= base:
-                    self.on_record(lsn, record)
+                    try:
+                        self.on_record(lsn, record)
+                    except LeftOutError as error:
+                        self._leave_out(lsn, record, error)
             self.found.records += len(records)
             self._tell("journal", frame.end)
         self._bytes_done += len(data)
@@ -390,10 +423,18 @@ class Recovery:
 
     def _copy_tails(self) -> None:
         for name, data in self._tails:
-            self._copy_aside(name, data)
+            if not self._copy_aside(f"{name}.{self.now_ms}", data):
+                # Nor is it cut later: the next segment's header says where this one ends.
+                self.found.trims = [trim for trim in self.found.trims if trim[0] != name]
+        if self._left_out:
+            data = b"".join(value + b"\n" for _, value in self._left_out)
+            # The same at every start until the next snapshot: one copy will do.
+            name = f"left-out-{self._left_out[0][0]:020d}-{crc32(data):08x}.jsonl"
+            if name not in self.disk.listdir(BROKEN):
+                self._copy_aside(name, data)
 
-    def _copy_aside(self, name: str, data: bytes) -> None:
-        copy = f"{BROKEN}/{name}.{self.now_ms}"
+    def _copy_aside(self, name: str, data: bytes) -> bool:
+        copy = f"{BROKEN}/{name}"
         try:
             self.disk.mkdir(BROKEN)
             copy_bytes(self.disk, copy, data)
@@ -401,9 +442,9 @@ class Recovery:
         except OSError as error:
             if not is_full(error):
                 raise
-            self._say(f"SFW101 no room for a copy in {copy}: {name} is left as it is")
-            # Nor is it cut later: the next segment's header says where this one ends.
-            self.found.trims = [trim for trim in self.found.trims if trim[0] != name]
+            self._say(f"SFW101 no room for a copy in {copy}: what it is of is left as it is")
+            return False
+        return True
 
     # ------------------------------------------------------------ end
 

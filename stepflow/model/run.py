@@ -12,6 +12,10 @@ A run is kept in one of two forms:
 
   `records` are the run's own records as they stand in the journal, `payloads` the events they name
   by LSN. `RunState.unpack(line).pack() == line`, so a packed run goes into a snapshot verbatim.
+
+A run whose records do not fit is **set aside**: `failure` says why, those that did not fit are kept
+in their places among the others, and the line bears `"aside":"<failure>"`. So it is set aside
+still when its history comes from a snapshot alone.
 """
 
 from __future__ import annotations
@@ -64,6 +68,7 @@ __all__ = [
     "RunSummary",
     "StepStatus",
     "call_name",
+    "lsn_of",
 ]
 
 RunStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
@@ -84,7 +89,7 @@ class ApplyError(Exception):
 def call_name(key: str) -> str:
     """Return the name inside a step key: `charge` of `pay#1/charge#2` and of `charge[sku-7]`."""
     if key.endswith("]"):
-        return key[: key.index("[")]
+        return key.partition("[")[0]
     return key.rpartition("/")[2].partition("#")[0]
 
 
@@ -177,6 +182,7 @@ class RunState:
         "created_ms",
         "due",
         "error",
+        "failure",
         "forced",
         "generations",
         "id",
@@ -186,6 +192,7 @@ class RunState:
         "kept_count",
         "lsn",
         "marks",
+        "misfits",
         "nbytes",
         "payloads",
         "records",
@@ -228,6 +235,10 @@ class RunState:
         self.payloads: dict[int, bytes] = {}
         self.records: list[bytes] = []
         self.nbytes = 0
+        self.failure = ""
+        """Why the run is set aside, where its records do not fit."""
+        self.misfits: list[tuple[int, int, bytes]] = []
+        """Records that did not fit: how many fitted before, their LSN, themselves."""
 
     # ------------------------------------------------------------ reading
 
@@ -296,6 +307,34 @@ class RunState:
         self.updated_ms = record.ts
         self.records.append(data)
         self.nbytes += len(data)
+
+    def fold(self, record: Record, data: bytes, payload: bytes | None = None) -> None:
+        """Apply a record of the past; one that does not fit sets the run aside and is kept.
+
+        What was recorded of the run while it was set aside fits; its end ends that too.
+        """
+        try:
+            self.apply(record, data, payload)
+        except ApplyError as error:
+            self.set_aside(record.lsn, str(error), data)
+            return
+        if self.finished:
+            self.failure = ""
+
+    def set_aside(self, lsn: int, why: str, data: bytes = b"") -> None:
+        """Set the run aside for the record `data` at `lsn`, keeping it, or for what its line says.
+
+        `data` is JSON of one line.
+        """
+        self.failure = self.failure or f"SFW401 run {self.id} set aside at lsn {lsn}: {why}"
+        if data:
+            self.misfits.append((len(self.records), lsn, data))
+            self.nbytes += len(data)
+
+    @property
+    def seen_lsn(self) -> int:
+        """LSN of the last record that was folded in or set aside."""
+        return max(self.lsn, self.misfits[-1][1]) if self.misfits else self.lsn
 
     def _call(self, key: str) -> CallState:
         call = self.calls.get(key)
@@ -552,39 +591,89 @@ class RunState:
         if self.payloads:
             pairs = b",".join(b'"%d":%b' % (k, v) for k, v in self.payloads.items())
             parts.append(b',"payloads":{%b}' % pairs)
-        parts.append(b',"records":[%b]}' % b",".join(self.records))
+        if self.failure:
+            parts.append(b',"aside":%b' % msgspec.json.encode(self.failure))
+        records = self._with_misfits() if self.misfits else self.records
+        parts.append(b',"records":[%b]}' % b",".join(records))
         return b"".join(parts)
 
+    def _with_misfits(self) -> list[bytes]:
+        """Return all records, those that did not fit in their places."""
+        rows: list[bytes] = []
+        begin = 0
+        for place, _, data in self.misfits:
+            rows += self.records[begin:place]
+            rows.append(data)
+            begin = place
+        return rows + self.records[begin:]
+
     @classmethod
-    def unpack(cls, line: bytes) -> RunState:
-        """Return the run that `pack` wrote. Raises `ApplyError` where it does not fold up."""
+    def unpack(cls, line: bytes, doubt: Callable[[Record, bytes], str] | None = None) -> RunState:
+        """Return the run that `pack` wrote; a run that does not fold up is set aside.
+
+        `doubt` says why a record cannot be believed, where the line comes from a disk. Raises
+        `msgspec.MsgspecError` or `ValueError` for bytes that are no packed run.
+        """
         packed = _decode_packed(line)
         state = cls(packed.id)
+        state.failure = packed.aside
         payloads = {int(k): bytes(v) for k, v in packed.payloads.items()}
         for raw in packed.records:
-            data = bytes(raw)
-            record = decode_record(data)
-            if record is None:
-                state._skip(data)
-                continue
-            payload = None
-            if isinstance(record, WaitResolved | EventKept):
-                payload = payloads.get(record.payload)
-            state.apply(record, data, payload)
+            state.fold_data(bytes(raw), payloads.get, doubt)
         if state.lsn != packed.lsn:
-            message = f"{packed.id}: its line says LSN {packed.lsn}, its records end at {state.lsn}"
-            raise ApplyError(message)
+            state.set_aside(
+                packed.lsn, f"its line says LSN {packed.lsn}, its records end at {state.lsn}"
+            )
         return state
 
-    def _skip(self, data: bytes) -> None:
+    def fold_data(
+        self,
+        data: bytes,
+        payload_at: Callable[[int], bytes | None],
+        doubt: Callable[[Record, bytes], str] | None = None,
+    ) -> None:
+        """Decode a record of the past and fold it in; `payload_at` returns an event's by its LSN.
+
+        Raises `UnknownRecordError` for one that must be understood.
+        """
+        try:
+            record = decode_record(data)
+        except msgspec.MsgspecError as error:
+            self.set_aside(lsn_of(data, self.lsn), f"a record cannot be read: {error}", data)
+            return
+        if record is None:
+            self.skip(data)
+            return
+        if doubt is not None and (why := doubt(record, data)):
+            self.set_aside(record.lsn, why, data)
+            return
+        payload = None
+        if isinstance(record, WaitResolved | EventKept):
+            payload = payload_at(record.payload)
+        self.fold(record, data, payload)
+
+    def skip(self, data: bytes) -> None:
         """Keep a record of a type this version does not know and may skip."""
-        head = _decode_skipped(data)
+        try:
+            head = _decode_skipped(data)
+        except msgspec.MsgspecError as error:
+            self.set_aside(lsn_of(data, self.lsn), f"a record cannot be read: {error}", data)
+            return
+        if head.rs != self.rs + 1 or head.lsn <= self.lsn:
+            self.set_aside(head.lsn, f"record {head.lsn} has number {head.rs}", data)
+            return
         self.rs = head.rs
         self.lsn = head.lsn
         self.records.append(data)
         self.nbytes += len(data)
 
-    skip = _skip
+
+def lsn_of(data: bytes, otherwise: int) -> int:
+    """Return the LSN that a record says it has, as far as it can be read."""
+    try:
+        return _decode_lsn(data).lsn
+    except msgspec.MsgspecError:
+        return otherwise
 
 
 class _Packed(msgspec.Struct):
@@ -592,6 +681,7 @@ class _Packed(msgspec.Struct):
     lsn: int
     records: list[msgspec.Raw]
     payloads: dict[str, msgspec.Raw] = {}
+    aside: str = ""
 
 
 class _Skipped(msgspec.Struct):
@@ -599,7 +689,12 @@ class _Skipped(msgspec.Struct):
     rs: int
 
 
+class _Lsn(msgspec.Struct):
+    lsn: int
+
+
 _decode_packed: Callable[[bytes], _Packed] = msgspec.json.Decoder(_Packed).decode
 _decode_skipped: Callable[[bytes], _Skipped] = msgspec.json.Decoder(_Skipped).decode
+_decode_lsn: Callable[[bytes], _Lsn] = msgspec.json.Decoder(_Lsn).decode
 
 _Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepflow.errors import JournalCorruptError
+from stepflow.journal.recovery import LeftOutError
 from stepflow.model import records as rec
-from stepflow.model.records import UnknownRecordError, encode_record
+from stepflow.model.records import encode_record
 from stepflow.runtime.restore import Restorer
 from tests.engine_kit import service
 
@@ -160,10 +162,15 @@ def test_what_is_recorded_of_a_run_while_it_is_set_aside_is_found_again() -> Non
 
 
 def test_a_run_without_a_beginning_is_said_and_left_out() -> None:
-    restorer = fold((ended(1, 1),))
+    restorer = Restorer()
+    said: list[str] = []
+    for lsn in (1, 2, 3):
+        with pytest.raises(LeftOutError) as caught:
+            fold((ended(lsn, lsn),), restorer)
+        said.append(str(caught.value))
     assert list(restorer.runs()) == []
-    (message,) = restorer.messages
-    assert message.startswith("SFW401")
+    assert said[0] == f"SFW403 run {RUN} has no beginning, from lsn 1; it is left out"
+    assert said[1:] == ["", ""]
 
 
 def test_records_of_a_purged_run_are_left_out_without_a_word() -> None:
@@ -181,7 +188,7 @@ def test_an_unknown_record_is_kept_in_its_run_unless_it_is_critical() -> None:
     fold((ended(3, 3),), restorer)
     assert one(restorer).status == "completed"
     assert one(restorer).rs == 3
-    with pytest.raises(UnknownRecordError, match="critical"):
+    with pytest.raises(JournalCorruptError, match=r"SFW302 lsn 4: record type 'critical'"):
         restorer.on_record(4, b'{"t":"critical","crit":true,"lsn":4,"r":"x","rs":1,"ts":4}')
 
 

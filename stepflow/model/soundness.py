@@ -1,0 +1,48 @@
+"""PURE. What the types of a record do not say: bounds that every record we write keeps.
+
+A frame's checksum proves that a record is what was written, not that what was written makes sense.
+Recovery asks here before it believes one, so that nothing further on meets a time outside the
+calendar or a run id that is none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stepflow.model import records as rec
+from stepflow.model.ids import is_run_id
+
+if TYPE_CHECKING:
+    from stepflow.model.records import Record
+
+__all__ = ["TIME_MAX_MS", "doubt"]
+
+TIME_MAX_MS: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+_COUNT_MAX: Final = 2**63 - 1
+_OF_NO_RUN: Final = (rec.EventReceived,)
+
+
+def doubt(record: Record, data: bytes) -> str:
+    """Return why a record cannot be one of ours, or an empty text."""
+    if b"\n" in data:
+        return "it has line breaks"
+    if not 0 < record.lsn <= _COUNT_MAX or not 0 <= record.rs <= _COUNT_MAX:
+        return "a number of it is out of range"
+    if not isinstance(record, _OF_NO_RUN) and not is_run_id(record.r):
+        return f"{record.r[:80]!r} is no run id"
+    return _doubt_times(record)
+
+
+def _doubt_times(record: Record) -> str:
+    times = [record.ts]
+    match record:
+        case rec.RunStarted() | rec.StepRetrying() | rec.SleepStarted() | rec.WaitStarted():
+            times.append(record.due)
+        case rec.CancelRequested():
+            times.append(record.deadline)
+        case _:
+            pass
+    if all(0 <= time <= TIME_MAX_MS for time in times):
+        return ""
+    return "a time of it is outside the calendar"
