@@ -13,6 +13,7 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from hang_guard import HangGuard
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("stepflow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(HangGuard(config), "hang-guard")
 
 
 def find_tool(name: str) -> str | None:
