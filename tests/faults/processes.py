@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+APP: Final = ROOT / "tests" / "faults" / "app.py"
 KIB: Final = 1024
 SMALL: Final = {
     "STEPFLOW_SEGMENT_BYTES_FIRST": str(64 * KIB),
@@ -53,6 +54,7 @@ class Served:
         wrap: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         url_file: Path | None = None,
+        app: Path = APP,
     ) -> None:
         """`folder` gets what it says; `wrap` goes before the command."""
         number = len(list(folder.glob("said-*.txt")))
@@ -62,7 +64,7 @@ class Served:
         command = [
             *wrap,
             *doomed([sys.executable, "-m", "stepflow.cli.main", "serve"]),
-            *("tests/faults/app.py", "--data", str(data), "--port", "0"),
+            *(str(app), "--data", str(data), "--port", "0"),
         ]
         given = {name: text for name, text in os.environ.items() if "STEPFLOW" not in name}
         given |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "STEPFLOW_API_KEYS": KEY}

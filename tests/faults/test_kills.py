@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 SHORT = (1, 2, 3, 5, 8)
-FEW = (1, 2, 3)
+FEW = (1, 2)
 """Files are dropped behind a snapshot only: no life has many."""
 
 
