@@ -1,0 +1,38 @@
+"""The hot path does not get longer unnoticed: what a run costs is counted, not timed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+CEILINGS = {
+    "instructions_per_run_64": 15_400,
+    "calls_per_run_64": 790,
+    "instructions_per_run_1": 23_000,
+    "calls_per_run_1": 1_110,
+}
+"""A few per cent above what `python -m benchmarks.instructions --quick` shows on CPython 3.11.
+
+Below them there is nothing to do but to lower them; above, the table that it prints says by which
+function.
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11) or sys.implementation.name != "cpython",
+    reason="platform: the ceilings are those of CPython 3.11's bytecode",
+)
+@pytest.mark.timeout(300)
+def test_a_run_of_three_steps_takes_no_more_instructions_than_it_did(tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks.instructions", "--quick", "--json", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=240)
+    figures = json.loads(out.read_bytes())
+    over = {name: figures[name] for name, most in CEILINGS.items() if figures[name] > most}
+    assert not over, json.dumps(figures["by_function"], indent=1)
