@@ -41,7 +41,9 @@ class Settings:
     free_bytes_min: int = _knob(64 * MIB, "bytes", "with less free disk only made segments count")
     lazy_delay_s: float = _knob(0.005, "seconds", "a lazy record is written after this long")
     sync_slow_s: float = _knob(1.0, "seconds", "a slower sync is logged as a warning")
-    sync_stalled_s: float = _knob(30.0, "seconds", "a sync that hangs so long: read-only, not ready")
+    sync_stalled_s: float = _knob(
+        30.0, "seconds", "a sync that hangs so long: read-only, not ready"
+    )
     sync_dead_s: float = _knob(120.0, "seconds", "a sync that hangs so long has failed: exit 74")
     outcome_wait_s: float = _knob(30.0, "seconds", "then a caller gets OUTCOME_UNKNOWN")
     lock_wait_s: float = _knob(30.0, "seconds", "then DataDirLockedError, exit 75")

@@ -108,17 +108,17 @@ class LocalEngine:
         self.progress: RecoveryProgress | None = None
         self.recovery: RecoveryReport | None = None
         self.fatal: BaseException | None = None
+        self._hangs_s = 0.0
 
     # ------------------------------------------------------------ life
 
     @property
     def state(self) -> EngineState:
-        if (
-            self._state == "ready"
-            and self._sup is not None
-            and not self._sup.journal.has_room(_RECORD_BYTES)
-        ):
-            return "read-only"
+        if self._state == "ready" and self._sup is not None:
+            if self._sup.journal.stalled:
+                return "stalled"
+            if not self._sup.journal.has_room(_RECORD_BYTES):
+                return "read-only"
         return self._state
 
     @property
@@ -321,6 +321,11 @@ class LocalEngine:
     def _housekeep(self) -> None:
         sup, snapshotter = self._sup, self._snapshotter
         if sup is None or snapshotter is None or self._state == "failed":
+            return
+        self._hangs_s = sup.journal.look()
+        # It lies on the same disk, and the loop must not wait for that.
+        sup.marker.pause(paused=sup.journal.slow)
+        if self.fatal is not None:
             return
         sup.spawn(sup.retention.sweep())
         sup.tidy()
@@ -576,7 +581,7 @@ class LocalEngine:
             message = f"Run {run_id} has ended: it is {actor.summary().status}"
             raise ConflictError(message)
         if not self.sup.journal.has_room(_RECORD_BYTES + len(reason), reserve=True):
-            message = "The disk is full: not even a cancel can be recorded"
+            message = f"{self.sup.journal.why_no_room}; not even a cancel can be recorded"
             raise UnavailableError(message, retry_after_s=5)
         actor.tell(msg.CancelAsked(by, reason))
         return await self._view(actor)
@@ -641,6 +646,7 @@ class LocalEngine:
             body["degraded"] = {
                 "missingWorkflows": sorted(sup.missing),
                 "quarantinedRuns": len(sup.aside),
+                "diskHangsS": round(self._hangs_s, 1),
                 "zombies": sup.zombies + sup.steps.zombies,
                 "snapshotFailures": self._snapshotter.failures if self._snapshotter else 0,
             }
@@ -672,6 +678,7 @@ class LocalEngine:
         }
         for status, count in sup.ended_total.items():
             figures[f"stepflow_runs_{status}_total"] = count
+        figures["stepflow_journal_hangs_seconds"] = self._hangs_s
         for name in stats.__slots__:
             figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
         return figures

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EngineState", "RunFilter", "RunStream", "WaitingEvent"]
 
-EngineState = Literal["stopped", "starting", "ready", "read-only", "draining", "failed"]
+EngineState = Literal["stopped", "starting", "ready", "read-only", "stalled", "draining", "failed"]
+"""`read-only`: the disk is full. `stalled`: it does not answer, and nothing new is decided."""
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):

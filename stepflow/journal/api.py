@@ -50,6 +50,7 @@ from stepflow.journal.segment import segment_lsn
 from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo, snapshot_lsn
 from stepflow.journal.snapshotting import SnapshotWriter
 from stepflow.journal.space import RETRY_FULL_S, Space
+from stepflow.journal.stalls import Stalls
 from stepflow.journal.stats import Counters, JournalStats
 from stepflow.journal.system import system_record
 from stepflow.journal.writer import Batch, Committed, JournalWriter, NoRoomError, WriterThread
@@ -72,6 +73,8 @@ __all__ = [
 ]
 
 _log: Final = logging.getLogger("stepflow.journal")
+_HUNG_END_S: Final = 1.0
+"""A disk that was given up gets so long to let the threads end."""
 
 
 class Journal:
@@ -142,6 +145,8 @@ class Journal:
         self._stopped = False
         self._over: BaseException | None = None
         self._starting: asyncio.Future[None] | None = None
+        self._hung = False
+        self._stalls = Stalls(clock, settings, hold=self._space.hold, dead=self._dead)
         self._releases = Releases()
         self._rotations: list[asyncio.Future[int]] = []
         self._counters = Counters(found.snapshots[-1] if found.snapshots else None)
@@ -309,6 +314,41 @@ class Journal:
     def _space_broke(self, error: BaseException) -> None:
         self._broke(DiskFailedError(f"making the next segment failed: {error!r}"))
 
+    def look(self) -> float:
+        """Return for how many seconds the disk has not answered. Asked once a second."""
+        if self._over is not None:
+            return 0.0
+        waits_for_disk = self._busy and not self._space.stuck
+        return self._stalls.look((self._taken_lsn, self.durable_lsn) if waits_for_disk else None)
+
+    @property
+    def slow(self) -> bool:
+        """Whether the disk has not answered for longer than a slow sync takes."""
+        return self._stalls.slow
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the disk has not answered for so long that nothing new is decided."""
+        return self._stalls.held
+
+    @property
+    def why_no_room(self) -> str:
+        """What to say to whoever `has_room` refuses."""
+        if self._stalls.held:
+            return "The disk does not answer: read-only until it does"
+        return "The disk is full: read-only until there is room"
+
+    def _dead(self, seconds: float) -> None:
+        """The disk has not answered for so long that it is given up."""
+        self._hung = True
+        self._broke(
+            DiskFailedError(
+                f"a sync has not come back for {seconds:.0f} s; what is on disk is unknown, so "
+                "nothing more is written. Check the disk, then start again: recovery decides what "
+                "was saved"
+            )
+        )
+
     def _end(self, error: BaseException) -> None:
         """Nothing more will be written: drop what is queued, tell those who wait."""
         self._over = error
@@ -357,10 +397,21 @@ class Journal:
         self._closing = True
         if self._over is None:
             self._end(self._unavailable())
+        ending = asyncio.ensure_future(self._end_threads())
+        limit_s = _HUNG_END_S if self._hung else self._settings.outcome_wait_s
+        done, _ = await asyncio.wait([ending], timeout=limit_s)
+        if done:
+            ending.result()
+        else:
+            # The lock stays with the process: a thread of it may still write.
+            _log.critical("the disk does not answer: the journal's threads are left behind")
+            ending.cancel()
+        self._background.stop(wait=bool(done))
+
+    async def _end_threads(self) -> None:
         await self._background.run(self._writing.stop)
         await self._space.close()
         await self._background.run(self._let_go)
-        self._background.stop()
 
     async def abandon(self) -> None:
         """End as a killed process would: nothing that is queued is written."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -21,22 +24,48 @@ class Background(Protocol):
         """Return what `work` returns, without holding the loop."""
         ...
 
-    def stop(self) -> None:
-        """End when the work at hand is done."""
+    def stop(self, *, wait: bool = True) -> None:
+        """End when the work at hand is done; `wait` for that."""
         ...
 
 
 class ThreadBackground:
-    """A second thread: a long sync in it does not hold up the writer's."""
+    """A second thread: a long sync in it does not hold up the writer's.
+
+    A daemon, not one of a pool's: a disk that hangs must not keep the process from its end.
+    """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stepflow-files")
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="stepflow-files", daemon=True)
+        self._thread.start()
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        return await asyncio.wrap_future(self._pool.submit(work))
+        done: Future[_T] = Future()
+        self._queue.put(partial(_settle, done, work))
+        return await asyncio.wrap_future(done)
 
-    def stop(self) -> None:
-        self._pool.shutdown(wait=True)
+    def stop(self, *, wait: bool = True) -> None:
+        self._queue.put(None)
+        if wait:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            job()
+            del job
+
+
+def _settle(done: Future[_T], work: Callable[[], _T]) -> None:
+    """Do the work, unless nobody waits for it any more, and say how it went."""
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        value = work()
+    except BaseException as error:  # noqa: BLE001  it is raised again where it is awaited
+        done.set_exception(error)
+    else:
+        done.set_result(value)
 
 
 class InlineBackground:
@@ -45,7 +74,7 @@ class InlineBackground:
     async def run(self, work: Callable[[], _T]) -> _T:
         return work()
 
-    def stop(self) -> None:
+    def stop(self, *, wait: bool = True) -> None:  # noqa: ARG002  there is no thread
         return
 
 

@@ -60,6 +60,7 @@ class Space:
         self._task: asyncio.Task[None] | None = None
         self._queued = 0
         self._closed = False
+        self._held = False
 
     @property
     def bytes(self) -> int:
@@ -73,6 +74,8 @@ class Space:
 
     def has_room(self, size: int, queued: int, *, reserve: bool) -> bool:
         """Say whether a record of `size` bytes fits behind `queued` others; see to it if not."""
+        if self._held:
+            return False
         if self._room.fits(size, queued, reserve=reserve):
             return True
         self._room.refuse(size)
@@ -83,7 +86,13 @@ class Space:
     @property
     def read_only(self) -> bool:
         """Whether records are refused at present."""
-        return self._room.read_only
+        return self._held or self._room.read_only
+
+    def hold(self, held: bool) -> None:  # noqa: FBT001  called back with it
+        """The disk hangs: there is no room for anything until it answers."""
+        self._held = held
+        if not held:
+            self._came_back()
 
     def note(self, done: Committed, queued: int) -> None:
         """Take note of what the writer reported."""

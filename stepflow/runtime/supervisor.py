@@ -198,8 +198,7 @@ class Supervisor:
     def check_room(self, nbytes: int) -> None:
         """Raise `UnavailableError` when the disk has no room for so much."""
         if not self.journal.has_room(nbytes):
-            message = "The disk is full: read-only until there is room"
-            raise UnavailableError(message, retry_after_s=5)
+            raise UnavailableError(self.journal.why_no_room, retry_after_s=5)
 
     def start_run(  # noqa: PLR0913  the facts of a start
         self,

@@ -244,7 +244,7 @@ async def test_readiness_shows_what_is_degraded(stranger, engine):
     assert (await stranger.get("/ready")).json()["status"] == "read-only"
 
 
-@pytest.mark.parametrize("state", ["stopped", "starting", "draining", "failed"])
+@pytest.mark.parametrize("state", ["stopped", "starting", "stalled", "draining", "failed"])
 async def test_an_engine_that_is_not_ready_says_so(stranger, engine, state):
     engine.state = state
     assert refused(await stranger.get("/ready"), 503, "UNAVAILABLE", state)
