@@ -111,7 +111,7 @@ async def measure(in_flight: int, runs: int) -> dict[str, Any]:
         threads=False,
     )
     as_engine: Engine = engine
-    counted = Stepflow(engine=as_engine)
+    counted = Stepflow(MEMORY, engine=as_engine)
     counted.registry = flow.registry
     async with counted:
         await together(counted, in_flight, WARM_RUNS)
