@@ -93,62 +93,36 @@ def call_name(key: str) -> str:
     return key.rpartition("/")[2].partition("#")[0]
 
 
-class CallState:
+class CallState(msgspec.Struct, eq=False, gc=False):
     """One thing the body asked for by name: a step, a sleep, a wait, a child or a notify."""
 
-    __slots__ = (
-        "args",
-        "attempt",
-        "begun",
-        "cancelled",
-        "child",
-        "due",
-        "ended_ms",
-        "error",
-        "event",
-        "failures",
-        "fn",
-        "generation",
-        "key",
-        "kind",
-        "lsn",
-        "name",
-        "once",
-        "result",
-        "solo",
-        "started_ms",
-        "status",
-        "timed_out",
-    )
-
-    def __init__(self, key: str, name: str, kind: Kind, fn: str, args: str) -> None:
-        self.key = key
-        self.name = name
-        self.kind: Kind = kind
-        self.fn = fn
-        self.args = args
-        self.status: StepStatus = "pending"
-        self.begun = 0
-        """LSN of the record that began it."""
-        self.attempt = 0
-        self.failures = 0
-        """Attempts that failed and were tried again; one cut by the process's end is none."""
-        self.started_ms = 0
-        self.ended_ms = 0
-        self.result: bytes | None = None
-        self.error: bytes | None = None
-        self.due = 0
-        """Hybrid ms at which a sleep, a wait's timeout or a retry is due; 0: none."""
-        self.event = ""
-        self.child = ""
-        self.lsn = 0
-        """Place in the order of results; 0 while there is none."""
-        self.cancelled = False
-        self.timed_out = False
-        self.solo = False
-        self.once = False
-        self.generation = 0
-        """How often the key was given to another call before: part of the idempotency key."""
+    key: str
+    name: str
+    kind: Kind
+    fn: str
+    args: str
+    begun: int = 0
+    """LSN of the record that began it."""
+    started_ms: int = 0
+    generation: int = 0
+    """How often the key was given to another call before: part of the idempotency key."""
+    status: StepStatus = "pending"
+    attempt: int = 0
+    failures: int = 0
+    """Attempts that failed and were tried again; one cut by the process's end is none."""
+    ended_ms: int = 0
+    result: bytes | None = None
+    error: bytes | None = None
+    due: int = 0
+    """Hybrid ms at which a sleep, a wait's timeout or a retry is due; 0: none."""
+    event: str = ""
+    child: str = ""
+    lsn: int = 0
+    """Place in the order of results; 0 while there is none."""
+    cancelled: bool = False
+    timed_out: bool = False
+    solo: bool = False
+    once: bool = False
 
     @property
     def waits(self) -> bool:
@@ -171,74 +145,42 @@ class RunSummary(msgspec.Struct, gc=False):
     by: str = ""
 
 
-class RunState:
+class RunState(msgspec.Struct, eq=False, gc=False):
     """All that is known of one run. Only `apply` changes it."""
 
-    __slots__ = (
-        "calls",
-        "cancel_deadline_ms",
-        "cancel_lsn",
-        "cancel_reason",
-        "created_ms",
-        "due",
-        "error",
-        "failure",
-        "forced",
-        "generations",
-        "id",
-        "input",
-        "kept",
-        "kept_bytes",
-        "kept_count",
-        "lsn",
-        "marks",
-        "misfits",
-        "nbytes",
-        "payloads",
-        "records",
-        "result",
-        "rs",
-        "started",
-        "status",
-        "updated_ms",
-        "values",
-        "versions",
-    )
-
-    def __init__(self, run_id: str) -> None:
-        self.id = run_id
-        self.rs: int = 0
-        self.lsn: int = 0
-        self.status: RunStatus = "pending"
-        self.created_ms = 0
-        self.updated_ms = 0
-        self.started: RunStarted | None = None
-        self.input = b"null"
-        self.result: bytes | None = None
-        self.error: bytes | None = None
-        self.forced = False
-        self.due = 0
-        self.cancel_deadline_ms = 0
-        self.cancel_lsn = 0
-        self.cancel_reason = ""
-        self.calls: dict[str, CallState] = {}
-        """By key, in the order of first asking."""
-        self.values: dict[str, bytes] = {}
-        self.versions: dict[str, int] = {}
-        self.marks: set[str] = set()
-        """Keys of `emit` and `progress` calls that are recorded."""
-        self.generations: dict[str, int] = {}
-        self.kept: dict[str, deque[int]] = {}
-        """Event id to the LSNs of payloads kept for it, oldest first."""
-        self.kept_count = 0
-        self.kept_bytes = 0
-        self.payloads: dict[int, bytes] = {}
-        self.records: list[bytes] = []
-        self.nbytes = 0
-        self.failure = ""
-        """Why the run is set aside, where its records do not fit."""
-        self.misfits: list[tuple[int, int, bytes]] = []
-        """Records that did not fit: how many fitted before, their LSN, themselves."""
+    id: str
+    rs: int = 0
+    lsn: int = 0
+    status: RunStatus = "pending"
+    created_ms: int = 0
+    updated_ms: int = 0
+    started: RunStarted | None = None
+    input: bytes = b"null"
+    result: bytes | None = None
+    error: bytes | None = None
+    forced: bool = False
+    due: int = 0
+    cancel_deadline_ms: int = 0
+    cancel_lsn: int = 0
+    cancel_reason: str = ""
+    calls: dict[str, CallState] = {}
+    """By key, in the order of first asking."""
+    values: dict[str, bytes] = {}
+    versions: dict[str, int] = {}
+    marks: set[str] = set()
+    """Keys of `emit` and `progress` calls that are recorded."""
+    generations: dict[str, int] = {}
+    kept: dict[str, deque[int]] = {}
+    """Event id to the LSNs of payloads kept for it, oldest first."""
+    kept_count: int = 0
+    kept_bytes: int = 0
+    payloads: dict[int, bytes] = {}
+    records: list[bytes] = []
+    nbytes: int = 0
+    failure: str = ""
+    """Why the run is set aside, where its records do not fit."""
+    misfits: list[tuple[int, int, bytes]] = []
+    """Records that did not fit: how many fitted before, their LSN, themselves."""
 
     # ------------------------------------------------------------ reading
 
@@ -288,13 +230,13 @@ class RunState:
         `payload` is the event that a `WaitResolved` or `EventKept` names, where the run does not
         have it yet. Raises `ApplyError`, having changed nothing, when the record does not fit.
         """
-        if record.r != self.id or record.rs != self.rs + 1 or record.lsn <= self.lsn:
+        if record.rs != self.rs + 1 or record.lsn <= self.lsn or record.r != self.id:
             message = (
                 f"record {record.lsn} of {record.r} has number {record.rs}, "
                 f"{self.id} expects {self.rs + 1} after LSN {self.lsn}"
             )
             raise ApplyError(message)
-        if self.finished:
+        if self.status in FINISHED:
             message = f"{self.id} has ended, record {record.lsn} came after it"
             raise ApplyError(message)
         handler = self._handlers.get(type(record))
@@ -336,15 +278,11 @@ class RunState:
         """LSN of the last record that was folded in or set aside."""
         return max(self.lsn, self.misfits[-1][1]) if self.misfits else self.lsn
 
-    def _call(self, key: str) -> CallState:
+    def _pending(self, key: str) -> CallState:
         call = self.calls.get(key)
         if call is None:
             message = f"{self.id} has no call {key!r}"
             raise ApplyError(message)
-        return call
-
-    def _pending(self, key: str) -> CallState:
-        call = self._call(key)
         if call.status != "pending":
             message = f"{self.id}: call {key!r} has its result already"
             raise ApplyError(message)
@@ -352,23 +290,24 @@ class RunState:
 
     def _begin(self, record: _Begins, kind: Kind, fn: str, args: str) -> CallState:
         """Return the call that `record` begins: a new one, or the same one once more."""
-        call = self.calls.get(record.key)
-        if call is not None and (call.kind, call.fn, call.args) == (kind, fn, args):
+        key = record.key
+        call = self.calls.get(key)
+        if call is None:
+            generation = self.generations.get(key, 0)
+        elif (call.kind, call.fn, call.args) == (kind, fn, args):
             call.cancelled = False
             if call.status != "pending":
                 message = f"{self.id}: call {record.key!r} has its result already"
                 raise ApplyError(message)
             return call
-        if call is not None and call.status != "pending":
-            message = f"{self.id}: key {record.key!r} belongs to another call"
+        elif call.status != "pending":
+            message = f"{self.id}: key {key!r} belongs to another call"
             raise ApplyError(message)
-        if call is not None:
-            self.generations[record.key] = self.generations.get(record.key, 0) + 1
-        fresh = CallState(record.key, record.name, kind, fn, args)
-        fresh.generation = self.generations.get(record.key, 0)
-        fresh.started_ms = record.ts
-        fresh.begun = record.lsn
-        self.calls[record.key] = fresh
+        else:
+            generation = self.generations.get(key, 0) + 1
+            self.generations[key] = generation
+        fresh = CallState(key, record.name, kind, fn, args, record.lsn, record.ts, generation)
+        self.calls[key] = fresh
         return fresh
 
     def _end(self, call: CallState, record: Record, status: StepStatus) -> None:
