@@ -11,27 +11,31 @@ import asyncio
 import os
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stepflow import Context, RetryPolicy, Stepflow, current_step
 from stepflow.web.server import Server, make_config
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGIApplication
 
 flow = Stepflow()
 _LOG = os.open(os.environ["STEP_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
-_pwrite = os.pwrite
+_pwrite: Any = os.pwrite
 _SLOW_WRITE_S = float(os.environ.get("SLOW_WRITE_S", "0"))
 
 
 def _slow_pwrite(descriptor: int, data: bytes, offset: int) -> int:
     """Write late: the time in which something could be told that is not written yet is wide."""
     time.sleep(_SLOW_WRITE_S)
-    return _pwrite(descriptor, data, offset)
+    written: int = _pwrite(descriptor, data, offset)
+    return written
 
 
 if _SLOW_WRITE_S:
-    os.pwrite = _slow_pwrite
+    os.pwrite = _slow_pwrite  # type: ignore[assignment]
 
 
 def _ran() -> None:
@@ -93,8 +97,15 @@ async def inbox(ctx: Context, box: dict[str, str]) -> list[Any]:
     return letters
 
 
+@flow.workflow("held")
+async def held(ctx: Context, n: int) -> None:
+    while True:
+        await ctx.step("tick", double, n)
+        await ctx.sleep("nap", 0.05)
+
+
 def main() -> int:
-    app = flow.asgi()
+    app = cast("ASGIApplication", flow.asgi())
     config = make_config(app, flow.settings, port=int(sys.argv[1]), log_level="error")
     return Server(config, begin_shutdown=flow.begin_shutdown).run_to_end()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import socket
 import subprocess
 import sys
@@ -15,11 +14,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.served import doomed, end_group
+
 HERE = Path(__file__).parent
 KEY = "crash-test-key-0123456789"
-ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "30"))
-IN_FLIGHT = 100
-SUBSCRIBERS = 50
+ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "6"))
+IN_FLIGHT = 60
+SUBSCRIBERS = 30
 
 
 def free_port() -> int:
@@ -40,11 +41,11 @@ def start_server(
         "STEPFLOW_SNAPSHOT_WAL_BYTES": "200000",
     }
     command = [sys.executable, str(HERE / "crash_app.py"), str(port)]
-    return subprocess.Popen(command, env=env)
+    return subprocess.Popen(doomed(command), env=env, start_new_session=True)
 
 
 def until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    while True:
+    for _ in range(6000):
         assert server.poll() is None, "the server did not come up"
         try:
             if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
@@ -52,6 +53,7 @@ def until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.02)
+    pytest.fail("the server did not get ready")
 
 
 def lines(path: Path) -> int:
@@ -63,16 +65,20 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
     seed = int(os.environ.get("STEPFLOW_CRASH_SEED", str(random.randrange(10**6))))
     print(f"STEPFLOW_CRASH_SEED={seed}")  # noqa: T201  shown when the test fails
     rng = random.Random(seed)
-    port, step_log, acks = free_port(), tmp_path / "steps.log", tmp_path / "acks.log"
+    port, step_log, ledger = free_port(), tmp_path / "steps.log", tmp_path / "ledger"
     server = start_server(port, tmp_path / "data", step_log)
     until_ready(port, server)
     url = f"http://127.0.0.1:{port}"
+    command = [
+        *(sys.executable, "-m", "tests.recovery.checker", "live"),
+        *("--url", url, "--key", KEY, "--seed", str(seed)),
+        *("--ledger", str(ledger), "--step-log", str(step_log)),
+        *("--in-flight", str(IN_FLIGHT), "--subscribers", str(SUBSCRIBERS)),
+    ]
     checker = subprocess.Popen(
-        [
-            sys.executable,
-            str(HERE / "checker.py"),
-            *(url, KEY, str(step_log), str(acks), str(IN_FLIGHT), str(SUBSCRIBERS), str(seed)),
-        ],
+        doomed(command),
+        cwd=HERE.parents[1],
+        start_new_session=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -85,17 +91,15 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
                 assert checker.poll() is None, "the checker gave up"
                 assert server.poll() is None, "the server ended by itself"
                 time.sleep(0.002)
-            server.send_signal(signal.SIGKILL)
-            server.wait()
+            end_group(server)
             # Every other life writes late, so that the kill finds much that is not written.
             late = rng.choice([0.005, 0.02]) if number % 2 == 0 else 0.0
             server = start_server(port, tmp_path / "data", step_log, late)
             until_ready(port, server)
-        out, _ = checker.communicate()
+        out, _ = checker.communicate(timeout=500)
     finally:
-        checker.kill()
-        server.kill()
-        server.wait()
+        end_group(checker)
+        end_group(server)
     report = json.loads(out)
     print(report)  # noqa: T201  the figures of the round
     assert report["faults"] == []
