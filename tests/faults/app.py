@@ -9,18 +9,46 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepflow import Context, Stepflow, current_step
+from stepflow.journal import disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 flow = Stepflow()
 _LOG = os.open(os.environ["STEP_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
+_pwrite = os.pwrite
+
+
+def _late_pwrite(descriptor: int, data: bytes, offset: int) -> int:
+    """Write a moment after it was said to be written."""
+    copy = os.dup(descriptor)
+
+    def write() -> None:
+        _pwrite(copy, data, offset)
+        os.close(copy)
+
+    threading.Timer(0.05, write).start()
+    return len(data)
+
+
+def _replace(owner: Any, name: str, other: Callable[..., Any]) -> None:
+    setattr(owner, name, other)
+
+
 match os.environ.get("UNSAFE"):
+    case "late-write":
+        _replace(os, "pwrite", _late_pwrite)
     case "never-sync":
-        # Acknowledged before it is on disk: the write is in the page cache, no more.
-        os.fdatasync = lambda _: None  # type: ignore[assignment]
+        # What is said to be on disk is in the page cache, and no further.
+        _replace(disk, "_fdatasync", lambda _: None)
+    case "no-sync-before-serving":
+        _replace(disk.RealDisk, "sync", lambda *_: None)
     case _:
         pass
 

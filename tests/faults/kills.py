@@ -34,6 +34,7 @@ class Lives:
 
     folder: Path
     load: Load
+    unsafe: str = ""
     count: int = 0
     kills: int = 0
     faults: list[str] = field(default_factory=list[str])
@@ -47,7 +48,7 @@ class Lives:
             self.folder / "data",
             self.folder,
             wrap=wrap,
-            env={"STEP_LOG": str(self._steps)} | _TINY,
+            env={"STEP_LOG": str(self._steps), "UNSAFE": self.unsafe} | _TINY,
             url_file=self.load.url_file,
         )
 
@@ -75,10 +76,12 @@ class Lives:
         return self.folder / f"steps-{self.count:04d}.log"
 
 
-def kill_at_random(folder: Path, lives: int, rng: random.Random) -> dict[str, int]:
+def kill_at_random(
+    folder: Path, lives: int, rng: random.Random, *, unsafe: str = ""
+) -> dict[str, int]:
     """Kill a server under load after a random progress, so many times; return the figures."""
     with Load(folder, seed=rng.randrange(10**6)) as load:
-        all_lives = Lives(folder, load)
+        all_lives = Lives(folder, load, unsafe)
         for _ in range(lives):
             with all_lives.begin() as server:
                 # Some are killed while they recover.

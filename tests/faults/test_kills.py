@@ -30,3 +30,8 @@ def test_a_kill_at_the_nth_call_breaks_no_promise(call: str, tmp_path: Path) -> 
     numbers = FEW if call == "unlink" else SHORT
     told = kill_at_calls(tmp_path, call, numbers, seed=1)
     assert told["kills"] == len(numbers)
+
+
+def test_a_server_that_acknowledges_before_it_writes_is_caught(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"lost: run_|SFW|was promised"):
+        kill_at_random(tmp_path, lives=4, rng=random.Random(2), unsafe="late-write")
