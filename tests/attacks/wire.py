@@ -13,7 +13,7 @@ from stepflow.auth.handlers import api_key_auth
 from stepflow.web.server import Server, make_config
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
 __all__ = ["KEY", "Reply", "Wire", "on_a_socket", "replies_of"]
 
@@ -38,7 +38,7 @@ class Wire:
         self.address = address
 
     @contextmanager
-    def connected(self) -> Iterator[socket.socket]:
+    def connected(self) -> Generator[socket.socket]:
         with socket.create_connection(self.address, timeout=60) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             yield sock
