@@ -13,8 +13,9 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hang_guard import HangGuard
 from hypothesis import HealthCheck, settings
+
+from tests.hang_guard import HangGuard
 
 if TYPE_CHECKING:
     from collections.abc import Generator
