@@ -13,9 +13,9 @@ A run is kept in one of two forms:
   `records` are the run's own records as they stand in the journal, `payloads` the events they name
   by LSN. `RunState.unpack(line).pack() == line`, so a packed run goes into a snapshot verbatim.
 
-A run whose records do not fit is **set aside**: `failure` says why, those that did not fit are kept
-in their places among the others, and the line bears `"aside":"<failure>"`. So it is set aside
-still when its history comes from a snapshot alone.
+A run whose records do not fit is **set aside**: `failure` says why, and those that did not fit are
+kept beside the others: `"aside":"<failure>","misfits":[[<how many fit before>,<LSN>,<record>],…]`.
+So it is set aside still, and nothing of it is lost, when its history comes from a snapshot alone.
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ __all__ = [
     "RunSummary",
     "StepStatus",
     "call_name",
-    "lsn_of",
 ]
 
 RunStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 StepStatus = Literal["pending", "completed", "failed"]
 
 FINISHED: Final = frozenset({"completed", "failed", "cancelled"})
+
+_WHY_MAX: Final = 300
+"""Characters of a reason: it may quote what is wrong."""
 
 FN_SLEEP: Final = "@sleep"
 FN_EVENT: Final = "@event"
@@ -268,6 +270,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
 
         `data` is JSON of one line.
         """
+        why = why[:_WHY_MAX]
         self.failure = self.failure or f"SFW401 run {self.id} set aside at lsn {lsn}: {why}"
         if data:
             self.misfits.append((len(self.records), lsn, data))
@@ -532,19 +535,11 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             parts.append(b',"payloads":{%b}' % pairs)
         if self.failure:
             parts.append(b',"aside":%b' % msgspec.json.encode(self.failure))
-        records = self._with_misfits() if self.misfits else self.records
-        parts.append(b',"records":[%b]}' % b",".join(records))
+        if self.misfits:
+            rows = b",".join(b"[%d,%d,%b]" % row for row in self.misfits)
+            parts.append(b',"misfits":[%b]' % rows)
+        parts.append(b',"records":[%b]}' % b",".join(self.records))
         return b"".join(parts)
-
-    def _with_misfits(self) -> list[bytes]:
-        """Return all records, those that did not fit in their places."""
-        rows: list[bytes] = []
-        begin = 0
-        for place, _, data in self.misfits:
-            rows += self.records[begin:place]
-            rows.append(data)
-            begin = place
-        return rows + self.records[begin:]
 
     @classmethod
     def unpack(cls, line: bytes, doubt: Callable[[Record, bytes], str] | None = None) -> RunState:
@@ -555,7 +550,6 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         """
         packed = _decode_packed(line)
         state = cls(packed.id)
-        state.failure = packed.aside
         payloads = {int(k): bytes(v) for k, v in packed.payloads.items()}
         for raw in packed.records:
             state.fold_data(bytes(raw), payloads.get, doubt)
@@ -563,6 +557,10 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             state.set_aside(
                 packed.lsn, f"its line says LSN {packed.lsn}, its records end at {state.lsn}"
             )
+        for place, lsn, raw in packed.misfits:
+            state.misfits.append((place, lsn, bytes(raw)))
+            state.nbytes += len(raw)
+        state.failure = packed.aside or state.failure
         return state
 
     def fold_data(
@@ -577,8 +575,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         """
         try:
             record = decode_record(data)
-        except msgspec.MsgspecError as error:
-            self.set_aside(lsn_of(data, self.lsn), f"a record cannot be read: {error}", data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.set_aside(self.lsn, f"a record cannot be read: {error}", data)
             return
         if record is None:
             self.skip(data)
@@ -595,8 +593,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         """Keep a record of a type this version does not know and may skip."""
         try:
             head = _decode_skipped(data)
-        except msgspec.MsgspecError as error:
-            self.set_aside(lsn_of(data, self.lsn), f"a record cannot be read: {error}", data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            self.set_aside(self.lsn, f"a record cannot be read: {error}", data)
             return
         if head.rs != self.rs + 1 or head.lsn <= self.lsn:
             self.set_aside(head.lsn, f"record {head.lsn} has number {head.rs}", data)
@@ -607,20 +605,13 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.nbytes += len(data)
 
 
-def lsn_of(data: bytes, otherwise: int) -> int:
-    """Return the LSN that a record says it has, as far as it can be read."""
-    try:
-        return _decode_lsn(data).lsn
-    except msgspec.MsgspecError:
-        return otherwise
-
-
 class _Packed(msgspec.Struct):
     id: str
     lsn: int
     records: list[msgspec.Raw]
     payloads: dict[str, msgspec.Raw] = {}
     aside: str = ""
+    misfits: list[tuple[int, int, msgspec.Raw]] = []
 
 
 class _Skipped(msgspec.Struct):
@@ -628,12 +619,7 @@ class _Skipped(msgspec.Struct):
     rs: int
 
 
-class _Lsn(msgspec.Struct):
-    lsn: int
-
-
 _decode_packed: Callable[[bytes], _Packed] = msgspec.json.Decoder(_Packed).decode
 _decode_skipped: Callable[[bytes], _Skipped] = msgspec.json.Decoder(_Skipped).decode
-_decode_lsn: Callable[[bytes], _Lsn] = msgspec.json.Decoder(_Lsn).decode
 
 _Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent

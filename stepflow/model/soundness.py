@@ -15,7 +15,7 @@ from stepflow.model.ids import is_run_id
 if TYPE_CHECKING:
     from stepflow.model.records import Record
 
-__all__ = ["TIME_MAX_MS", "doubt"]
+__all__ = ["TIME_MAX_MS", "doubt", "is_line"]
 
 TIME_MAX_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
@@ -23,26 +23,31 @@ _COUNT_MAX: Final = 2**63 - 1
 _OF_NO_RUN: Final = (rec.EventReceived,)
 
 
+def is_line(data: bytes) -> bool:
+    """Say whether the bytes could stand in a line of a snapshot: UTF-8 without a line break."""
+    if b"\n" in data:
+        return False
+    if not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
 def doubt(record: Record, data: bytes) -> str:
     """Return why a record cannot be one of ours, or an empty text."""
-    if b"\n" in data:
-        return "it has line breaks"
+    if not is_line(data):
+        return "it has line breaks, or is not UTF-8"
     if not 0 < record.lsn <= _COUNT_MAX or not 0 <= record.rs <= _COUNT_MAX:
         return "a number of it is out of range"
-    if not isinstance(record, _OF_NO_RUN) and not is_run_id(record.r):
+    if isinstance(record, _OF_NO_RUN):
+        if record.r or record.rs:
+            return "it belongs to no run and names one"
+    elif not is_run_id(record.r):
         return f"{record.r[:80]!r} is no run id"
-    return _doubt_times(record)
-
-
-def _doubt_times(record: Record) -> str:
-    times = [record.ts]
-    match record:
-        case rec.RunStarted() | rec.StepRetrying() | rec.SleepStarted() | rec.WaitStarted():
-            times.append(record.due)
-        case rec.CancelRequested():
-            times.append(record.deadline)
-        case _:
-            pass
-    if all(0 <= time <= TIME_MAX_MS for time in times):
-        return ""
-    return "a time of it is outside the calendar"
+    due = getattr(record, "due", 0)
+    deadline = getattr(record, "deadline", 0)
+    if not all(0 <= time <= TIME_MAX_MS for time in (record.ts, due, deadline)):
+        return "a time of it is outside the calendar"
+    return ""

@@ -23,7 +23,7 @@ from stepflow.model import records as rec
 from stepflow.model.ids import RunId, is_run_id
 from stepflow.model.records import UnknownRecordError, decode_record
 from stepflow.model.run import RunState
-from stepflow.model.soundness import doubt
+from stepflow.model.soundness import doubt, is_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,8 @@ class _Head(msgspec.Struct):
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 
+_WHY_MAX = 300
+"""Characters of a reason: it may quote what is wrong."""
 _UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding may say of bytes that are whole and make no sense."""
 
@@ -152,21 +154,23 @@ class Restorer:
         if isinstance(record, rec.EventReceived):
             self._payloads[lsn] = _Payload(bytes(record.payload), record.takers)
         elif isinstance(record, rec.RunPurged):
-            self._purge(record)
+            self._purge(record, data)
         else:
             self._apply(record, data)
 
-    def _purge(self, record: rec.RunPurged) -> None:
+    def _purge(self, record: rec.RunPurged, data: bytes) -> None:
+        run = self._runs.get(record.r)
+        if run is not None and record.rs != run.state.rs + 1:
+            self._misfit(record.lsn, data, f"it is purged with number {record.rs}")
+            return
         self._runs.pop(record.r, None)
         self._gone[record.r] = record.lsn
 
     def _apply(self, record: rec.Record, data: bytes) -> None:
+        run = self._runs.get(record.r) or self._new_run(record)
         payload = self._payload_for(record)
-        run = self._runs.get(record.r)
         if run is None:
-            run = self._new_run(record)
-            if run is None:
-                return
+            return
         state = run.state
         if record.lsn <= state.seen_lsn:
             return
@@ -179,8 +183,8 @@ class Restorer:
         """Set the run aside whose record makes no sense; without one it is left out."""
         run = None
         with suppress(*_UNREADABLE):
-            # Bytes that are no JSON of one line could not stand in the run's history.
-            run = self._runs.get(_decode_head(data).r) if b"\n" not in data else None
+            # Bytes that are no line of JSON could not stand in the run's own.
+            run = self._runs.get(_decode_head(data).r) if is_line(data) else None
         if run is None:
             raise _left_out(f"lsn {lsn}: {why}")
         state = run.state
@@ -229,7 +233,7 @@ class Restorer:
         run = self._runs.get(head.r)
         if run is None or lsn <= run.state.seen_lsn:
             return
-        if head.lsn != lsn or b"\n" in data:
+        if head.lsn != lsn or not is_line(data):
             self._misfit(lsn, data, f"record {lsn} is not what it says")
             return
         failed = run.state.failure
@@ -249,7 +253,7 @@ class Restorer:
 
 
 def _text_of(why: str) -> str:
-    return f"SFW403 {why}; it is left out"
+    return f"SFW403 {why[:_WHY_MAX]}; it is left out"
 
 
 def _left_out(why: str) -> LeftOutError:
