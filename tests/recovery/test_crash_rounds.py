@@ -18,7 +18,7 @@ from tests.served import doomed, end_group
 
 HERE = Path(__file__).parent
 KEY = "crash-test-key-0123456789"
-ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "5"))
 IN_FLIGHT = 60
 SUBSCRIBERS = 30
 
@@ -45,7 +45,8 @@ def start_server(
 
 
 def until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(6000):
+    began = time.monotonic()
+    while time.monotonic() - began < 60:
         assert server.poll() is None, "the server did not come up"
         try:
             if httpx.get(f"http://127.0.0.1:{port}/ready").status_code == 200:
@@ -96,7 +97,7 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
             late = rng.choice([0.005, 0.02]) if number % 2 == 0 else 0.0
             server = start_server(port, tmp_path / "data", step_log, late)
             until_ready(port, server)
-        out, _ = checker.communicate(timeout=500)
+        out, _ = checker.communicate(timeout=300)
     finally:
         end_group(checker)
         end_group(server)
