@@ -11,6 +11,7 @@ It runs before there is an environment, so the standard library is all it needs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -93,12 +94,18 @@ def _tell_what_runs(notes: Path) -> None:
 def _relay(source: IO[bytes]) -> None:
     # Unbuffered on both sides: what was written before a hang is seen.
     while piece := os.read(source.fileno(), 1 << 16):
-        while piece:
-            piece = piece[os.write(1, piece) :]
+        _write(piece)
 
 
 def _tell(text: str) -> None:
-    os.write(1, f"== {text}\n".encode())
+    _write(f"== {text}\n".encode())
+
+
+def _write(text: bytes) -> None:
+    # A reader that has gone does not keep the rest from being ended.
+    with contextlib.suppress(BrokenPipeError):
+        while text:
+            text = text[os.write(1, text) :]
 
 
 def main(arguments: list[str]) -> int:
