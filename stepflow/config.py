@@ -63,6 +63,7 @@ class Settings:
 
     # ------------------------------------------------------------ runtime
     threads: int = _knob(32, "threads", "sync steps wait for a free one")
+    loop_blocked_s: float = _knob(2.0, "seconds", "code that holds the loop is named; 0: never")
     quiet_passes: int = _knob(8, "loop passes", "a run with no task stepped so long is quiet")
     plain_calls_max: int = _knob(1000, "calls", "more between two awaits: AuthoringError")
     drain_timeout_s: float = _knob(1.0, "seconds", "steps get so long to end at shutdown")

@@ -39,6 +39,7 @@ from stepflow.runtime.restore import Restorer
 from stepflow.runtime.retention import ended_of
 from stepflow.runtime.snapshotter import Snapshotter
 from stepflow.runtime.supervisor import Supervisor, sleeps
+from stepflow.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,6 +63,8 @@ _WAKE_SLICE_S = 0.05
 _LIST_SLICE = 2000
 _EVENT_RUNS_SHOWN = 100
 _CURSOR_BYTES_MAX = 20
+_CLOCK_BEHIND_MS = 1000
+"""Hybrid time may itself be a little ahead of the clock."""
 _RECORD_BYTES = 4096
 """Without room for so much nothing new is decided: the engine is read-only."""
 
@@ -104,6 +107,7 @@ class LocalEngine:
         self._sup: Supervisor | None = None
         self._snapshotter: Snapshotter | None = None
         self._suspects: Suspects | None = None
+        self._watchdog: Watchdog | None = None
         self._tick: TimerHandle | None = None
         self.progress: RecoveryProgress | None = None
         self.recovery: RecoveryReport | None = None
@@ -183,6 +187,7 @@ class LocalEngine:
         """Make the supervisor of what was recovered and let the runs go on."""
         suspects = self._suspects = Suspects(self._directory(), clean=report.clean)
         time = HybridTime(self.clock)
+        _say_clock(restorer.last_ts_ms - self.clock.wall_ms())
         time.observe(restorer.last_ts_ms)
         sup = Supervisor(
             journal,
@@ -203,6 +208,8 @@ class LocalEngine:
             raise
         self._sup = sup
         self._snapshotter = Snapshotter(sup)
+        if self._threads and isinstance(self.clock, SystemClock) and self.settings.loop_blocked_s:
+            self._watchdog = Watchdog(sup, self.settings.loop_blocked_s)
         if self._state == "starting":
             self._state = "ready"
         else:
@@ -280,9 +287,7 @@ class LocalEngine:
             await self._stop()
 
     async def _stop(self) -> None:
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
+        self._end_housekeeping()
         sup = self._sup
         if sup is not None:
             await sup.stop()
@@ -296,9 +301,7 @@ class LocalEngine:
         sup = self._sup
         self._state = "stopped"
         self._sup = None
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
+        self._end_housekeeping()
         if sup is not None:
             sup.journal.on_commit = None
             await sup.crash()
@@ -317,6 +320,14 @@ class LocalEngine:
 
     def _housekeep_later(self) -> None:
         self._tick = self.clock.call_later(_HOUSEKEEPING_S, self._housekeep, coarse=True)
+
+    def _end_housekeeping(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
 
     def _housekeep(self) -> None:
         sup, snapshotter = self._sup, self._snapshotter
@@ -679,9 +690,22 @@ class LocalEngine:
         for status, count in sup.ended_total.items():
             figures[f"stepflow_runs_{status}_total"] = count
         figures["stepflow_journal_hangs_seconds"] = self._hangs_s
+        if self._watchdog is not None:
+            figures["stepflow_loop_blocked_total"] = self._watchdog.blocked_total
+            figures["stepflow_loop_blocked_seconds_max"] = self._watchdog.blocked_s_max
         for name in stats.__slots__:
             figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
         return figures
+
+
+def _say_clock(behind_ms: int) -> None:
+    """Say that the machine's clock was set back since the last record."""
+    if behind_ms >= _CLOCK_BEHIND_MS:
+        _log.warning(
+            "SFW106 the clock is %.1f s behind the journal's last record: runs go on from that "
+            "record's time, and nothing is late because of it",
+            behind_ms / 1000,
+        )
 
 
 def _say_poison(run_id: str) -> str:

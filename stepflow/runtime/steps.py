@@ -101,6 +101,10 @@ class StepRunner:
         """How many of them run in a thread, zombies left out."""
         return sum(1 for attempt in self._running.values() if attempt.task is None)
 
+    def in_task(self, task: asyncio.Task[Any]) -> Attempt | None:
+        """Return the attempt that the task is, for whoever must name it."""
+        return next((a for a in list(self._running.values()) if a.task is task), None)
+
     def run(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
         """Start an attempt; its end comes to the actor as `StepEnded`."""
         attempt = Attempt(actor, session, ask, number)

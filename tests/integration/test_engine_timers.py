@@ -189,3 +189,23 @@ async def test_a_cancels_grace_goes_on_after_a_restart_with_what_was_left_of_it(
         view = await world.finished(run_id)
         assert view.status == "cancelled"
         assert world.clock.wall_ms() - begin == 30_000
+
+
+@pytest.mark.parametrize(("back_ms", "said"), [(0, 0), (86_400_000, 1)])
+async def test_a_start_says_that_the_clock_is_behind_the_journal(
+    back_ms: int, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with service() as world:
+        run_id = await world.trigger("sleeps", 3600)
+        await world.settle()
+        await world.crash()
+        world.clock.jump_wall(-back_ms)
+        caplog.clear()
+        await world.start()
+        texts = [r.getMessage() for r in caplog.records if "SFW106" in r.getMessage()]
+        assert len(texts) == said
+        assert not said or "86400.0 s behind" in texts[0]
+        # It sleeps the hour that it asked for, not a day more.
+        before_s = world.clock.monotonic_s()
+        await world.finished(run_id)
+        assert world.clock.monotonic_s() - before_s == pytest.approx(3600, abs=2)
