@@ -25,7 +25,7 @@ from stepflow.model.encoding import encode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RemoteCause", "decode_step_error", "encode_error", "public_error"]
+__all__ = ["RemoteCause", "decode_step_error", "encode_error", "is_error", "public_error"]
 
 _MESSAGE_BYTES_MAX: Final = 4096
 _DATA_BYTES_MAX: Final = 64 * 1024
@@ -80,6 +80,33 @@ def decode_step_error(name: str, data: bytes) -> StepFailedError:
         stand_in.__cause__ = RemoteCause(cause["type"], cause["message"])
         stand_in = stand_in.__cause__
     return error
+
+
+def is_error(data: bytes) -> bool:
+    """Say whether the bytes are an error as `encode_error` makes them."""
+    try:
+        told: Any = orjson.loads(data)
+    except ValueError:
+        return False
+    return _is_told(told) and all(_is_told(cause) for cause in _list_of(told, "causes"))
+
+
+def _is_told(told: Any) -> bool:
+    if not isinstance(told, dict):
+        return False
+    members = cast("dict[str, Any]", told)
+    return (
+        isinstance(members.get("type"), str)
+        and isinstance(members.get("message"), str)
+        and isinstance(members.get("step", ""), str)
+        and isinstance(members.get("attempts", 1), int)
+        and isinstance(members.get("causes", []), list)
+    )
+
+
+def _list_of(told: dict[str, Any], name: str) -> list[Any]:
+    found: list[Any] = told.get(name, [])
+    return found
 
 
 def public_error(data: bytes) -> bytes:

@@ -10,9 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from stepflow.model import records as rec
+from stepflow.model.failures import is_error
 from stepflow.model.ids import is_run_id
 
 if TYPE_CHECKING:
+    from msgspec import Raw
+
     from stepflow.model.records import Record
 
 __all__ = ["TIME_MAX_MS", "doubt", "is_line"]
@@ -39,15 +42,21 @@ def doubt(record: Record, data: bytes) -> str:
     """Return why a record cannot be one of ours, or an empty text."""
     if not is_line(data):
         return "it has line breaks, or is not UTF-8"
+    return _doubt_place(record) or _doubt_members(record)
+
+
+def _doubt_place(record: Record) -> str:
     if not 0 < record.lsn <= _COUNT_MAX or not 0 <= record.rs <= _COUNT_MAX:
         return "a number of it is out of range"
     if isinstance(record, _OF_NO_RUN):
-        if record.r or record.rs:
-            return "it belongs to no run and names one"
-    elif not is_run_id(record.r):
-        return f"{record.r[:80]!r} is no run id"
+        return "it belongs to no run and names one" if record.r or record.rs else ""
+    return "" if is_run_id(record.r) else f"{record.r[:80]!r} is no run id"
+
+
+def _doubt_members(record: Record) -> str:
     due = getattr(record, "due", 0)
     deadline = getattr(record, "deadline", 0)
     if not all(0 <= time <= TIME_MAX_MS for time in (record.ts, due, deadline)):
         return "a time of it is outside the calendar"
-    return ""
+    error: Raw | None = getattr(record, "error", None)
+    return "its error is none" if error and not is_error(bytes(error)) else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -93,22 +94,22 @@ async def test_a_run_set_aside_stays_so_when_only_a_snapshot_is_left_of_it(
             assert (await world.engine.get_run(broken)).status == "cancelled"
 
 
-async def look_everywhere(world: Service) -> dict[str, Any]:
-    """Read all that the API shows of all runs."""
+async def look_everywhere(world: Service) -> dict[str, dict[str, Any]]:
+    """Read all that the API shows of all runs; return the runs."""
     page = await world.engine.list_runs(ALL, limit=1000, cursor=None)
-    seen: dict[str, Any] = {}
+    seen: dict[str, dict[str, Any]] = {}
     for row in page.runs:
         view = await world.engine.get_run(row.id)
-        seen[row.id] = msgspec.json.decode(msgspec.json.encode(view))
-        seen[f"{row.id} stream"] = await world.stream_bytes(row.id)
+        seen[row.id] = json.loads(msgspec.json.encode(view))
+        assert await world.stream_bytes(row.id)
     return seen
 
 
-def quarantined(seen: dict[str, Any]) -> dict[str, Any]:
+def quarantined(seen: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
     return {
         run_id: (view["state"], view["reason"])
         for run_id, view in seen.items()
-        if isinstance(view, dict) and view.get("state") == "quarantined"
+        if view.get("state") == "quarantined"
     }
 
 

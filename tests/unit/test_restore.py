@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepflow.model.run import RunState
 
 RUN = "run_aaaaaaaa"
+CANCELLED = msgspec.Raw(b'{"type":"RunCancelledError","message":"cancelled"}')
 
 
 @cache
@@ -154,7 +155,7 @@ def test_what_is_recorded_of_a_run_while_it_is_set_aside_is_found_again() -> Non
     (found,) = restorer.runs()
     assert found.failure
     assert found.state.cancelling
-    over = rec.RunCancelled(lsn=5, r=RUN, rs=3, ts=5, error=msgspec.Raw(b"{}"), forced=True)
+    over = rec.RunCancelled(lsn=5, r=RUN, rs=3, ts=5, error=CANCELLED, forced=True)
     fold((encode_record(over),), restorer)
     assert not found.failure
     assert found.state.status == "cancelled"
