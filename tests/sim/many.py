@@ -1,0 +1,198 @@
+"""Many seeds, in this process or in several, and what is said of one that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import signal
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from tests.sim import planted
+from tests.sim.plan import draw
+from tests.sim.shrink import shorten, tell
+from tests.sim.world import Report, run_plan, simulating
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from tests.sim.plan import Plan
+
+__all__ = ["Failure", "Summary", "explain", "run_block", "run_for", "run_seeds"]
+
+BLOCK: Final = 25
+_PR_SET_PDEATHSIG: Final = 1
+_FAILURES_MAX: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A seed that failed, and the first things that were wrong."""
+
+    seed: int
+    violations: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of many seeds."""
+
+    seeds: int = 0
+    lives: int = 0
+    cuts: int = 0
+    kills: int = 0
+    recoveries: int = 0
+    acknowledged: int = 0
+    seen: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    failures: list[Failure] = field(default_factory=list[Failure])
+
+    def add(self, seed: int, report: Report) -> None:
+        """Count a seed."""
+        self.seeds += 1
+        self.lives += report.lives
+        self.cuts += report.cuts
+        self.kills += report.kills
+        self.recoveries += report.recoveries
+        self.acknowledged += report.counts["acknowledged"]
+        self.seen += report.counts["seen"]
+        self.steps += report.counts["steps"]
+        if report.violations:
+            self.failures.append(Failure(seed, tuple(report.violations[:3])))
+
+    def merge(self, other: Summary) -> None:
+        """Count what another has counted."""
+        for name in ("seeds", "lives", "cuts", "kills", "recoveries", "acknowledged"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.seen += other.seen
+        self.steps += other.steps
+        self.failures += other.failures
+
+    @property
+    def per_hour(self) -> int:
+        """Seeds an hour at the rate of these."""
+        return int(self.seeds / self.seconds * 3600) if self.seconds else 0
+
+    def figures(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {
+            "seeds": self.seeds,
+            "lives": self.lives,
+            "simulated_cuts": self.cuts,
+            "simulated_kills": self.kills,
+            "recoveries": self.recoveries,
+            "acknowledged": self.acknowledged,
+            "events_seen": self.seen,
+            "steps_run": self.steps,
+            "seeds_per_hour": self.per_hour,
+            "violations": len(self.failures),
+        }
+
+
+def run_block(first: int, seeds: int, bug: str = "") -> Summary:
+    """Run seeds in this process, up to the first that fails where a bug is planted."""
+    summary = Summary()
+    began = time.monotonic()
+    with simulating(), planted.BUGS[bug]() if bug else contextlib.nullcontext():
+        for seed in range(first, first + seeds):
+            summary.add(seed, run_plan(draw(seed)))
+            if bug and summary.failures:
+                break
+    summary.seconds = time.monotonic() - began
+    return summary
+
+
+def run_seeds(
+    first: int, seeds: int, jobs: int = 1, say: Callable[[str], None] | None = None
+) -> Summary:
+    """Run so many seeds in `jobs` processes; stop after some that fail."""
+    blocks = ((at, min(BLOCK, first + seeds - at)) for at in range(first, first + seeds, BLOCK))
+    return _run(blocks, jobs, say)
+
+
+def run_for(
+    seconds: float, first: int, jobs: int = 1, say: Callable[[str], None] | None = None
+) -> Summary:
+    """Run seeds from `first` on for about so many seconds."""
+    deadline = time.monotonic() + seconds
+
+    def blocks() -> Iterator[tuple[int, int]]:
+        for at in count(first, BLOCK):
+            if time.monotonic() >= deadline:
+                return
+            yield at, BLOCK
+
+    return _run(blocks(), jobs, say)
+
+
+def _run(
+    blocks: Iterable[tuple[int, int]], jobs: int, say: Callable[[str], None] | None
+) -> Summary:
+    began = time.monotonic()
+    total = Summary()
+    parts = (run_block(*block) for block in blocks) if jobs <= 1 else _in_processes(blocks, jobs)
+    told_s = began
+    for part in parts:
+        total.merge(part)
+        total.seconds = time.monotonic() - began
+        if say is not None and time.monotonic() - told_s > 10:
+            told_s = time.monotonic()
+            say(f"{total.seeds} seeds, {total.per_hour} an hour, {len(total.failures)} failed")
+        if len(total.failures) >= _FAILURES_MAX:
+            break
+    total.seconds = time.monotonic() - began
+    return total
+
+
+def _in_processes(blocks: Iterable[tuple[int, int]], jobs: int) -> Iterator[Summary]:
+    """Keep the processes busy, never more than a block each ahead."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, _die_with_parent) as pool:
+        source = iter(blocks)
+        running: set[Future[Summary]] = set()
+        try:
+            while True:
+                while len(running) < 2 * jobs and (block := next(source, None)) is not None:
+                    running.add(pool.submit(run_block, *block))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _die_with_parent() -> None:
+    """Whoever starts us may be killed: nothing is to be left behind."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _fails(bug: str, plan: Plan) -> bool:
+    with planted.BUGS[bug]() if bug else contextlib.nullcontext():
+        return bool(run_plan(plan).violations)
+
+
+def explain(seed: int, bug: str = "") -> str:
+    """Return what is wrong with a seed, the shortest schedule found, and how to run it again."""
+    again = f"python -m tests.sim --first {seed} --seeds 1" + (f" --planted {bug}" if bug else "")
+    with simulating():
+        plan = draw(seed)
+        if not _fails(bug, plan):
+            return f"seed {seed} does not fail here; {again}"
+        short = shorten(plan, partial(_fails, bug))
+        with planted.BUGS[bug]() if bug else contextlib.nullcontext():
+            report = run_plan(short, story=True)
+    story = "\n".join(report.story[-60:])
+    wrong = "\n".join(report.violations[:5])
+    return (
+        f"seed {seed} fails; shortest schedule found:\n{tell(short)}\n\nends:\n{story}\n\n"
+        f"violations:\n{wrong}\n\nrun it again: {again}"
+    )
