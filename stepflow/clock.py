@@ -75,18 +75,19 @@ class SystemClock:
 class HybridTime:
     """max(wall, last + monotonic time gone by): the time that records and timers carry."""
 
-    __slots__ = ("_clock", "_last_ms", "_last_mono_s")
+    __slots__ = ("_last_mono_s", "_last_ms", "_monotonic_s", "_wall_ms")
 
     def __init__(self, clock: Clock, last_ms: int = 0) -> None:
-        self._clock = clock
+        self._monotonic_s = clock.monotonic_s
+        self._wall_ms = clock.wall_ms
         self._last_ms = last_ms
         self._last_mono_s = clock.monotonic_s()
 
     def now_ms(self) -> int:
         """Return hybrid milliseconds; never less than what was returned before."""
-        mono = self._clock.monotonic_s()
+        mono = self._monotonic_s()
         gone_ms = int((mono - self._last_mono_s) * 1000)
-        wall = self._clock.wall_ms()
+        wall = self._wall_ms()
         behind = self._last_ms + gone_ms
         if wall >= behind:
             self._last_ms = wall
@@ -102,7 +103,7 @@ class HybridTime:
         """Never return less than `ts_ms` from now on: recovery tells the journal's last time."""
         if ts_ms > self.now_ms():
             self._last_ms = ts_ms
-            self._last_mono_s = self._clock.monotonic_s()
+            self._last_mono_s = self._monotonic_s()
 
 
 def rfc3339(ms: int) -> str:

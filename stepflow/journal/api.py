@@ -45,7 +45,7 @@ from stepflow.journal.opening import (
     version,
 )
 from stepflow.journal.recovery import Recovered, RecoveryProgress, tidy
-from stepflow.journal.release import Releases, call_isolated
+from stepflow.journal.release import Patience, Releases, call_isolated
 from stepflow.journal.segment import segment_lsn
 from stepflow.journal.snapshot import SnapshotFile, SnapshotInfo, snapshot_lsn
 from stepflow.journal.snapshotting import SnapshotWriter
@@ -134,6 +134,7 @@ class Journal:
 
         self._groups: list[Sequence[bytes]] = []
         self._queued_bytes = 0
+        """Appended and not yet on disk, what the writer has at hand included."""
         self._flying_bytes = 0
         self._taken_lsn = found.lsn
         self._strict_lsn = found.lsn
@@ -148,6 +149,7 @@ class Journal:
         self._hung = False
         self._stalls = Stalls(clock, settings, hold=self._space.hold, dead=self._dead)
         self._releases = Releases()
+        self._patience = Patience(clock, settings.outcome_wait_s)
         self._rotations: list[asyncio.Future[int]] = []
         self._counters = Counters(found.snapshots[-1] if found.snapshots else None)
 
@@ -198,12 +200,10 @@ class Journal:
 
     def when_durable(self, lsn: int, callback: Callable[[BaseException | None], None]) -> None:
         """Call on the loop when `lsn` is on disk, in LSN order; with the error if it never is."""
-        if lsn <= self.durable_lsn:
-            self._loop.call_soon(callback, None)
-        elif self._over is not None:
-            self._loop.call_soon(callback, self._over)
-        else:
+        if lsn > self.durable_lsn and self._over is None:
             self._releases.add(lsn, callback)
+        else:
+            self._loop.call_soon(callback, None if lsn <= self.durable_lsn else self._over)
 
     async def durable(self, lsn: int) -> None:
         """Return when `lsn` is on disk.
@@ -214,14 +214,12 @@ class Journal:
             return
         if self._over is not None:
             raise OutcomeUnknownError
-        self.hurry(lsn)
+        if lsn > self._strict_lsn:
+            self.hurry(lsn)
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self.when_durable(lsn, partial(_outcome, waiter))
-        limit = self._clock.call_later(self._settings.outcome_wait_s, partial(_give_up, waiter))
-        try:
-            await waiter
-        finally:
-            limit.cancel()
+        self._releases.add(lsn, partial(_outcome, waiter))
+        self._patience.add(waiter)
+        await waiter
 
     # ------------------------------------------------------------ flush
 
@@ -246,7 +244,7 @@ class Journal:
 
     def _take(self) -> Batch:
         groups = self._groups
-        size = self._queued_bytes
+        size = self._queued_bytes  # the writer is idle: nothing of it is at hand
         if size <= self._settings.frame_bytes_max:
             self._groups = []
         else:
@@ -255,7 +253,6 @@ class Journal:
             groups = groups[:count]
             # Lazy records among the rest have lost their timer: they go with the next batch.
             self._strict_lsn = self.next_lsn - 1
-        self._queued_bytes -= size
         self._flying_bytes = size
         records = sum(map(len, groups))
         batch = Batch(self._taken_lsn + 1, records, size, groups)
@@ -280,6 +277,7 @@ class Journal:
         if self._over is not None:
             return
         self._busy = False
+        self._queued_bytes -= self._flying_bytes
         self._flying_bytes = 0
         self.durable_lsn = done.durable_lsn
         self._counters.committed(done)
@@ -288,6 +286,7 @@ class Journal:
         if self.on_commit is not None:
             call_isolated(self.on_commit, done.durable_lsn)
         self._releases.release(done.durable_lsn)
+        self._patience.tidy()
         self._after(done)
 
     def _after(self, done: Committed) -> None:
@@ -297,7 +296,7 @@ class Journal:
             self._writing.submit(self._rotate)
         elif self._strict_lsn > self._taken_lsn and not (self._flush_is_due or self._busy):
             self._flush_soon()
-        self._space.note(done, self._queued())
+        self._space.note(done, self._queued_bytes)
 
     # ------------------------------------------------------------ the end of it
 
@@ -357,6 +356,7 @@ class Journal:
                 timer.cancel()
         self._groups = []
         self._releases.fail(error)
+        self._patience.tidy()
         self._fail_rotations(error)
 
     def _must_be_open(self) -> None:
@@ -440,10 +440,10 @@ class Journal:
 
         After a False `on_room` is called when it is worth asking again.
         """
-        return self._space.has_room(nbytes, self._queued(), reserve=reserve)
-
-    def _queued(self) -> int:
-        return self._queued_bytes + self._flying_bytes
+        queued = self._queued_bytes
+        return nbytes + queued <= self._space.fits or self._space.has_room(
+            nbytes, queued, reserve=reserve
+        )
 
     def _no_room(self, batch: Batch, error: BaseException) -> None:
         """The writer met a full disk: the same batch is tried again, nothing is acknowledged."""
@@ -535,7 +535,7 @@ class Journal:
         return self._counters.stats(
             durable_lsn=self.durable_lsn,
             last_lsn=self.last_lsn,
-            queued=self._queued(),
+            queued=self._queued_bytes,
             room=self._space.bytes,
             read_only=self._space.read_only,
         )
@@ -650,10 +650,6 @@ def _settle(waiter: asyncio.Future[None], error: BaseException | None) -> None:
 
 def _outcome(waiter: asyncio.Future[None], error: BaseException | None) -> None:
     _settle(waiter, None if error is None else OutcomeUnknownError())
-
-
-def _give_up(waiter: asyncio.Future[None]) -> None:
-    _settle(waiter, OutcomeUnknownError())
 
 
 def _ignoring(callback: Callable[[], None]) -> Callable[[None], None]:

@@ -1,16 +1,24 @@
-"""Who waits for which LSN. Released in LSN order, each isolated from the others."""
+"""Who waits for which LSN. Released in LSN order, each isolated from the others.
+
+Those who wait for an answer lose patience after a while: one timer serves them all.
+"""
 
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
 from collections import deque
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from stepflow.errors import OutcomeUnknownError
+
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-__all__ = ["Releases", "call_isolated"]
+    from stepflow.clock import Clock, TimerHandle
+
+__all__ = ["Patience", "Releases", "call_isolated"]
 
 _T = TypeVar("_T")
 
@@ -20,34 +28,67 @@ _log: Final = logging.getLogger("stepflow.journal")
 class Releases:
     """Callbacks by LSN; those of one LSN in the order they came."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_count", "_waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, Callable[[BaseException | None], None]]] = deque()
+        self._waiting: list[tuple[int, int, Callable[[BaseException | None], None]]] = []
+        """A heap of (LSN, number in the order of coming, callback)."""
+        self._count = 0
 
     def add(self, lsn: int, callback: Callable[[BaseException | None], None]) -> None:
         """Call `callback` when `lsn` is released."""
-        waiting = self._waiting
-        if not waiting or waiting[-1][0] <= lsn:
-            waiting.append((lsn, callback))
-        else:
-            waiting.insert(bisect_right(waiting, lsn, key=_lsn_of), (lsn, callback))
+        self._count += 1
+        heappush(self._waiting, (lsn, self._count, callback))
 
     def release(self, lsn: int) -> None:
         """Call, in order, all that wait for `lsn` or less."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= lsn:
-            call_isolated(waiting.popleft()[1], None)
+            call_isolated(heappop(waiting)[2], None)
 
     def fail(self, error: BaseException) -> None:
         """Tell all who wait that what they wait for will not come."""
         waiting = self._waiting
         while waiting:
-            call_isolated(waiting.popleft()[1], error)
+            call_isolated(heappop(waiting)[2], error)
 
 
-def _lsn_of(item: tuple[int, Callable[[BaseException | None], None]]) -> int:
-    return item[0]
+class Patience:
+    """Ends waits that take too long: they get `OutcomeUnknownError`. One timer for all of them."""
+
+    __slots__ = ("_clock", "_limit_s", "_timer", "_waiting")
+
+    def __init__(self, clock: Clock, limit_s: float) -> None:
+        self._clock = clock
+        self._limit_s = limit_s
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._timer: TimerHandle | None = None
+
+    def add(self, waiter: asyncio.Future[None]) -> None:
+        """Give the waiter so long from now on."""
+        self._waiting.append((self._clock.monotonic_s() + self._limit_s, waiter))
+        if self._timer is None:
+            self._timer = self._clock.call_later(self._limit_s, self._lose)
+
+    def tidy(self) -> None:
+        """Leave out who was answered; with nobody left there is no timer."""
+        waiting = self._waiting
+        while waiting and waiting[0][1].done():
+            waiting.popleft()
+        if not waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _lose(self) -> None:
+        self._timer = None
+        now_s = self._clock.monotonic_s()
+        waiting = self._waiting
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= now_s):
+            waiter = waiting.popleft()[1]
+            if not waiter.done():
+                waiter.set_exception(OutcomeUnknownError())
+        if waiting:
+            self._timer = self._clock.call_later(waiting[0][0] - now_s, self._lose)
 
 
 def call_isolated(callback: Callable[[_T], None], value: _T) -> None:

@@ -34,6 +34,16 @@ class Room:
     """The smallest record refused since there was room for all."""
 
     @property
+    def most(self) -> int:
+        """How many bytes may be queued for a record that takes none of the reserve; below 0: none.
+
+        What `fits` says, as one number, for those who ask before each record.
+        """
+        if self.stuck:
+            return -1
+        return max(self.left, self.ready, self.spare) - _FRAMING - self.keep
+
+    @property
     def read_only(self) -> bool:
         """Whether somebody was refused and has not been told yet that there is room again."""
         return self.stuck or self.refused is not None

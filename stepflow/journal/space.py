@@ -61,6 +61,8 @@ class Space:
         self._queued = 0
         self._closed = False
         self._held = False
+        self.fits = self._room.most
+        """With so many bytes queued, its own included, a record has room for certain."""
 
     @property
     def bytes(self) -> int:
@@ -91,6 +93,7 @@ class Space:
     def hold(self, held: bool) -> None:  # noqa: FBT001  called back with it
         """The disk hangs: there is no room for anything until it answers."""
         self._held = held
+        self._refit()
         if not held:
             self._came_back()
 
@@ -101,6 +104,7 @@ class Space:
             _log.warning("the disk has room again")
         self._room.left = done.segment_left
         self._room.ready = self._ready()
+        self._refit()
         self._next_size = done.next_size
         if done.segment_left * 2 < done.segment_size:
             self.prepare()
@@ -114,6 +118,7 @@ class Space:
         self._room.stuck = True
         self._room.spare = 0
         self._room.refuse(0)
+        self._refit()
 
     def prepare(self) -> None:
         """Have the next segment made, unless it is there or being made."""
@@ -150,6 +155,7 @@ class Space:
             self._task = None
         self._room.look(free)
         self._room.ready = self._ready()
+        self._refit()
         if not self._room.spare and not self._closed:
             self._timer = self._clock.call_later(RETRY_FULL_S, self._again)
         self._tell()
@@ -166,6 +172,9 @@ class Space:
     def _tell(self) -> None:
         if self._room.came_back(self._queued):
             self._came_back()
+
+    def _refit(self) -> None:
+        self.fits = -1 if self._held else self._room.most
 
     def _ready(self) -> int:
         return max(0, self.stock.ready_bytes - SEGMENT_HEADER_BYTES - FRAME_OVERHEAD)

@@ -164,10 +164,10 @@ class RunActor:
         """The last subscriber has gone."""
         self.pack()
 
-    def noted(self, record: rec.Record) -> None:
+    def noted(self, lsn: int) -> None:
         """A record was applied: tell the subscribers when it is durable."""
         if self.feed is not None:
-            self.sup.hub.note(record.lsn, self.feed)
+            self.sup.hub.note(lsn, self.feed)
 
     def record(self, kind: type[Any], /, **fields: Any) -> Any:
         """Record one fact of the run; see `Recorder.write`."""

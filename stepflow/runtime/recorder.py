@@ -68,15 +68,22 @@ class Recorder:
         Raises `ApplyError`, with nothing changed or queued.
         """
         state = actor.state
-        lsn = self.journal.next_lsn + len(self._group)
+        lsn = self.journal.next_lsn
+        if self._depth:
+            lsn += len(self._group)
         record = kind(lsn=lsn, r=state.id, rs=state.rs + 1, ts=self.time.now_ms(), **fields)
         data = encode_record(record)
         state.apply(record, data, body)
         strict = not (kind.lazy if lazy is None else lazy)
-        self._queue(data, strict=strict)
+        if self._depth:
+            self._group.append(data)
+            self._strict |= strict
+        else:
+            self.journal.append((data,), strict=strict)
         if strict or kind in _BINDING:
             actor.strict_lsn = lsn
-        actor.noted(record)
+        if actor.feed is not None:
+            actor.noted(lsn)
         return record
 
     def write_event(self, event: str, payload: bytes, takers: int, by: str) -> int:
