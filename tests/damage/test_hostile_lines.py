@@ -1,4 +1,4 @@
-"""Lines of a whole snapshot that make no sense: said, set aside or left out, and no other touched."""
+"""Lines of a whole snapshot that make no sense are said; their run alone suffers for it."""
 
 from __future__ import annotations
 
