@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  what a person started prints
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pytest
 from tests.attacks.jwt_forgeries import signed
 from tests.attacks.leaky_host import BOOM
 from tests.cli_kit import PROGRAM, ROOT, environment, until
+from tests.served import doomed, end_group
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -58,7 +59,7 @@ def running(words: list[str], log: Path, data: Path, **env: str) -> Generator[st
         port = probe.getsockname()[1]
     with log.open("wb") as file:
         server = subprocess.Popen(
-            [*words, "--port", str(port)],
+            doomed([*words, "--port", str(port)]),
             env=environment(STEPFLOW_DATA_DIR=str(data), **ENVIRON, **env),
             stdout=file,
             stderr=file,
@@ -71,8 +72,7 @@ def running(words: list[str], log: Path, data: Path, **env: str) -> Generator[st
             server.send_signal(signal.SIGTERM)
             server.wait(60)
         finally:
-            server.kill()
-            server.wait(60)
+            end_group(server)
 
 
 def is_ready(url: str) -> bool:
