@@ -37,6 +37,10 @@ def _late_pwrite(descriptor: int, data: bytes, offset: int) -> int:
     return len(data)
 
 
+def _nothing(*_: Any) -> None:
+    pass
+
+
 def _replace(owner: Any, name: str, other: Callable[..., Any]) -> None:
     setattr(owner, name, other)
 
@@ -46,9 +50,11 @@ match os.environ.get("UNSAFE"):
         _replace(os, "pwrite", _late_pwrite)
     case "never-sync":
         # What is said to be on disk is in the page cache, and no further.
-        _replace(disk, "_fdatasync", lambda _: None)
+        _replace(disk, "_fdatasync", _nothing)
     case "no-sync-before-serving":
-        _replace(disk.RealDisk, "sync", lambda *_: None)
+        # Nor the way past the cache, for which the kernel writes back what is in it.
+        _replace(disk.RealDisk, "sync", _nothing)
+        _replace(disk.RealDisk, "forget", _nothing)
     case _:
         pass
 

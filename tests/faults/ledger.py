@@ -37,6 +37,8 @@ class Ledger:
     boxes: dict[str, str] = field(default_factory=dict[str, str])
     letters: dict[str, list[Any]] = field(default_factory=dict[str, list[Any]])
     cancelled: set[str] = field(default_factory=set[str])
+    known: set[str] = field(default_factory=set[str])
+    """Runs that a list has shown, acknowledged or not."""
     wrong: list[Any] = field(default_factory=list[Any])
 
     @property
@@ -89,10 +91,33 @@ class Ledger:
 
 def check(ledger: Ledger, url: str) -> list[str]:
     """Return what is broken of the promises in the ledger."""
-    with httpx.Client(
-        base_url=url, headers={"X-API-Key": KEY}, timeout=PATIENCE_S, trust_env=False
-    ) as http:
+    with _client(url) as http:
         return _Check(ledger, http).run()
+
+
+def known_runs(url: str) -> set[str]:
+    """Return the ids of all runs that the server lists."""
+    with _client(url) as http:
+        return set(rows_of(http))
+
+
+def rows_of(http: httpx.Client) -> dict[str, Any]:
+    """Return all runs that the server lists, by id."""
+    rows: dict[str, Any] = {}
+    query: dict[str, Any] = {"limit": 200}
+    while True:
+        answer = http.get("/runs", params=query)
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        rows |= {row["id"]: row for row in page["runs"]}
+        if not page["nextCursor"]:
+            return rows
+        query["cursor"] = page["nextCursor"]
+
+
+def _client(url: str) -> httpx.Client:
+    headers = {"X-API-Key": KEY}
+    return httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_S, trust_env=False)
 
 
 class _Check:
@@ -102,8 +127,9 @@ class _Check:
         self.faults = [f"refused: {wrong}" for wrong in ledger.wrong]
 
     def run(self) -> list[str]:
-        rows = self._rows()
-        for run in [*self.ledger.started, *self.ledger.boxes, *self.ledger.cancelled]:
+        rows = rows_of(self.http)
+        told = self.ledger
+        for run in [*told.started, *told.boxes, *told.cancelled, *told.known]:
             if run not in rows:
                 self.faults.append(f"lost: {run}")
         self._check_cancelled(rows)
@@ -113,17 +139,6 @@ class _Check:
             if run in rows:
                 self._check_box(run, box)
         return self.faults
-
-    def _rows(self) -> dict[str, Any]:
-        """Return all runs that the server lists."""
-        rows: dict[str, Any] = {}
-        query: dict[str, Any] = {"limit": 200}
-        while True:
-            page = self._get("/runs", query)
-            rows |= {row["id"]: row for row in page["runs"]}
-            if not page["nextCursor"]:
-                return rows
-            query["cursor"] = page["nextCursor"]
 
     def _check_cancelled(self, rows: dict[str, Any]) -> None:
         for run in self.ledger.cancelled & rows.keys():
@@ -154,15 +169,17 @@ class _Check:
         """Each acknowledged letter is there, in order; the one under way may be, and twice."""
         told = self.ledger.letters.get(run, [])
         if "end" not in told:
-            self.http.post(f"/notify/mail-{box}", json="end")
+            answer = self.http.post(f"/notify/mail-{box}", json="end")
+            if answer.status_code != 200:
+                shown = self._get(f"/runs/{run}", {})
+                if shown["status"] == "running":
+                    self.faults.append(f"{run} waits for mail-{box}, which gives {answer.text}")
+                    return
         shown = until(lambda: (s := self._get(f"/runs/{run}", {}))["status"] != "running" and s)
-        got = [
-            letter
-            for at, letter in enumerate(shown["result"])
-            if letter not in shown["result"][:at]
-        ]
-        spare = got[len(told) :]
-        if got[: len(told)] != told or spare not in ([], ["end"], [len(told), "end"]):
+        letters = shown["result"]
+        # A letter whose answer was lost was sent again, so it may have come twice.
+        got = [letter for at, letter in enumerate(letters) if letter not in letters[:at]]
+        if got[: len(told)] != told or got != [*range(len(got) - 1), "end"]:
             self.faults.append(f"{run} was promised {told}, has {got}")
 
     def _get(self, path: str, query: dict[str, Any]) -> Any:

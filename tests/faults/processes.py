@@ -216,6 +216,14 @@ class Load:
         until(lambda: self.ledger().acknowledged >= before + promises or not server.alive)
         return self.ledger()
 
+    def pause(self) -> None:
+        """Stop where it stands until `resume`, so that others have the machine."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> Ledger:
         """Let the calls under way end; return all that it was told."""
         assert self._process.stdin
