@@ -118,6 +118,10 @@ format: $(VENV)/.dev ## let ruff mend and format what it can
 
 TESTS ?= tests
 PYTEST_ARGS ?=
+SECONDS ?= 600
+SEED ?=
+SEEDS ?=
+PARTS ?=
 # xdist 3.8 waits for ever when a worker has died under loadgroup and a new one takes its place
 # (pytest-xdist#1323, #1327): the run ends, naming the test that the worker died in.
 XDIST = -n $(JOBS) --dist loadgroup --max-worker-restart 0
@@ -127,8 +131,9 @@ test: $(VENV)/.dev $(NODE_STAMP) ## every test; TESTS= and PYTEST_ARGS= narrow i
 	@$(RUNNER) $(BIN)/pytest $(XDIST) -q -m "not torture" $(TESTS) $(PYTEST_ARGS)
 
 .PHONY: torture
-torture: $(VENV)/.dev ## the long programme of faults
-	@$(BIN)/pytest -q -m torture --timeout 3600 $(TESTS) $(PYTEST_ARGS)
+torture: $(VENV)/.dev ## the long programme of faults; SECONDS= SEED= SEEDS= JOBS= PARTS= (docs/faults.md)
+	@exec $(BIN)/python -m tests.torture --seconds $(SECONDS) --jobs $(JOBS) \
+		$(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS))
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure, each figure beside its yardstick
