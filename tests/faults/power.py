@@ -1,7 +1,7 @@
 """Whole file systems that lose their power under a real server: `python -m tests.faults.power …`.
 
-Run by `cut_power` in a mount and pid name space of its own, so that all mounts, loop devices and
-processes vanish with it. The ways to cut:
+Run by `cut_power` in a mount and pid name space of its own, so that all mounts, loop devices,
+images and processes vanish with it. The ways to cut:
 
 - `clone`: an ext4 image lies on an XFS that can share blocks, and is cloned while the server works
   on: the clone is what a disk without power would hold. The load never stops.
@@ -75,7 +75,10 @@ def _modprobe(kind: str) -> bool:
 def cut_power(
     folder: Path, way: str, cuts: int, seed: int, *, unsafe: str = "", within_s: float = 280
 ) -> dict[str, int]:
-    """Cut so often in a name space of its own; return the figures. Needs root."""
+    """Cut so often in a name space of its own; return the figures. Needs root.
+
+    `folder` is where the images are mounted, its name is part of theirs.
+    """
     words = [sys.executable, "-m", "tests.faults.power", str(folder), way, str(cuts), str(seed)]
     said = folder / "power.txt"
     with said.open("wb") as file:
@@ -134,6 +137,11 @@ def shut_down(mount: Path) -> None:
         os.close(descriptor)
 
 
+def image_token(folder: Path) -> str:
+    """Return a name for images that says whose they are: only names are seen from outside."""
+    return "-".join(folder.parts[-3:])
+
+
 class BrokenPromiseError(AssertionError):
     """The faults that a cut brought to light."""
 
@@ -143,6 +151,7 @@ class Power:
 
     def __init__(self, folder: Path, rng: random.Random) -> None:
         self.folder = folder
+        self.token = image_token(folder)
         self.rng = rng
         self.cuts = 0
         self.acknowledged = 0
@@ -153,7 +162,7 @@ class Power:
         xfs = self.folder / "big.img"
         make_disk(xfs, "xfs", _XFS_MIB)
         with mounted(xfs, self.folder / "big") as big:
-            disk = big / f"{self.folder.name}.img"
+            disk = big / f"{self.token}.img"
             while self.cuts < cuts:
                 disk.unlink(missing_ok=True)
                 make_disk(disk, "ext4", _DISK_MIB)
@@ -171,7 +180,7 @@ class Power:
                 load.more(self.rng.randint(50, 400), server)
                 assert server.alive, server.said
                 ledger = load.ledger()
-                copy = disk.with_name(f"{self.folder.name}-cut.img")
+                copy = disk.with_name(f"{self.token}-cut.img")
                 clone(disk, copy)
                 self.cuts += 1
                 self.acknowledged += ledger.acknowledged
@@ -187,8 +196,8 @@ class Power:
         xfs = self.folder / "big.img"
         make_disk(xfs, "xfs", _XFS_MIB)
         with mounted(xfs, self.folder / "big") as big:
-            disk = big / f"{self.folder.name}.img"
-            copy = disk.with_name(f"{self.folder.name}-cut.img")
+            disk = big / f"{self.token}.img"
+            copy = disk.with_name(f"{self.token}-cut.img")
             for _ in range(cuts):
                 self.cuts += 1
                 disk.unlink(missing_ok=True)
@@ -267,6 +276,8 @@ class Power:
 def main() -> int:
     """Cut as the command line says; print the figures, exit with 1 when a promise was broken."""
     folder, way, cuts, seed = sys.argv[1:]
+    # In memory, so that the images go with the name space too.
+    _run("mount", "-t", "tmpfs", "-o", "size=2g,mode=700", "stepflow-faults", folder)
     power = Power(Path(folder), random.Random(int(seed)))
     try:
         match way:
