@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import table
 from benchmarks.report import ROOT, WORK, surroundings
 
-NAMES = ("http_triggers", "in_process", "fan_out", "recovery", "instructions")
+NAMES = ("http_triggers", "http_guard", "in_process", "fan_out", "recovery", "instructions")
 
 
 def main() -> None:

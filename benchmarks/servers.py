@@ -1,7 +1,8 @@
 """The servers that are measured, each a process: Stepflow, and the yardsticks.
 
-`python -m benchmarks.servers echo|plain PORT` runs a yardstick. Both have what `stepflow serve`
-has: uvicorn with uvloop and httptools, no access log, the same collector settings.
+`python -m benchmarks.servers echo|plain|guarded PORT` runs a yardstick. All have what `stepflow
+serve` has: uvicorn with uvloop and httptools, no access log, the same collector settings; `guarded`
+is `plain` behind our guard of the connection.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from starlette.routing import Route
 
 from benchmarks.report import ROOT
 from stepflow.cli.process import tune_gc
+from stepflow.config import Settings
+from stepflow.web.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +50,7 @@ def product(data: Path) -> Iterator[int]:
 
 @contextmanager
 def yardstick(name: str) -> Iterator[int]:
-    """Run `echo` or `plain`; give its port."""
+    """Run `echo`, `plain` or `guarded`; give its port."""
     port = free_port()
     with _running(["-m", "benchmarks.servers", name, str(port)], {}, port):
         yield port
@@ -136,6 +139,7 @@ class PlainStream:
     """Plain ASGI: `POST /publish?count&size` sends events to every open `GET /stream`.
 
     The least that a fan-out can do: one list of shared bytes, one `send` an event and subscriber.
+    `GET /cpu` says how many seconds of processor time the server has used.
     """
 
     def __init__(self) -> None:
@@ -149,7 +153,8 @@ class PlainStream:
             if scope["path"] == "/publish":
                 self._publish(scope["query_string"].decode())
             await _start(send)
-            await send({"type": "http.response.body", "body": b"{}"})
+            body = b"%f" % time.process_time() if scope["path"] == "/cpu" else b"{}"
+            await send({"type": "http.response.body", "body": body})
 
     def _publish(self, query: str) -> None:
         wanted = dict(part.split("=") for part in query.split("&"))
@@ -195,7 +200,7 @@ def main() -> None:
         app,
         port=int(port),
         loop="uvloop",
-        http="httptools",
+        http=guarded(Settings()) if name == "guarded" else "httptools",
         lifespan="off",
         access_log=False,
         log_level="critical",

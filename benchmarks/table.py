@@ -35,6 +35,20 @@ _ROWS: Final[dict[str, tuple[_Row, ...]]] = {
         ),
         ("runs behind these triggers, to their end", "runs_per_s", "", "", ""),
     ),
+    "http_guard": tuple(
+        (
+            f"requests through the guard, {what}",
+            f"{name}_per_s",
+            "uvicorn's own protocol",
+            f"{name}_bare_per_s",
+            f"{name}_to_bare",
+        )
+        for name, what in (
+            ("one_connection", "1 connection"),
+            ("many_connections", "64 connections"),
+            ("with_body", "64 connections, a body of 1 KB"),
+        )
+    ),
     "in_process": tuple(
         (
             f"runs of three steps, {n:,} in flight",
