@@ -12,7 +12,7 @@ from tests.faults.processes import Load, Served, strace
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 CALLS: Final = ("pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink")
@@ -35,6 +35,7 @@ class Lives:
     folder: Path
     load: Load
     unsafe: str = ""
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
     count: int = 0
     kills: int = 0
     faults: list[str] = field(default_factory=list[str])
@@ -48,7 +49,7 @@ class Lives:
             self.folder / "data",
             self.folder,
             wrap=wrap,
-            env={"STEP_LOG": str(self._steps), "UNSAFE": self.unsafe} | _TINY,
+            env={"STEP_LOG": str(self._steps), "UNSAFE": self.unsafe, **_TINY, **self.env},
             url_file=self.load.url_file,
         )
 
