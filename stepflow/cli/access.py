@@ -14,6 +14,7 @@ from stepflow.clock import SystemClock
 from stepflow.config import MEMORY
 from stepflow.errors import DiskFailedError
 from stepflow.journal.disk import RealDisk
+from stepflow.journal.store import refuse_newer_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,7 @@ def prepare_access(data_dir: str, environ: Mapping[str, str], *, no_auth: bool) 
     """Make the directory and, where nothing is configured, a key in it.
 
     Raises `ConfigurationError` for a key file that cannot be used, `DiskFailedError` when the
-    directory cannot be made.
+    directory cannot be made, `JournalCorruptError` for a newer version's, where nothing is made.
     """
     directory = None if data_dir == MEMORY else _made(Path(data_dir))
     if no_auth:
@@ -78,8 +79,10 @@ def _configured(environ: Mapping[str, str]) -> str:
 
 
 def _made(directory: Path) -> Path:
+    disk = RealDisk(directory)
     try:
-        RealDisk(directory).make_root()
+        disk.make_root()
+        refuse_newer_files(disk)
     except OSError as error:
         raise DiskFailedError(f"cannot make the data directory {directory}: {error}") from error
     return directory

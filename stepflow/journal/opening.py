@@ -10,9 +10,15 @@ from typing import TYPE_CHECKING, Final
 from stepflow.errors import DiskFailedError
 from stepflow.journal.disk import is_full
 from stepflow.journal.lock import acquire_lock
-from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress, read_failed
+from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress
 from stepflow.journal.space import fill_reserve
-from stepflow.journal.store import Store, create_store, read_store, refuse_newer_files
+from stepflow.journal.store import (
+    Store,
+    create_store,
+    read_failed,
+    read_store,
+    refuse_newer_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -41,7 +41,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from stepflow.errors import DiskFailedError, JournalCorruptError
+from stepflow.errors import JournalCorruptError
 from stepflow.journal.disk import copy_bytes, is_full
 from stepflow.journal.frame import Verdict, frame_records
 from stepflow.journal.reader import SegmentReader
@@ -53,7 +53,7 @@ from stepflow.journal.snapshot import (
     snapshot_lsn,
     verify_snapshot,
 )
-from stepflow.journal.store import Store, refuse_newer
+from stepflow.journal.store import Store, read_failed, refuse_newer
 from stepflow.journal.system import CLOSE_PREFIX, is_system
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ __all__ = [
     "Recovered",
     "Recovery",
     "RecoveryProgress",
-    "read_failed",
     "tidy",
 ]
 
@@ -500,10 +499,3 @@ def tidy(disk: Disk, found: Recovered, now_ms: int) -> None:
 
 def _is_ours(name: str) -> bool:
     return segment_lsn(name) is not None or snapshot_lsn(name) is not None
-
-
-def read_failed(disk: Disk, error: OSError) -> DiskFailedError:
-    """Return the error of a start that the disk does not let read."""
-    return DiskFailedError(
-        f"SFW209 reading {disk.path} failed: {error}. Nothing was changed; check the disk"
-    )

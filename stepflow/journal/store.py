@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from stepflow.errors import JournalCorruptError
+from stepflow.errors import DiskFailedError, JournalCorruptError
 from stepflow.journal.disk import replace_file
 from stepflow.journal.segment import (
     FORMAT,
@@ -28,6 +28,7 @@ __all__ = [
     "FORMAT_FILE",
     "Store",
     "create_store",
+    "read_failed",
     "read_store",
     "refuse_newer",
     "refuse_newer_files",
@@ -112,7 +113,22 @@ def refuse_newer_files(disk: Disk) -> None:
 
     A version that writes what older ones cannot read raises FORMAT's `min_reader` before it does.
     A snapshot's first line has no checksum of its own and is believed with the whole file only.
+    Raises `DiskFailedError` when something cannot be read.
     """
+    try:
+        _refuse_newer_files(disk)
+    except OSError as error:
+        raise read_failed(disk, error) from error
+
+
+def read_failed(disk: Disk, error: OSError) -> DiskFailedError:
+    """Return the error of a start that the disk does not let read."""
+    return DiskFailedError(
+        f"SFW209 reading {disk.path} failed: {error}. Nothing was changed; check the disk"
+    )
+
+
+def _refuse_newer_files(disk: Disk) -> None:
     names = disk.listdir()
     try:
         read_store(disk)
