@@ -78,7 +78,8 @@ def _copy(source: Disk, target: Disk) -> None:
             copy_bytes(target, name, source.read(name))
     names = [n for n in source.listdir() if _is_wanted(source, n)]
     segments = [n for n in names if segment_lsn(n) is not None]
-    for name in names:
+    # The segments first: whatever was copied, a start finds them without FORMAT and refuses.
+    for name in sorted(names, key=lambda name: (segment_lsn(name) is None, name)):
         data = source.read(name)
         copy_bytes(target, name, _whole_frames(data, name, segments))
     target.sync_dir()

@@ -100,10 +100,12 @@ def _segment_records(
 
 
 def _verify(disk: Disk) -> VerifyReport:
-    segments, snapshots = _names(disk, segment_lsn), _names(disk, snapshot_lsn)
+    segments: list[str] = []
+    snapshots: list[str] = []
     lsn = records = exit_code = 0
     messages: list[str] = []
     try:
+        segments, snapshots = _names(disk, segment_lsn), _names(disk, snapshot_lsn)
         store = read_store(disk)
         if store is None:
             return VerifyReport(ok=True, lsn=0, records=0, segments=0, snapshots=0)
