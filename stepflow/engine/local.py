@@ -591,6 +591,10 @@ class LocalEngine:
             await self.sup.journal.durable(actor.lsn)
             message = f"Run {run_id} has ended: it is {actor.summary().status}"
             raise ConflictError(message)
+        if self.sup.stopping:
+            # The journal may be closed before the body has heard of it.
+            message = "Stepflow is stopping"
+            raise UnavailableError(message, retry_after_s=1)
         if not self.sup.journal.has_room(_RECORD_BYTES + len(reason), reserve=True):
             message = f"{self.sup.journal.why_no_room}; not even a cancel can be recorded"
             raise UnavailableError(message, retry_after_s=5)

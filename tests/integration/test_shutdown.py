@@ -149,6 +149,42 @@ async def test_a_service_that_stops_takes_no_new_work() -> None:
                 await world.trigger("w")
 
 
+async def test_a_cancel_that_comes_while_the_service_stops_is_refused_before_it_is_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    answers: list[BaseException] = []
+
+    async def w(ctx: Context) -> Any:
+        return await ctx.wait_for_event("w", timeout=None)
+
+    async def cancel(run_id: str) -> None:
+        try:
+            await world.engine.cancel(run_id)
+        except UnavailableError as error:
+            answers.append(error)
+
+    with world.clock.driving():
+        world.redeploy(w)
+        await world.start()
+        run_id = await world.trigger("w")
+        engine = world.engine
+        stopping = asyncio.create_task(engine.stop())
+        cancels = []
+        while not stopping.done():
+            # One in each pass of the loop, up to the last.
+            cancels.append(asyncio.create_task(cancel(run_id)))
+            await asyncio.sleep(0)
+        await asyncio.gather(stopping, *cancels)
+        world._engine = None
+        assert answers
+        async with world:
+            assert world.state(run_id) is None
+            view = await world.engine.get_run(run_id)
+    assert view.status == "running"
+    assert not [record for record in caplog.records if "failed" in record.getMessage()]
+
+
 async def test_no_new_step_begins_while_the_service_stops() -> None:
     world = World()
 
