@@ -62,7 +62,11 @@ class Report:
 
 
 class OrderCheck:
-    """One walk through a trace. With `first_only` it ends at the first violation."""
+    """One walk through a trace.
+
+    With `first_only` it ends at the first violation, and each disk is only recovered, not started
+    on: enough to find a rule that is broken.
+    """
 
     def __init__(self, *, deep: bool = False, first_only: bool = False, cap: int = _CAP) -> None:
         self.deep = deep
@@ -109,7 +113,7 @@ class OrderCheck:
     def _first_look(self, where: str, image: Image) -> Found:
         """Recover; then start on it, be cut, and recover again."""
         found = self._recover(disk_of(image))
-        if found.problem:
+        if found.problem or self.first_only:
             return found
         disk = disk_of(image)
         first = start(disk, TINY)
@@ -179,7 +183,7 @@ class OrderCheck:
         disk = TracedDisk(image, names)
         self._follow_start(f"{where}; killed, in the start", disk, model, found, now)
 
-    def _follow_start(  # noqa: PLR0913
+    def _follow_start(
         self,
         where: str,
         disk: TracedDisk,
@@ -249,8 +253,8 @@ def main(arguments: list[str]) -> int:
     lines = (
         f"{report.operations} operations, {report.states} disks after a cut",
         f"{report.recoveries} recoveries, {len(report.violations)} violations",
-        f"at {report.grouped} operations quiet files varied together, at {report.capped} some "
-        "combinations were left out: see power_cuts.py",
+        f"quiet files varied together at {report.grouped} operations",
+        f"some combinations were left out at {report.capped}: see power_cuts.py",
         *report.violations[:20],
     )
     print("\n".join(lines))  # noqa: T201  its output

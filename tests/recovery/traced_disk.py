@@ -43,7 +43,7 @@ class Op:
     create   name, inode
     write    inode, offset, data
     truncate inode, offset: the new length
-    sync     inode
+    sync     inode; to: `read` when it is done before the file is read
     rename   name, to
     unlink   name
     mkdir    name
@@ -190,7 +190,7 @@ class TracedDisk:
         return
 
     def sync(self, name: str) -> None:
-        self.trace(Op("sync", name, self._inodes[name]))
+        self.trace(Op("sync", name, self._inodes[name], to="read"))
         self._inner.sync(name)
 
     def size(self, name: str) -> int:
