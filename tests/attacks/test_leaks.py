@@ -5,25 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import httpx
 import pytest
 
 from tests.attacks.jwt_forgeries import signed
 from tests.attacks.leaky_host import BOOM
-from tests.cli_kit import PROGRAM, ROOT, environment, until
-from tests.served import doomed, end_group
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
+from tests.attacks.process import running
+from tests.cli_kit import PROGRAM, ROOT, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -49,37 +45,6 @@ class Seen:
 
     secrets: dict[str, str] = field(default_factory=dict[str, str])
     answers: list[str] = field(default_factory=list[str])
-
-
-@contextlib.contextmanager
-def running(words: list[str], log: Path, data: Path, **env: str) -> Generator[str]:
-    """Run a server that writes all it says to `log`; yield its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with log.open("wb") as file:
-        server = subprocess.Popen(
-            doomed([*words, "--port", str(port)]),
-            env=environment(STEPFLOW_DATA_DIR=str(data), **ENVIRON, **env),
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
-        url = f"http://127.0.0.1:{port}"
-        try:
-            until(lambda: is_ready(url) or server.poll() is not None, log.read_text)
-            yield url
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
-        finally:
-            end_group(server)
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/ready", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def use_everything(url: str, data: Path) -> Seen:
@@ -200,7 +165,8 @@ def files_of(data: Path) -> dict[str, str]:
 def test_nothing_leaks_from_serve(tmp_path: Path, kind: str) -> None:
     data, log = tmp_path / "data", tmp_path / "log"
     words = [*PROGRAM, "serve", str(HOST)]
-    with running(words, log, data, STEPFLOW_LOG_FORMAT=kind) as url:
+    more = {"STEPFLOW_DATA_DIR": str(data), "STEPFLOW_LOG_FORMAT": kind}
+    with running(words, log, **ENVIRON, **more) as url:
         seen = use_everything(url, data)
     said = log.read_text()
     answers = "\n".join(seen.answers).replace("pat_AQFd0k…", "")  # the document's example
@@ -225,7 +191,8 @@ def test_nothing_leaks_from_a_host_with_an_access_log(tmp_path: Path) -> None:
         "--log-level",
         "trace",
     ]
-    with running([*words, "--app-dir", str(ROOT)], log, data) as url:
+    words += ["--app-dir", str(ROOT)]
+    with running(words, log, STEPFLOW_DATA_DIR=str(data), **ENVIRON) as url:
         seen = use_everything(url, data)
     said = log.read_text()
     # The trace level of the server writes scopes with their query: that one is not promised.
