@@ -28,7 +28,9 @@ By the first rule nothing but zeros can lie behind a torn frame: whatever else d
 the frame was on disk already, be its own header readable or not. A sector is written as a whole, so
 a header of zeros is a header that was not written only where its whole sector is.
 
-What stays undecidable is a sector of the very last frame that rots to all zeros.
+What stays undecidable is the last sector of all, or one of the very last frame, that rots to all
+zeros. A clean stop leaves less of that: its frame is longer than a sector, so only a frame that
+begins where such a sector begins can be taken for a part of it.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ __all__ = [
     "FRAME_OVERHEAD",
     "HEADER_BYTES",
     "RECORD_OVERHEAD",
+    "SECTOR",
     "BadFrame",
     "Frame",
     "Verdict",
