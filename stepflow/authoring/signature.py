@@ -27,6 +27,7 @@ __all__ = [
     "inspect_workflow",
     "is_async",
     "result_converter",
+    "step_function",
 ]
 
 _EVENT_ID_BYTES_MAX: Final = 256
@@ -88,6 +89,29 @@ def is_async(fn: Callable[..., Any]) -> bool:
     if inspect.iscoroutinefunction(fn):
         return True
     return not isinstance(fn, FunctionType | type) and inspect.iscoroutinefunction(_call_method(fn))
+
+
+@dataclass(frozen=True, slots=True)
+class StepFunction:
+    """What a step needs to know of its function."""
+
+    name: str
+    converter: Converter[Any]
+    is_async: bool
+
+
+_STEP_FUNCTIONS: Final[WeakKeyDictionary[Any, StepFunction]] = WeakKeyDictionary()
+
+
+def step_function(fn: Callable[..., Any]) -> StepFunction:
+    """Return name, result and kind of a step's function; looked at once for a plain function."""
+    try:
+        return _STEP_FUNCTIONS[fn]
+    except (KeyError, TypeError):  # a callable of another kind may take no weak reference
+        found = StepFunction(function_name(fn), result_converter(fn), is_async(fn))
+        if isinstance(fn, FunctionType):
+            _STEP_FUNCTIONS[fn] = found
+        return found
 
 
 # ---------------------------------------------------------------- the result of a function

@@ -137,7 +137,8 @@ class Journal:
         """Appended and not yet on disk, what the writer has at hand included."""
         self._flying_bytes = 0
         self._taken_lsn = found.lsn
-        self._strict_lsn = found.lsn
+        self.strict_lsn = found.lsn
+        """Records up to this one start a sync; later ones are lazy so far."""
         self._busy = False
         self._flush_is_due = False
         self._lazy_timer: TimerHandle | None = None
@@ -180,7 +181,7 @@ class Journal:
         self._groups.append(tuple(records))
         self._queued_bytes += sum(map(len, records)) + RECORD_OVERHEAD * count
         if strict:
-            self._strict_lsn = last
+            self.strict_lsn = last
             if not (self._flush_is_due or self._busy):
                 self._flush_soon()
         elif self._lazy_timer is None:
@@ -192,9 +193,9 @@ class Journal:
     def hurry(self, lsn: int) -> None:
         """Make lazy records up to `lsn` strict: somebody waits for them."""
         lsn = min(lsn, self.next_lsn - 1)
-        if lsn <= self._strict_lsn:
+        if lsn <= self.strict_lsn:
             return
-        self._strict_lsn = lsn
+        self.strict_lsn = lsn
         if not (self._flush_is_due or self._busy):
             self._flush_soon()
 
@@ -214,7 +215,7 @@ class Journal:
             return
         if self._over is not None:
             raise OutcomeUnknownError
-        if lsn > self._strict_lsn:
+        if lsn > self.strict_lsn:
             self.hurry(lsn)
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._releases.add(lsn, partial(_outcome, waiter))
@@ -234,7 +235,7 @@ class Journal:
     def _flush(self) -> None:
         """Hand the writer what has gathered, if it is idle."""
         self._flush_is_due = False
-        if self._busy or self._over is not None or self._strict_lsn <= self._taken_lsn:
+        if self._busy or self._over is not None or self.strict_lsn <= self._taken_lsn:
             return
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
@@ -252,7 +253,7 @@ class Journal:
             self._groups = groups[count:]
             groups = groups[:count]
             # Lazy records among the rest have lost their timer: they go with the next batch.
-            self._strict_lsn = self.next_lsn - 1
+            self.strict_lsn = self.next_lsn - 1
         self._flying_bytes = size
         records = sum(map(len, groups))
         batch = Batch(self._taken_lsn + 1, records, size, groups)
@@ -294,7 +295,7 @@ class Journal:
         if self._rotations and not self._busy:
             self._busy = True
             self._writing.submit(self._rotate)
-        elif self._strict_lsn > self._taken_lsn and not (self._flush_is_due or self._busy):
+        elif self.strict_lsn > self._taken_lsn and not (self._flush_is_due or self._busy):
             self._flush_soon()
         self._space.note(done, self._queued_bytes)
 
@@ -333,6 +334,8 @@ class Journal:
     @property
     def why_no_room(self) -> str:
         """What to say to whoever `has_room` refuses."""
+        if self._closing or self._over is not None:
+            return "Stepflow is stopping"
         if self._stalls.held:
             return "The disk does not answer: read-only until it does"
         return "The disk is full: read-only until there is room"
@@ -351,6 +354,7 @@ class Journal:
     def _end(self, error: BaseException) -> None:
         """Nothing more will be written: drop what is queued, tell those who wait."""
         self._over = error
+        self._space.shut()
         for timer in (self._lazy_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
@@ -386,6 +390,7 @@ class Journal:
         """Write what is queued and the record of a clean stop, if the disk lets us."""
         lsn = self.append([self._system("close")])
         self._closing = True
+        self._space.shut()
         if self._space.stuck:
             self._end(self._unavailable())
         try:
@@ -509,7 +514,7 @@ class Journal:
             return
         self._busy = False
         self._fail_rotations(_no_room_for_snapshot(error))
-        if self._strict_lsn > self._taken_lsn:
+        if self.strict_lsn > self._taken_lsn:
             self._flush_soon()
 
     def _fail_rotations(self, error: BaseException) -> None:

@@ -61,6 +61,7 @@ class Space:
         self._queued = 0
         self._closed = False
         self._held = False
+        self._shut = False
         self.fits = self._room.most
         """With so many bytes queued, its own included, a record has room for certain."""
 
@@ -76,7 +77,7 @@ class Space:
 
     def has_room(self, size: int, queued: int, *, reserve: bool) -> bool:
         """Say whether a record of `size` bytes fits behind `queued` others; see to it if not."""
-        if self._held:
+        if self._held or self._shut:
             return False
         if self._room.fits(size, queued, reserve=reserve):
             return True
@@ -96,6 +97,11 @@ class Space:
         self._refit()
         if not held:
             self._came_back()
+
+    def shut(self) -> None:
+        """Nothing more is taken: whoever asks finds no room, and is not told of any later."""
+        self._shut = True
+        self._refit()
 
     def note(self, done: Committed, queued: int) -> None:
         """Take note of what the writer reported."""
@@ -170,11 +176,11 @@ class Space:
         self.prepare()
 
     def _tell(self) -> None:
-        if self._room.came_back(self._queued):
+        if not self._shut and self._room.came_back(self._queued):
             self._came_back()
 
     def _refit(self) -> None:
-        self.fits = -1 if self._held else self._room.most
+        self.fits = -1 if self._held or self._shut else self._room.most
 
     def _ready(self) -> int:
         return max(0, self.stock.ready_bytes - SEGMENT_HEADER_BYTES - FRAME_OVERHEAD)

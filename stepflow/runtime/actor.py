@@ -57,6 +57,8 @@ __all__ = ["RunActor"]
 _log = logging.getLogger("stepflow.run")
 
 _SMALL = 4096
+_NO_TIME_S = 1e-9
+"""It took less than the clock can tell."""
 
 
 class RunActor:
@@ -177,8 +179,20 @@ class RunActor:
 
     def tell(self, message: msg.Message) -> None:
         """Deliver a message: decided now, or when the run's present turn is over."""
-        self._mailbox.append(message)
-        if not self._draining:
+        if self._draining or self._mailbox or not self.sup.journal.has_room(_SMALL):
+            self._mailbox.append(message)
+            if not self._draining:
+                self.drain()
+            return
+        self._draining = True
+        try:
+            self._handle(message)
+        except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
+            self.sup.actor_failed(self, error)
+            return
+        finally:
+            self._draining = False
+        if self._mailbox:
             self.drain()
 
     def drain(self) -> None:
@@ -211,11 +225,11 @@ class RunActor:
 
     def _handle(self, message: msg.Message) -> None:
         match message:
+            case msg.StepEnded():
+                step_ended(self, message)
             case msg.CallsAsked():
                 if message.session is self.session and not message.session.fenced:
                     start_calls(self, message.asks)
-            case msg.StepEnded():
-                step_ended(self, message)
             case msg.TimerFired():
                 timer_fired(self, message.key, message.due_ms)
             case msg.EventArrived():
@@ -258,7 +272,7 @@ class RunActor:
             renamed=options.renamed,
         )
         session = self.session = Session(self, gate, self.sup.loop)
-        session.moved_s = session.born_s = self.sup.clock.monotonic_s()
+        session.born_s = self.sup.clock.monotonic_s()
         if state.cancelling:
             gate.cancel(state.cancel_lsn)
         self.sup.activated(self)
@@ -284,15 +298,16 @@ class RunActor:
 
     # ------------------------------------------------------------ GateHost
 
-    def start_calls(self, asks: list[Ask]) -> None:
+    def start_calls(self, asks: Sequence[Ask]) -> None:
         """Begin calls without a recorded result."""
         session = self.session
-        if session is None or session.fenced or not self.sup.going:
+        if session is None or session.fenced or self.sup.stopping:
             return
-        session.moved(self.sup.clock.monotonic_s())
+        if not session.replay_s:
+            session.replay_s = self.sup.clock.monotonic_s() - session.born_s or _NO_TIME_S
         if self.sup.seams.replays_always and session.gate.unused:
             self.diverged_by_leaving(session.gate.unused[0], asks[0].fn or asks[0].kind)
-        elif self.has_room(_WAKE):
+        elif self.sup.journal.has_room(_SMALL):
             start_calls(self, asks)
         else:
             # Decided later, when there is room; until then nothing of it exists.
@@ -361,7 +376,6 @@ class RunActor:
         if session is None:
             self.activate()
         elif not session.fenced:
-            session.moved_s = self.sup.clock.monotonic_s()
             if self.sup.seams.replays_always and not self.sup.steps.has(session):
                 self.sup.replay(self)
             else:
@@ -405,6 +419,3 @@ class RunActor:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
-
-
-_WAKE = msg.WakeUp()

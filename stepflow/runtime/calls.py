@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import field
+
 from stepflow.errors import (
     DivergenceError,
     EventTimeoutError,
@@ -18,7 +20,9 @@ from stepflow.errors import (
     RunSuspended,
     StepInterruptedError,
 )
-from stepflow.model.codec import decode_step_error
+from stepflow.model.codec import PLAIN, decode_step_error
+from stepflow.model.retry import RetryPolicy
+from stepflow.runtime.plain import Plain
 from stepflow.runtime.replay import Ask
 
 if TYPE_CHECKING:
@@ -26,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepflow.model.codec import Converter
-    from stepflow.model.retry import RetryPolicy
     from stepflow.model.run import CallState
     from stepflow.runtime.session import Session
 
 __all__ = [
+    "DEFAULT_POLICY",
     "ChildAsk",
     "EventAsk",
     "MapWait",
@@ -43,14 +47,17 @@ __all__ = [
 ]
 
 INTERRUPTED = "StepInterruptedError"
+DEFAULT_POLICY = RetryPolicy()
+_UNREAD: Any = object()
+_NO_WAIT: Any = None
+_NO_FUNCTION: Any = None
+"""Until the ask is awaited."""
 
 
 class RunAsk(Ask):
     """A call of a run: an ask with the wait it belongs to."""
 
-    __slots__ = ("wait",)
-
-    wait: Wait
+    wait: Wait = _NO_WAIT
 
     @property
     def alive(self) -> bool:
@@ -67,42 +74,17 @@ class RunAsk(Ask):
 class StepAsk(RunAsk):
     """`ctx.step`: a function to run to one recorded result."""
 
-    __slots__ = (
-        "call_args",
-        "converter",
-        "decoded",
-        "func",
-        "once",
-        "policy",
-        "relaxed",
-        "timeout_ms",
-        "undo",
-    )
-
-    def prepare(
-        self,
-        func: Callable[..., Any],
-        call_args: tuple[Any, ...],
-        converter: Converter[Any],
-        policy: RetryPolicy,
-        timeout_ms: int,
-        *,
-        relaxed: bool = False,
-        once: bool = False,
-        undo: str = "",
-    ) -> StepAsk:
-        """Set what running the step needs."""
-        self.func = func
-        self.call_args = call_args
-        self.converter = converter
-        self.policy = policy
-        self.timeout_ms = timeout_ms
-        self.relaxed = relaxed
-        self.once = once
-        self.undo = undo
-        self.decoded: list[Any] = []
-        """The decoded copy made when the result was recorded, so that it is decoded once."""
-        return self
+    func: Callable[..., Any] = _NO_FUNCTION
+    call_args: tuple[Any, ...] = ()
+    converter: Converter[Any] = PLAIN
+    policy: RetryPolicy = DEFAULT_POLICY
+    is_async: bool = True
+    timeout_ms: int = 0
+    relaxed: bool = False
+    once: bool = False
+    undo: str = ""
+    decoded: Any = _UNREAD
+    """The decoded copy made when the result was recorded, so that it is decoded once."""
 
     def read(self, outcome: CallState) -> Any:
         if outcome.status == "failed":
@@ -110,8 +92,10 @@ class StepAsk(RunAsk):
             if error.error_type == INTERRUPTED:
                 raise StepInterruptedError(self.name)
             raise error
-        if self.decoded:
-            return self.decoded.pop()
+        decoded = self.decoded
+        if decoded is not _UNREAD:
+            self.decoded = _UNREAD
+            return decoded
         try:
             return self.converter.decode(outcome.result or b"null")
         except InvalidInputError as error:
@@ -122,10 +106,8 @@ class StepAsk(RunAsk):
 class SleepAsk(RunAsk):
     """`ctx.sleep`, `ctx.sleep_until`: `due` is decided at the first asking."""
 
-    __slots__ = ("delay_ms", "until_ms")
-
-    delay_ms: int
-    until_ms: int
+    delay_ms: int = 0
+    until_ms: int = 0
 
     def read(self, outcome: CallState) -> Any:
         del outcome
@@ -134,13 +116,11 @@ class SleepAsk(RunAsk):
 class EventAsk(RunAsk):
     """`ctx.wait_for_event`."""
 
-    __slots__ = ("converter", "default", "event", "timeout_ms")
-
-    converter: Converter[Any]
-    default: tuple[Any, ...]
+    event: str = ""
+    converter: Converter[Any] = PLAIN
+    default: tuple[Any, ...] = ()
     """The one default, or nothing."""
-    event: str
-    timeout_ms: int
+    timeout_ms: int = 0
 
     def read(self, outcome: CallState) -> Any:
         if outcome.status == "failed":
@@ -166,12 +146,10 @@ def refusal_of(converter: Converter[Any], payload: bytes) -> InvalidInputError |
 class ChildAsk(RunAsk):
     """`ctx.call`, `ctx.start`."""
 
-    __slots__ = ("awaited", "body", "converter", "workflow")
-
-    awaited: bool
-    body: bytes
-    converter: Converter[Any]
-    workflow: str
+    workflow: str = ""
+    body: bytes = b"null"
+    awaited: bool = True
+    converter: Converter[Any] = PLAIN
 
     def read(self, outcome: CallState) -> Any:
         if outcome.status == "failed":
@@ -185,27 +163,20 @@ class ChildAsk(RunAsk):
 class NotifyAsk(RunAsk):
     """`ctx.notify`."""
 
-    __slots__ = ("event", "payload")
-
-    event: str
-    payload: bytes
+    event: str = ""
+    payload: bytes = b"null"
 
     def read(self, outcome: CallState) -> Any:
         return int(outcome.result or b"0")
 
 
-class Wait:
+class Wait(Plain):
     """One `await` of the body."""
 
-    __slots__ = ("answered", "asks", "future", "session")
-
-    def __init__(self, session: Session, asks: Sequence[RunAsk]) -> None:
-        self.session = session
-        self.asks = asks
-        self.answered = False
-        self.future: asyncio.Future[Any] = session.loop.create_future()
-        for ask in asks:
-            ask.wait = self
+    session: Session
+    asks: Sequence[RunAsk]
+    future: asyncio.Future[Any]
+    answered: bool = False
 
     @property
     def is_failed_map(self) -> bool:
@@ -244,14 +215,15 @@ class Wait:
 class OneWait(Wait):
     """An await on one call."""
 
-    __slots__ = ()
-
     def take(self, ask: RunAsk, outcome: CallState) -> bool:
-        value, error = self._read(ask, outcome)
-        if isinstance(error, DivergenceError):
+        try:
+            value = ask.read(outcome)
+        except DivergenceError as error:
             self.session.actor.diverged(error)
             return False
-        return self._answer(value, error)
+        except Exception as error:  # noqa: BLE001  told to the body
+            return self._answer(None, error)
+        return self._answer(value)
 
 
 class MapWait(Wait):
@@ -260,26 +232,22 @@ class MapWait(Wait):
     The body sees nothing of the single results, so delivering one wakes nobody until the last.
     """
 
-    __slots__ = ("_left", "_limit", "_queue", "_running", "_values")
-
-    def __init__(self, session: Session, asks: Sequence[RunAsk], limit: int | None) -> None:
-        super().__init__(session, asks)
-        self._values: dict[RunAsk, Any] = {}
-        self._left = len(asks)
-        self._limit = limit or len(asks)
-        self._running = 0
-        self._queue: list[RunAsk] = []
+    limit: int = 0
+    """How many may run at once; 0: all."""
+    _values: dict[RunAsk, Any] = field(default_factory=dict[RunAsk, Any])
+    _running: int = 0
+    _queue: list[RunAsk] = field(default_factory=list[RunAsk])
 
     @property
     def is_failed_map(self) -> bool:
-        return self.answered and self._left > 0
+        return self.answered and len(self._values) < len(self.asks)
 
     def begin(self, asks: list[RunAsk]) -> list[RunAsk]:
         self._queue.extend(asks)
         return self._next()
 
     def _next(self) -> list[RunAsk]:
-        free = self._limit - self._running
+        free = (self.limit or len(self.asks)) - self._running
         ready, self._queue = self._queue[:free], self._queue[free:]
         self._running += len(ready)
         return ready
@@ -292,8 +260,7 @@ class MapWait(Wait):
         if error is not None:
             return self._answer(None, error)
         self._values[ask] = value
-        self._left -= 1
-        if not self._left:
+        if len(self._values) == len(self.asks):
             return self._answer([self._values[a] for a in self.asks])
         if ask.started:
             self._running -= 1

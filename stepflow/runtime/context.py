@@ -13,15 +13,15 @@ from msgspec import Raw
 
 from stepflow.authoring.context import Missing
 from stepflow.authoring.options import check_event_id, check_key, check_name
-from stepflow.authoring.signature import function_name, result_converter
+from stepflow.authoring.signature import function_name, step_function
 from stepflow.errors import AuthoringError
 from stepflow.model import records as rec
 from stepflow.model.codec import Converter, args_hash, encode
 from stepflow.model.durations import parse_duration_ms
-from stepflow.model.retry import RetryPolicy
 from stepflow.model.run import FN_CHILD, FN_EVENT, FN_NOTIFY, FN_SLEEP
 from stepflow.runtime.branches import Branch, current_branch
 from stepflow.runtime.calls import (
+    DEFAULT_POLICY,
     ChildAsk,
     EventAsk,
     MapWait,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stepflow.authoring.registry import Workflow
     from stepflow.model.durations import Duration
     from stepflow.model.records import Kind
+    from stepflow.model.retry import RetryPolicy
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.session import Session
 
@@ -46,7 +47,6 @@ __all__ = ["UNDO", "RunContext"]
 
 _A = TypeVar("_A", bound=RunAsk)
 
-_DEFAULT_POLICY = RetryPolicy()
 UNDO = "undo:"
 """What the names of the steps begin with that undo others."""
 _base_log = logging.getLogger("stepflow.workflow")
@@ -70,7 +70,7 @@ class RunContext:
         self._actor = actor
         self._session = session
         self._workflow = workflow
-        self._policy = workflow.options.retry or _DEFAULT_POLICY
+        self._policy = workflow.options.retry or DEFAULT_POLICY
         self._keys: set[str] = set()
         self.undo: list[tuple[StepAsk, Callable[..., Any]]] = []
         """Steps of this activation that have a compensation."""
@@ -124,23 +124,33 @@ class RunContext:
     ) -> _A:
         branch = self._branch()
         step_key = self._key(branch, name, key)
-        return cls(step_key, name, kind, fn, args, rooted=key is not None or not branch.path)
+        return cls(step_key, name, kind, fn, args, key is not None or not branch.path)
 
     # ------------------------------------------------------------ awaiting
 
     async def _one(self, ask: RunAsk) -> Any:
-        if self._session.fenced:
-            await self._session.refuse()
-        return await self._wait(OneWait(self._session, (ask,)))
-
-    async def _wait(self, wait: Wait) -> Any:
         session = self._session
         if session.fenced:
             await session.refuse()
+        asks = [ask]
+        ask.wait = wait = OneWait(session, asks, session.loop.create_future())
         session.plain_calls = 0
         session.waits.add(wait)
         try:
-            session.gate.ask(list(wait.asks))
+            session.gate.ask(asks)
+            return await wait.future
+        finally:
+            session.waits.discard(wait)
+            if not wait.answered:
+                session.gate.forget(asks)
+                self._actor.give_up(asks)
+
+    async def _wait(self, wait: Wait) -> Any:
+        session = self._session
+        session.plain_calls = 0
+        session.waits.add(wait)
+        try:
+            session.gate.ask(wait.asks)
             return await wait.future
         finally:
             session.waits.discard(wait)
@@ -166,18 +176,29 @@ class RunContext:
         if durability not in {"strict", "relaxed"}:
             message = f"durability is 'strict' or 'relaxed', not {durability!r}"
             raise AuthoringError(message)
-        ask = self._ask(StepAsk, "step", name, function_name(fn), args_hash(args), key)
-        ask.prepare(
-            fn,
-            args,
-            result_converter(fn),
-            retry or self._policy,
-            0 if timeout is None else parse_duration_ms(timeout),
-            relaxed=durability == "relaxed",
-            once=at_most_once,
-            undo="" if compensate is None else function_name(compensate) or "?",
+        known = step_function(fn)
+        branch = current_branch(self._session)
+        ask = StepAsk(
+            self._key(branch, name, key),
+            name,
+            "step",
+            known.name,
+            args_hash(args),
+            key is not None or not branch.path,
+            func=fn,
+            call_args=args,
+            converter=known.converter,
+            policy=retry or self._policy,
+            is_async=known.is_async,
         )
+        if timeout is not None:
+            ask.timeout_ms = parse_duration_ms(timeout)
+        if durability == "relaxed":
+            ask.relaxed = True
+        if at_most_once:
+            ask.once = True
         if compensate is not None:
+            ask.undo = function_name(compensate) or "?"
             self.undo.append((ask, compensate))
         return self._one(ask)
 
@@ -197,8 +218,8 @@ class RunContext:
             raise AuthoringError(message)
         branch = self._branch()
         timeout_ms = 0 if timeout is None else parse_duration_ms(timeout)
-        converter = result_converter(fn)
-        fn_name = function_name(fn)
+        known = step_function(fn)
+        policy = retry or self._policy
         asks: list[StepAsk] = []
         # One map is one name: its items are keyed below it, by position or by the author.
         base = None if key is not None else self._key(branch, name, None)
@@ -209,18 +230,29 @@ class RunContext:
                 step_key,
                 name,
                 "step",
-                fn_name,
+                known.name,
                 args_hash(args),
-                rooted=key is not None or not branch.path,
+                key is not None or not branch.path,
+                func=fn,
+                call_args=args,
+                converter=known.converter,
+                policy=policy,
+                is_async=known.is_async,
+                timeout_ms=timeout_ms,
             )
-            policy = retry or self._policy
-            asks.append(ask.prepare(fn, args, converter, policy, timeout_ms))
+            asks.append(ask)
         return self._map(asks, limit)
 
     async def _map(self, asks: Sequence[StepAsk], limit: int | None) -> list[Any]:
         if not asks:
             return []
-        results: list[Any] = await self._wait(MapWait(self._session, asks, limit))
+        session = self._session
+        if session.fenced:
+            await session.refuse()
+        wait = MapWait(session, asks, session.loop.create_future(), limit=limit or 0)
+        for ask in asks:
+            ask.wait = wait
+        results: list[Any] = await self._wait(wait)
         return results
 
     def sleep(self, name: str, duration: Duration) -> Coroutine[Any, Any, None]:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextvars
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stepflow.errors import AuthoringError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["StepInfo", "current_step", "in_step"]
+__all__ = ["Running", "StepInfo", "current_step", "in_step"]
 
-in_step: contextvars.ContextVar[StepInfo | None] = contextvars.ContextVar(
+
+class Running(Protocol):
+    """The attempt that runs; few steps ask it."""
+
+    def info(self) -> StepInfo:
+        """Return what its function may know of it."""
+        ...
+
+
+in_step: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
     "stepflow_step", default=None
 )
 
@@ -36,8 +45,8 @@ class StepInfo:
 
 def current_step() -> StepInfo:
     """Return the step whose function is running. Raises `AuthoringError` outside a step."""
-    info = in_step.get()
-    if info is None:
+    running = in_step.get()
+    if running is None:
         message = "current_step() was called outside a step"
         raise AuthoringError(message)
-    return info
+    return running.info()

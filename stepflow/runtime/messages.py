@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepflow.runtime.plain import Fixed
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from msgspec import Raw
 
     from stepflow.runtime.calls import StepAsk
@@ -25,16 +28,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class CallsAsked:
+class CallsAsked(Fixed, frozen=True):
     """The body asked for calls that have no recorded result."""
 
     session: Session
-    asks: list[Ask]
+    asks: Sequence[Ask]
 
 
-@dataclass(frozen=True, slots=True)
-class StepEnded:
+class StepEnded(Fixed, frozen=True):
     """An attempt of a step returned `value` or raised `error`."""
 
     session: Session
@@ -44,16 +45,14 @@ class StepEnded:
     error: BaseException | None
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(Fixed, frozen=True):
     """Hybrid time has reached `due_ms`, at which the call `key` was due."""
 
     key: str
     due_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class EventArrived:
+class EventArrived(Fixed, frozen=True):
     """An event the run waits for or declared; its payload was recorded at `lsn`."""
 
     event: str
@@ -61,8 +60,7 @@ class EventArrived:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class ChildFinished:
+class ChildFinished(Fixed, frozen=True):
     """An awaited child run ended."""
 
     key: str
@@ -70,16 +68,14 @@ class ChildFinished:
     error: Raw
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
+class CancelAsked(Fixed, frozen=True):
     """Someone cancels the run."""
 
     by: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BodyEnded:
+class BodyEnded(Fixed, frozen=True):
     """The workflow's function returned `value` or raised `error`."""
 
     session: Session
@@ -87,8 +83,7 @@ class BodyEnded:
     error: BaseException | None
 
 
-@dataclass(frozen=True, slots=True)
-class WakeUp:
+class WakeUp(Fixed, frozen=True):
     """Go on: after a restart, when code is there again, when there is room again."""
 
 

@@ -23,9 +23,10 @@ import heapq
 from typing import TYPE_CHECKING, Protocol
 
 from stepflow.errors import DivergenceError
+from stepflow.runtime.plain import Plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stepflow.model.records import Kind
     from stepflow.model.run import CallState
@@ -33,22 +34,17 @@ if TYPE_CHECKING:
 __all__ = ["Ask", "Gate", "GateHost"]
 
 
-class Ask:
+class Ask(Plain):
     """One call of the body in this activation. Subclasses say what its result is given to."""
 
-    __slots__ = ("args", "fn", "key", "kind", "name", "rooted", "started")
-
-    def __init__(
-        self, key: str, name: str, kind: Kind, fn: str, args: str, *, rooted: bool
-    ) -> None:
-        self.key = key
-        self.name = name
-        self.kind: Kind = kind
-        self.fn = fn
-        self.args = args
-        self.rooted = rooted
-        """Asked in the root branch, or under a key of the author's."""
-        self.started = False
+    key: str
+    name: str
+    kind: Kind
+    fn: str
+    args: str
+    rooted: bool
+    """Asked in the root branch, or under a key of the author's."""
+    started: bool = False
 
     @property
     def alive(self) -> bool:
@@ -63,7 +59,7 @@ class Ask:
 class GateHost(Protocol):
     """What the gate asks of the actor. Every method runs in the run's turn."""
 
-    def start_calls(self, asks: list[Ask]) -> None:
+    def start_calls(self, asks: Sequence[Ask]) -> None:
         """Begin these calls: nothing is recorded for them."""
 
     def adopt(self, ask: Ask, outcome: CallState) -> None:
@@ -148,7 +144,7 @@ class Gate:
 
     # ------------------------------------------------------------ what the calls do
 
-    def ask(self, asks: list[Ask]) -> None:
+    def ask(self, asks: Sequence[Ask]) -> None:
         """Take the calls of one wait. Their results come through `Ask.deliver`."""
         self._passes = 0
         self._quiet = False
@@ -181,6 +177,13 @@ class Gate:
         if self.closed:
             return
         ask = self._started.pop(outcome.key, None)
+        if ask is not None and not self._heap and not self._undecided and self.solo:
+            # Nothing comes before it, and the run is quiet by nature.
+            if ask.alive and ask.deliver(outcome):
+                self._passes = 0
+                self._quiet = False
+                self._count()
+            return
         if ask is None:
             self._untaken[outcome.key] = outcome
             waiting = next((a for a in self._undecided if a.key == outcome.key), None)
@@ -219,7 +222,7 @@ class Gate:
     @property
     def solo(self) -> bool:
         """Whether the run has one task and that waits in one call."""
-        return self.tasks == 1 and self.outstanding == 1
+        return self.outstanding == 1 and self.tasks == 1
 
     # ------------------------------------------------------------ rules
 
@@ -329,15 +332,16 @@ class Gate:
             )
         return own
 
-    def _start(self, asks: list[Ask]) -> None:
+    def _start(self, asks: Sequence[Ask]) -> None:
         if not asks:
             return
         for ask in asks:
             ask.started = True
             self._started[ask.key] = ask
-            if ask.key not in self._begun:
+            if self._begun and ask.key in self._begun:
+                self._begun.discard(ask.key)
+            else:
                 self._live = True
-            self._begun.discard(ask.key)
         self._host.start_calls(asks)
 
 

@@ -54,10 +54,10 @@ class Session:
         "gate",
         "loop",
         "missed",
-        "moved_s",
         "plain_calls",
         "replay_s",
         "root",
+        "run_bytes",
         "run_id",
         "waits",
     )
@@ -65,6 +65,7 @@ class Session:
     def __init__(self, actor: RunActor, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
         self.actor = actor
         self.run_id = actor.id
+        self.run_bytes = actor.id.encode()
         self.gate = gate
         self.loop = loop
         self.branches: dict[asyncio.Task[Any], Branch] = {}
@@ -77,26 +78,18 @@ class Session:
         """Its tasks are no longer told apart from the host's."""
         self.plain_calls = 0
         self.born_s = 0.0
-        self.moved_s = 0.0
-        """When something of the run moved last, in monotonic seconds."""
         self.replay_s = 0.0
         """How long it took to come from the start of the body to its first new call."""
         self.missed = False
         """Something happened that woke nobody, since the run was being put to sleep."""
         self._refusals_left = 0
 
-    def moved(self, now_s: float) -> None:
-        """The body asks for something new."""
-        self.moved_s = now_s
-        if not self.replay_s:
-            self.replay_s = now_s - self.born_s
-
     # ------------------------------------------------------------ tasks
 
     def track(self, coro: Coroutine[Any, Any, Any]) -> Tracked:
         """Return the coroutine so that its steps are seen."""
         sup = self.actor.sup
-        return Tracked(coro, self.gate.stepped, sup.marker, self.run_id.encode())
+        return Tracked(coro, self.gate.stepped, sup.marker, self.run_bytes)
 
     def add_task(self, task: asyncio.Task[Any], branch: Branch) -> None:
         """Count a task of the run until it ends."""

@@ -30,15 +30,14 @@ def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
     """Record the step's result, its next attempt or its failure."""
     session, ask = message.session, message.ask
     call = actor.state.calls.get(ask.key)
-    late = (
-        session is not actor.session
+    if (
+        call is None
+        or call.attempt != message.attempt
+        or session is not actor.session
         or session.fenced
         or not session.gate.is_started(ask.key)
         or not ask.alive
-        or call is None
-        or call.attempt != message.attempt
-    )
-    if late or call is None:
+    ):
         # The run was suspended, gave the call up, or timed the attempt out.
         return
     error = message.error
@@ -56,14 +55,15 @@ def _complete_step(actor: RunActor, ask: StepAsk, call: CallState, value: Any) -
         decoded = ask.converter.decode(data)
     except (AuthoringError, InvalidInputError) as error:
         return error
-    actor.record(
+    actor.sup.recorder.write(
+        actor,
         rec.StepCompleted,
         lazy=ask.relaxed,
         key=ask.key,
         result=Raw(data),
         attempt=call.attempt,
     )
-    ask.decoded = [decoded]
+    ask.decoded = decoded
     actor.recorded(ask.key)
     return None
 

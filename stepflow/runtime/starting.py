@@ -14,7 +14,15 @@ from msgspec import Raw
 from stepflow.errors import StepInterruptedError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode_error
-from stepflow.runtime.calls import ChildAsk, EventAsk, NotifyAsk, RunAsk, SleepAsk, StepAsk
+from stepflow.runtime.calls import (
+    ChildAsk,
+    EventAsk,
+    NotifyAsk,
+    OneWait,
+    RunAsk,
+    SleepAsk,
+    StepAsk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +46,9 @@ def start_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
 def _begin_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
     if len(asks) == 1:
         only = asks[0]
-        if isinstance(only, RunAsk) and only.alive:
+        if isinstance(only, StepAsk) and isinstance(only.wait, OneWait):
+            _start_step(actor, only)
+        elif isinstance(only, RunAsk) and only.alive:
             actor.start_ready(only.wait.begin([only]))
         return
     by_wait: dict[int, list[RunAsk]] = {}
@@ -77,6 +87,9 @@ def _same_call(actor: RunActor, ask: RunAsk) -> CallState | None:
 
 
 def _start_step(actor: RunActor, ask: StepAsk) -> None:
+    if ask.key not in actor.state.calls:
+        begin_attempt(actor, ask, 1)
+        return
     call = _same_call(actor, ask)
     if call is not None and call.due > actor.sup.time.now_ms():
         # A retry whose wait goes on: its timer is armed.
@@ -91,8 +104,11 @@ def _start_step(actor: RunActor, ask: StepAsk) -> None:
 
 def begin_attempt(actor: RunActor, ask: StepAsk, attempt: int) -> None:
     """Record that an attempt starts; its body starts when what it rests on is durable."""
+    session = actor.session
+    sup = actor.sup
     effects_wait_for = actor.strict_lsn
-    record = actor.record(
+    record = sup.recorder.write(
+        actor,
         rec.StepStarted,
         lazy=not ask.once,
         key=ask.key,
@@ -100,19 +116,20 @@ def begin_attempt(actor: RunActor, ask: StepAsk, attempt: int) -> None:
         fn=ask.fn,
         args=ask.args,
         attempt=attempt,
-        solo=actor.solo,
+        solo=session is not None and session.gate.solo,
         once=ask.once,
         undo=ask.undo,
     )
     lsn = record.lsn if ask.once else effects_wait_for
-    session = actor.session
     if session is None:
         return
-    if actor.sup.journal.durable_lsn >= lsn:
-        actor.sup.steps.run(actor, session, ask, attempt)
+    journal = sup.journal
+    if journal.durable_lsn >= lsn:
+        sup.steps.run(actor, session, ask, attempt)
     else:
-        actor.sup.journal.hurry(lsn)
-        actor.sup.journal.when_durable(lsn, partial(_release_step, actor, session, ask, attempt))
+        if journal.strict_lsn < lsn:
+            journal.hurry(lsn)
+        journal.when_durable(lsn, partial(_release_step, actor, session, ask, attempt))
 
 
 def _release_step(

@@ -15,11 +15,15 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
+
 from stepflow.authoring.signature import is_async
 from stepflow.errors import RetryAfterError
+from stepflow.model import records as rec
 from stepflow.model.durations import parse_duration_ms
 from stepflow.runtime import messages as msg
 from stepflow.runtime.current import StepInfo, in_step
+from stepflow.runtime.plain import Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,31 +42,46 @@ _log = logging.getLogger("stepflow.step")
 _ASYNC_END_S = 5.0
 
 
-class Attempt:
+class Attempt(Plain):
     """One running attempt."""
 
-    __slots__ = (
-        "actor",
-        "ask",
-        "closed",
-        "number",
-        "session",
-        "slot",
-        "task",
-        "timed_out",
-        "timer",
-    )
+    actor: RunActor
+    session: Session
+    ask: StepAsk
+    number: int
+    slot: int
+    """Of the marker."""
+    task: asyncio.Task[None] | None = None
+    timer: TimerHandle | None = None
+    timed_out: bool = False
+    closed: bool = False
+    emitted: int = 0
 
-    def __init__(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
-        self.actor = actor
-        self.session = session
-        self.ask = ask
-        self.number = number
-        self.task: asyncio.Task[None] | None = None
-        self.timer: TimerHandle | None = None
-        self.timed_out = False
-        self.closed = False
-        self.slot = actor.sup.marker.begin(actor.id.encode())
+    def info(self) -> StepInfo:
+        """Return what `current_step` shows."""
+        actor, ask = self.actor, self.ask
+        state = actor.state
+        return StepInfo(
+            run_id=actor.id,
+            name=ask.name,
+            key=ask.key,
+            attempt=self.number,
+            idempotency_key=state.idempotency_key(state.calls[ask.key]),
+            emitter=self.emit,
+        )
+
+    def emit(self, data: Any) -> None:
+        """Record a live event of the step; what a late attempt emits is dropped."""
+        actor, ask = self.actor, self.ask
+        if self.session.fenced or not ask.alive or actor.finished:
+            return
+        self.emitted += 1
+        actor.record(
+            rec.Emitted,
+            key=f"{ask.key}@{self.number}.{self.emitted}",
+            name=ask.name,
+            data=Raw(ask.converter.encode(data, "data")),
+        )
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Tell the actor, once."""
@@ -107,46 +126,40 @@ class StepRunner:
 
     def run(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
         """Start an attempt; its end comes to the actor as `StepEnded`."""
-        attempt = Attempt(actor, session, ask, number)
-        self._running[ask] = attempt
+        sup = self._sup
+        slot = sup.marker.begin(session.run_bytes)
+        attempt = self._running[ask] = Attempt(actor, session, ask, number, slot)
         if ask.timeout_ms:
-            attempt.timer = self._sup.clock.call_later(
+            attempt.timer = sup.clock.call_later(
                 ask.timeout_ms / 1000, partial(self._timed_out, attempt)
             )
-        context = self._sup.base_context.copy()
-        call = actor.state.calls[ask.key]
-        info = StepInfo(
-            run_id=actor.id,
-            name=ask.name,
-            key=ask.key,
-            attempt=number,
-            idempotency_key=actor.state.idempotency_key(call),
-            emitter=self._sup.step_emitter(actor, session, ask, number),
-        )
-        context.run(in_step.set, info)
-        body = self._sup.seams.body_of(ask)
-        if is_async(body):
+        context = sup.base_context.copy()
+        body = sup.seams.body_of(ask)
+        if ask.is_async if body is ask.func else is_async(body):
             # Not through the loop's factory: a step is no branch of the run.
             attempt.task = asyncio.Task(
-                self._run_async(attempt, body), loop=self._sup.loop, context=context
+                self._run_async(attempt, body), loop=sup.loop, context=context
             )
         else:
             # It begins in this turn: its mark must be on file.
-            self._sup.marker.flush()
+            sup.marker.flush()
+            context.run(in_step.set, attempt)
             self._threads.submit(attempt, context, body, self._report(attempt))
 
     async def _run_async(self, attempt: Attempt, body: Callable[..., Any]) -> None:
+        in_step.set(attempt)
         value: Any = None
         failure: BaseException | None = None
         try:
             value = await body(*attempt.ask.call_args)
         except BaseException as error:  # noqa: BLE001  border: user code
             failure = error
-        self._sup.marker.end(attempt.slot)
+        sup = self._sup
+        sup.marker.end(attempt.slot)
         self._forget(attempt)
         if attempt.timed_out:
             failure = _timeout(attempt)
-        elif not self._sup.going and attempt.task is not None and attempt.task.cancelling():
+        elif attempt.task is not None and attempt.task.cancelling() and not sup.going:
             # Its host ends: it was cut, and runs again after the next start.
             attempt.close()
         attempt.end(value, failure)

@@ -43,14 +43,14 @@ from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from stepflow.authoring.registry import Registry, Workflow
     from stepflow.clock import Clock, HybridTime
     from stepflow.config import Settings
     from stepflow.journal.api import Journal
     from stepflow.model.run import CallState, RunState
-    from stepflow.runtime.calls import ChildAsk, NotifyAsk, StepAsk
+    from stepflow.runtime.calls import ChildAsk, NotifyAsk
     from stepflow.runtime.session import Session
 
 __all__ = ["Supervisor"]
@@ -152,28 +152,6 @@ class Supervisor:
             block = self.entropy.randbytes(_ENTROPY_BYTES)
             self._entropy.extend(block[i : i + 16] for i in range(0, _ENTROPY_BYTES, 16))
         return run_id_of(self._entropy.popleft())
-
-    def step_emitter(
-        self, actor: RunActor, session: Session, ask: StepAsk, attempt: int
-    ) -> Callable[[Any], None]:
-        """Return what `current_step().emit` calls; what a late attempt emits is dropped."""
-        count = 0
-
-        def emit(data: Any) -> None:
-            nonlocal count
-            if session.fenced or not ask.alive or actor.finished:
-                return
-            count += 1
-            key = f"{ask.key}@{attempt}.{count}"
-            self.recorder.write(
-                actor,
-                rec.Emitted,
-                key=key,
-                name=ask.name,
-                data=Raw(ask.converter.encode(data, "data")),
-            )
-
-        return emit
 
     # ------------------------------------------------------------ finding
 
@@ -467,8 +445,12 @@ class Supervisor:
 
     def may_passivate(self, actor: RunActor, session: Session, now_s: float) -> bool:
         """Whether the run has one task, which waits directly in a `ctx` call, and nothing moves."""
-        idle_s = max(self.settings.passivate_after_s, 100 * session.replay_s)
-        if now_s - session.moved_s < idle_s or not session.gate.solo or session.fenced:
+        if not session.gate.solo or session.fenced:
+            return False
+        # Whatever moves it leaves a record, but for the replay itself.
+        idle_s = (self.time.now_ms() - actor.state.updated_ms) / 1000
+        idle_s = min(idle_s, now_s - session.born_s - session.replay_s)
+        if idle_s < max(self.settings.passivate_after_s, 100 * session.replay_s):
             return False
         if self.journal.durable_lsn < actor.lsn or actor.state.cancelling:
             return False
@@ -501,6 +483,7 @@ class Supervisor:
         for actor in list(self.active.values()):
             if actor.session is not None:
                 actor.session.fence()
+        self.steps.cut()
 
     def halt(self) -> None:
         """The disk has failed: nothing may be recorded or shown any more. Nothing is waited for."""

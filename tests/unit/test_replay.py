@@ -27,14 +27,9 @@ def call(key: str, lsn: int, *, fn: str = "f", args: str = "1", kind: Any = "ste
 class Call(Ask):
     """A call that notes what it got."""
 
-    __slots__ = ("dead", "got", "wakes")
-
-    def __init__(self, key: str, *, fn: str = "f", args: str = "1", rooted: bool = True) -> None:
-        name = key.rpartition("/")[2].partition("#")[0]
-        super().__init__(key, name, "step", fn, args, rooted=rooted)
-        self.got: int | None = None
-        self.dead = False
-        self.wakes = True
+    got: int | None = None
+    dead: bool = False
+    wakes: bool = True
 
     @property
     def alive(self) -> bool:
@@ -43,6 +38,11 @@ class Call(Ask):
     def deliver(self, outcome: CallState) -> bool:
         self.got = outcome.lsn
         return self.wakes
+
+
+def called(key: str, *, fn: str = "f", args: str = "1", rooted: bool = True) -> Call:
+    name = key.rpartition("/")[2].partition("#")[0]
+    return Call(key, name, "step", fn, args, rooted)
 
 
 class Host:
@@ -84,7 +84,7 @@ class Host:
                 each()
 
     def ask(self, *keys: str, **options: Any) -> list[Call]:
-        calls = [Call(key, **options) for key in keys]
+        calls = [called(key, **options) for key in keys]
         for each in calls:
             self.gate.ask([each])
         return calls
@@ -135,7 +135,7 @@ def test_results_come_one_at_a_time_lowest_lsn_first() -> None:
 
 def test_a_result_that_wakes_nobody_is_followed_by_the_next() -> None:
     host = Host(call("a#1", 7), call("b#1", 9))
-    a, b = Call("a#1"), Call("b#1")
+    a, b = called("a#1"), called("b#1")
     a.wakes = False
     host.gate.ask([a, b])
     host.go_round(9)
