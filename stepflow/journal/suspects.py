@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from stepflow.errors import DiskFailedError
 from stepflow.journal.disk import is_full
 from stepflow.journal.marker import Marker, NoMarker, read_marker
 
@@ -128,7 +129,7 @@ def _read(path: Path) -> dict[str, _Row]:
         _log.warning("%s fails its checksum and is made anew", path.name)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         # A hint, not a record: without it everybody starts from nothing again.
         _log.warning("%s cannot be read and is made anew: %s", path.name, error)
     return {}
@@ -139,7 +140,9 @@ def _write(path: Path, rows: dict[str, _Row]) -> None:
         _replace(path, rows)
     except OSError as error:
         if not is_full(error):
-            raise
+            raise DiskFailedError(
+                f"SFW209 writing {path} failed: {error}; check the disk, or take {path.name} away"
+            ) from error
         # The start is read-only then: no step of a suspect runs.
         _log.warning("no room to count suspects in %s: %s", path.name, error)
 
