@@ -1,4 +1,4 @@
-"""The service that the crash test kills: `python crash_app.py PORT`.
+"""The service that the crash test kills: `python -m tests.recovery.crash_app PORT`.
 
 Each step says on a side channel when it runs, so that a checker outside can tell a step that ran
 again from one that did not. The journal is not asked. With `SLOW_WRITE_S` every write to the
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepflow import Context, RetryPolicy, Stepflow, current_step
 from stepflow.web.server import Server, make_config
+from tests.recovery.crash_workflows import register_race
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIApplication
 
 flow = Stepflow()
+register_race(flow)
 _LOG = os.open(os.environ["STEP_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 

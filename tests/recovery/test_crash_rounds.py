@@ -14,13 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.recovery.reference_replayer import compare, replay_directory
 from tests.served import doomed, end_group
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 KEY = "crash-test-key-0123456789"
-ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "5"))
-IN_FLIGHT = 60
-SUBSCRIBERS = 30
+ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "4"))
+IN_FLIGHT = 40
+SUBSCRIBERS = 20
 
 
 def free_port() -> int:
@@ -40,8 +41,8 @@ def start_server(
         # A small bound, so that snapshots are written and cut short in the rounds too.
         "STEPFLOW_SNAPSHOT_WAL_BYTES": "200000",
     }
-    command = [sys.executable, str(HERE / "crash_app.py"), str(port)]
-    return subprocess.Popen(doomed(command), env=env, start_new_session=True)
+    command = [sys.executable, "-m", "tests.recovery.crash_app", str(port)]
+    return subprocess.Popen(doomed(command), env=env, cwd=ROOT, start_new_session=True)
 
 
 def until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
@@ -78,9 +79,20 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
     ]
     checker = subprocess.Popen(
         doomed(command),
-        cwd=HERE.parents[1],
+        cwd=ROOT,
         start_new_session=True,
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    racer = subprocess.Popen(
+        doomed(
+            [
+                *(sys.executable, "-m", "tests.recovery.wgl_check", "--url", url, "--key", KEY),
+                *("--rounds", str(10 * ROUNDS), "--seed", str(seed), "--limit-s", "300"),
+            ]
+        ),
+        cwd=ROOT,
+        start_new_session=True,
         stdout=subprocess.PIPE,
     )
     try:
@@ -98,11 +110,24 @@ def test_what_was_acknowledged_or_seen_survives_kill_9(tmp_path: Path) -> None:
             server = start_server(port, tmp_path / "data", step_log, late)
             until_ready(port, server)
         out, _ = checker.communicate(timeout=300)
+        raced, _ = racer.communicate(timeout=300)
+        end_group(server)
+        done = replay_directory(tmp_path / "data")
+        server = start_server(port, tmp_path / "data", step_log)
+        until_ready(port, server)
+        differences = compare(done, url, KEY)
     finally:
         end_group(checker)
+        end_group(racer)
         end_group(server)
     report = json.loads(out)
     print(report)  # noqa: T201  the figures of the round
     assert report["faults"] == []
     assert checker.returncode == 0
     assert report["runs"] >= IN_FLIGHT
+    # A second reader of the format, and the calls that were raced on single runs.
+    assert differences == []
+    assert len(done.runs) >= report["runs"]
+    races = json.loads(raced)
+    print(races)  # noqa: T201
+    assert races["faults"] == []
