@@ -40,6 +40,7 @@ class Ledger:
     known: set[str] = field(default_factory=set[str])
     """Runs that a list has shown, acknowledged or not."""
     wrong: list[Any] = field(default_factory=list[Any])
+    _read_bytes: int = 0
 
     @property
     def acknowledged(self) -> int:
@@ -47,14 +48,21 @@ class Ledger:
         letters = sum(map(len, self.letters.values()))
         return len(self.started) + len(self.boxes) + letters + len(self.cancelled)
 
-    @classmethod
-    def read(cls, path: Path) -> Ledger:
-        """Return what the file says; its last line may be half written yet."""
-        ledger = cls()
-        for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+    def read(self, path: Path) -> None:
+        """Take in what the file says beyond what was read before.
+
+        Its last line may be half written yet: it is left for the next time.
+        """
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(self._read_bytes)
+            data = file.read()
+        whole = data.rfind(b"\n") + 1
+        self._read_bytes += whole
+        for line in data[:whole].splitlines():
             fact, what = json.loads(line)
-            ledger.take(fact, what)
-        return ledger
+            self.take(fact, what)
 
     def take(self, fact: str, what: Any) -> None:
         """Take one fact in."""

@@ -139,7 +139,7 @@ def shut_down(mount: Path) -> None:
 
 def image_token(folder: Path) -> str:
     """Return a name for images that says whose they are: only names are seen from outside."""
-    return "-".join(folder.parts[-3:])
+    return "-".join(folder.parts[1:][-3:])
 
 
 class BrokenPromiseError(AssertionError):
@@ -176,14 +176,13 @@ class Power:
             server = stack.enter_context(
                 Served(live / "data", folder, url_file=load.url_file)
             ).ready()
+            ledger = Ledger()
             for _ in range(cuts):
-                load.more(self.rng.randint(50, 400), server)
+                ledger = load.more(self.rng.randint(50, 400), server)
                 assert server.alive, server.said
-                ledger = load.ledger()
                 copy = disk.with_name(f"{self.token}-cut.img")
                 clone(disk, copy)
                 self.cuts += 1
-                self.acknowledged += ledger.acknowledged
                 load.pause()
                 with mounted(copy, self.folder / "cut") as cut:
                     self.judge(cut, ledger)

@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -187,8 +188,9 @@ class Load:
 
     def __init__(self, folder: Path, *, seed: int = 0, hands: int = 6) -> None:
         self.url_file = folder / "url"
-        self._ledger = folder / "ledger"
-        words = [str(self.url_file), str(self._ledger), str(seed), str(hands)]
+        self._file = folder / "ledger"
+        self._told = Ledger()
+        words = [str(self.url_file), str(self._file), str(seed), str(hands)]
         self._process = subprocess.Popen(
             doomed([sys.executable, "-m", "tests.faults.load", *words]),
             cwd=ROOT,
@@ -206,14 +208,20 @@ class Load:
         self._process.stdin.close()
 
     def ledger(self) -> Ledger:
-        """Return what it has been told so far."""
+        """Return what it has been told so far; later facts do not change it."""
         assert self._process.poll() in (None, 0), "the load gave up"
-        return Ledger.read(self._ledger)
+        self._told.read(self._file)
+        return deepcopy(self._told)
 
     def more(self, promises: int, server: Served) -> Ledger:
         """Wait until it was promised so much more, or the server has ended."""
-        before = self.ledger().acknowledged
-        until(lambda: self.ledger().acknowledged >= before + promises or not server.alive)
+        enough = self.ledger().acknowledged + promises
+
+        def told() -> bool:
+            self._told.read(self._file)
+            return self._told.acknowledged >= enough or not server.alive
+
+        until(told, lambda: server.said)
         return self.ledger()
 
     def pause(self) -> None:

@@ -100,3 +100,23 @@ def test_a_slow_disk_is_said_and_only_slow(tmp_path: Path) -> None:
             load.more(60, server.ready())
             assert "slow disk" in server.said
             assert not check(load.stop(), server.url)
+
+
+def test_a_disk_that_hangs_is_said_refused_and_left(tmp_path: Path) -> None:
+    env = {
+        "STEPFLOW_SYNC_SLOW_S": "0.2",
+        "STEPFLOW_SYNC_STALLED_S": "1",
+        "STEPFLOW_SYNC_DEAD_S": "3",
+    }
+    # For longer than the process shall wait. strace gives its status when the delay is over.
+    wrap = strace("fdatasync:delay_enter=12000000:when=20")
+    with Load(tmp_path) as load:
+        lives = Lives(tmp_path, load)
+        with Served(
+            tmp_path / "data", tmp_path, wrap=wrap, env=env, url_file=load.url_file
+        ) as server:
+            server.ready()
+            until(lambda: server.status("/ready") == 503, lambda: server.said)
+            assert server.ended() == DISK_FAILED, server.said
+            assert "the disk hangs" in server.said
+        lives.judge()
