@@ -380,7 +380,7 @@ class LocalEngine:
     ) -> str:
         sup = self._writable()
         workflow = self._workflow(workflow_id)
-        value, data, events = self._checked_input(workflow, body)
+        value, data, events, args = self._checked_input(workflow, body)
         if idempotency_key:
             ids = (workflow.id, *workflow.options.aliases)
             known = sup.idempotency.find(ids, by, idempotency_key, sup.time.now_ms())
@@ -404,6 +404,7 @@ class LocalEngine:
             by=by,
             tags=tuple(tags),
             due=sup.time.now_ms() + delay_ms if delay_ms else 0,
+            args=args,
         )
         if idempotency_key:
             sup.idempotency.add(actor.summary(), actor.id)
@@ -418,7 +419,7 @@ class LocalEngine:
         checked: list[tuple[bytes, tuple[str, ...]] | ApiError] = []
         for body in bodies:
             try:
-                _, data, events = self._checked_input(workflow, body)
+                _, data, events, _ = self._checked_input(workflow, body)
                 checked.append((data, events))
             except ApiError as error:
                 checked.append(error)
@@ -452,15 +453,18 @@ class LocalEngine:
             raise WorkflowNotFoundError
         return workflow
 
-    def _checked_input(self, workflow: Workflow, body: bytes) -> tuple[Any, bytes, tuple[str, ...]]:
+    def _checked_input(
+        self, workflow: Workflow, body: bytes
+    ) -> tuple[Any, bytes, tuple[str, ...], tuple[Any, ...]]:
+        """Return the input as JSON's own types and as bytes, its events, the body's arguments."""
         if len(body) > self.settings.input_bytes_max:
             message = f"The input has {len(body)} bytes, at most {self.settings.input_bytes_max}"
             raise PayloadTooLargeError(message)
         value = parse_json(body, depth_max=self.settings.json_depth_max)
         data = encode(value, "input")
-        workflow.signature.arguments(data)
+        args = workflow.signature.arguments(data)
         events = workflow.event_ids(data)
-        return value, data, events
+        return value, data, events, args
 
     async def _same_run(self, run_id: str, value: Any) -> str:
         actor = self.sup.get(run_id)
@@ -493,7 +497,9 @@ class LocalEngine:
     async def _view(self, actor: RunActor, *, steps: bool = True) -> RunView:
         # Rendered first, sent when everything it shows is durable.
         view = run_view(actor.peek(), actor.condition, steps=steps, reason=actor.reason)
-        await self.sup.journal.durable(actor.lsn)
+        lsn, journal = actor.lsn, self.sup.journal
+        if lsn > journal.durable_lsn:
+            await journal.durable(lsn)
         return view
 
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:

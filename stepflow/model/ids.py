@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from typing import Final, NewType
 
-__all__ = ["RUN_ID", "RunId", "is_run_id", "run_id_of"]
+__all__ = ["RUN_ID", "RunId", "is_run_id", "run_ids_of"]
 
 RunId = NewType("RunId", str)
 
 RUN_ID: Final = re.compile(r"run_[A-Za-z0-9]{8,64}")
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PAIRS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_PAIR: Final = len(_PAIRS)
+_FAIR: Final = 256 - 256 % len(_ALPHABET)
+"""Bytes from here on are left out: they would favour the first digits."""
+_DIGITS: Final = bytes(ord(_ALPHABET[byte % len(_ALPHABET)]) for byte in range(256))
+_UNFAIR: Final = bytes(range(_FAIR, 256))
+_ID_DIGITS: Final = 22
 
 
 def is_run_id(text: str) -> bool:
@@ -20,11 +23,11 @@ def is_run_id(text: str) -> bool:
     return RUN_ID.fullmatch(text) is not None
 
 
-def run_id_of(entropy: bytes) -> RunId:
-    """Return the run id of 16 random bytes: `run_` and 22 base62 digits (128 bits)."""
-    number = int.from_bytes(entropy, "big")
-    digits: list[str] = []
-    for _ in range(11):
-        number, pair = divmod(number, _PAIR)
-        digits.append(_PAIRS[pair])
-    return RunId("run_" + "".join(digits))
+def run_ids_of(entropy: bytes) -> list[RunId]:
+    """Return the run ids that random bytes make: `run_` and 22 base62 digits (130 bits) each.
+
+    A digit takes a byte, and eight bytes of 256 are of no use.
+    """
+    digits = entropy.translate(_DIGITS, _UNFAIR).decode("ascii")
+    starts = range(0, len(digits) - _ID_DIGITS + 1, _ID_DIGITS)
+    return [RunId("run_" + digits[at : at + _ID_DIGITS]) for at in starts]

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, get_args
 
 from msgspec import Raw
 
@@ -43,7 +43,7 @@ from stepflow.runtime.starting import leave_waiters, start_call, start_calls
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepflow.model.ids import RunId
     from stepflow.model.run import CallState
@@ -224,31 +224,20 @@ class RunActor:
         return True
 
     def _handle(self, message: msg.Message) -> None:
-        match message:
-            case msg.StepEnded():
-                step_ended(self, message)
-            case msg.CallsAsked():
-                if message.session is self.session and not message.session.fenced:
-                    start_calls(self, message.asks)
-            case msg.TimerFired():
-                timer_fired(self, message.key, message.due_ms)
-            case msg.EventArrived():
-                event_arrived(self, message)
-            case msg.ChildFinished():
-                child_finished(self, message)
-            case msg.CancelAsked():
-                cancel_asked(self, message)
-            case msg.BodyEnded():
-                body_ended(self, message)
-            case msg.WakeUp():
-                self.activate()
-            case _:
-                assert_never(message)
+        _DECIDE[type(message)](self, message)
+
+    def calls_asked(self, message: msg.CallsAsked) -> None:
+        """Begin calls that found no room when they were asked for."""
+        if message.session is self.session and not message.session.fenced:
+            start_calls(self, message.asks)
 
     # ------------------------------------------------------------ activation
 
-    def activate(self) -> None:
-        """Give the run its task and replay its body against its records."""
+    def activate(self, args: tuple[Any, ...] | None = None) -> None:
+        """Give the run its task and replay its body against its records.
+
+        `args` is a decoded copy of its input, for the body alone, where the caller has one.
+        """
         state = self.state
         if self.session is not None or state.status != "running" or self.sup.stopping:
             return
@@ -260,13 +249,13 @@ class RunActor:
             return
         self.condition = None
         self.reason = ""
-        outcomes = [c for c in state.calls.values() if c.status != "pending"]
+        calls = state.calls.values()
         options = workflow.options
         gate = Gate(
             self,
-            outcomes,
+            [c for c in calls if c.status != "pending"] if calls else (),
             self.sup.loop.call_soon,
-            begun=[c.key for c in state.pending_calls()],
+            begun=[c.key for c in state.pending_calls()] if calls else (),
             passes=self.sup.settings.quiet_passes,
             strict=self.sup.strict,
             renamed=options.renamed,
@@ -276,7 +265,9 @@ class RunActor:
         if state.cancelling:
             gate.cancel(state.cancel_lsn)
         self.sup.activated(self)
-        session.root = start_root(session, drive(self, session, workflow), self.sup.base_context)
+        session.root = start_root(
+            session, drive(self, session, workflow, args), self.sup.base_context
+        )
 
     async def suspend(self) -> None:
         """Give up task and objects; the run goes on from its records when it is woken."""
@@ -419,3 +410,16 @@ class RunActor:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
+
+
+_DECIDE: dict[type[msg.Message], Callable[[RunActor, Any], None]] = {
+    msg.StepEnded: step_ended,
+    msg.BodyEnded: body_ended,
+    msg.CallsAsked: RunActor.calls_asked,
+    msg.TimerFired: timer_fired,
+    msg.EventArrived: event_arrived,
+    msg.ChildFinished: child_finished,
+    msg.CancelAsked: cancel_asked,
+    msg.WakeUp: lambda actor, _: actor.activate(),
+}
+assert _DECIDE.keys() == set(get_args(msg.Message)), "every message has one who decides on it"

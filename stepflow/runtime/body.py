@@ -20,13 +20,17 @@ __all__ = ["drive"]
 _log = logging.getLogger("stepflow.run")
 
 
-async def drive(actor: RunActor, session: Session, workflow: Workflow) -> None:
+async def drive(
+    actor: RunActor, session: Session, workflow: Workflow, args: tuple[Any, ...] | None
+) -> None:
     """Run the body to its end and tell the actor how it ended."""
     context = RunContext(actor, session, workflow)
     value: Any = None
     failure: BaseException | None = None
     try:
-        value = await _call(context, actor, workflow)
+        if args is None:
+            args = _arguments(actor, workflow)
+        value = await workflow.function(context, *args)
     except ControlFlow as error:
         _control_flow(actor, session, error)
         return
@@ -43,13 +47,12 @@ async def drive(actor: RunActor, session: Session, workflow: Workflow) -> None:
         actor.tell(msg.BodyEnded(session, value, failure))
 
 
-async def _call(context: RunContext, actor: RunActor, workflow: Workflow) -> Any:
+def _arguments(actor: RunActor, workflow: Workflow) -> tuple[Any, ...]:
     try:
-        args = workflow.signature.arguments(actor.state.input)
+        return workflow.signature.arguments(actor.state.input)
     except InvalidInputError as error:
         recorded = "an input that no longer fits its annotation"
         raise DivergenceError("input", recorded, f"{workflow.id} ({error.message})") from error
-    return await workflow.function(context, *args)
 
 
 def _control_flow(actor: RunActor, session: Session, error: ControlFlow) -> None:

@@ -101,7 +101,12 @@ def _run_error(actor: RunActor, error: BaseException) -> bytes:
 
 def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
     """Record the run's end, in one frame with what it means to its parent."""
-    with actor.sup.recorder.group():
+    start = actor.state.started
+    if start is not None and start.parent_key:
+        with actor.sup.recorder.group():
+            record = actor.record(kind, **fields)
+            actor.sup.run_ended(actor)
+    else:
         record = actor.record(kind, **fields)
         actor.sup.run_ended(actor)
     session, actor.session = actor.session, None

@@ -86,8 +86,9 @@ def _fail_attempt(actor: RunActor, ask: StepAsk, call: CallState, error: BaseExc
     actor.sup.timers.add(due, actor.id, ask.key)
 
 
-def timer_fired(actor: RunActor, key: str, due_ms: int) -> None:
+def timer_fired(actor: RunActor, message: msg.TimerFired) -> None:
     """End the sleep or the wait that was due, or begin the attempt that was."""
+    key, due_ms = message.key, message.due_ms
     if key == CANCEL_TIMER:
         grace_over(actor, due_ms)
         return

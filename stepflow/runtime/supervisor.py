@@ -25,7 +25,7 @@ from stepflow.errors import (
 )
 from stepflow.journal.marker import NoMarker
 from stepflow.model import records as rec
-from stepflow.model.ids import RunId, run_id_of
+from stepflow.model.ids import RunId, run_ids_of
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.branches import install_factory, uninstall_factory
@@ -120,7 +120,7 @@ class Supervisor:
         self._stalled: dict[RunActor, None] = {}
         self._unpacked: deque[RunActor] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._entropy: deque[bytes] = deque()
+        self._fresh_ids: list[RunId] = []
         self._factory = install_factory(self.loop)
         self._host = HostWatch(self.loop, self.base_context.copy(), self._host_left)
         journal.on_commit = self.hub.commit
@@ -147,11 +147,10 @@ class Supervisor:
             _log.error("a background task of the engine failed", exc_info=error)
 
     def new_run_id(self) -> RunId:
-        """Return a fresh run id: 128 random bits."""
-        if not self._entropy:
-            block = self.entropy.randbytes(_ENTROPY_BYTES)
-            self._entropy.extend(block[i : i + 16] for i in range(0, _ENTROPY_BYTES, 16))
-        return run_id_of(self._entropy.popleft())
+        """Return a fresh run id."""
+        if not self._fresh_ids:
+            self._fresh_ids = run_ids_of(self.entropy.randbytes(_ENTROPY_BYTES))
+        return self._fresh_ids.pop()
 
     # ------------------------------------------------------------ finding
 
@@ -191,8 +190,11 @@ class Supervisor:
         due: int = 0,
         parent: str = "",
         parent_key: str = "",
+        args: tuple[Any, ...] | None = None,
     ) -> RunActor:
         """Make a run and its actor in this turn; durable when its `start_lsn` is.
+
+        `args` is a decoded copy of the input for the first activation, where there is one.
 
         Raises `ConflictError` for a taken id.
         """
@@ -218,7 +220,7 @@ class Supervisor:
         if due:
             self.timers.add(due, actor.id, RELEASE_TIMER)
         else:
-            actor.activate()
+            actor.activate(args)
         return actor
 
     def adopt_run(self, actor: RunActor, start_lsn: int) -> None:
