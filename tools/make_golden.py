@@ -1,5 +1,8 @@
 """Write `snapshots/format-<N>/`: a data directory as a killed process leaves it, and what it means.
 
+Beside it: `format-<N>.expected.json`, its runs as a client sees them, and `format-<N>.sha256`, the
+hash of all its runs' records. Run it where no path says more than it should: errors hold them.
+
 Run once for a new on-disk format and commit the result; never change what is there: a released
 format must be readable for ever. `python tools/make_golden.py snapshots/format-1`
 """
@@ -17,6 +20,7 @@ import msgspec
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from golden_flow import register
+from golden_state import state_hash
 
 from stepflow import Settings, Stepflow
 from stepflow.engine.local import LocalEngine
@@ -71,6 +75,7 @@ async def main(target: Path) -> None:
     shutil.rmtree(work)
     text = json.dumps(expected, indent=1, sort_keys=True)
     (target.parent / f"{target.name}.expected.json").write_text(text + "\n")
+    (target.parent / f"{target.name}.sha256").write_text(state_hash(target) + "\n")
 
 
 if __name__ == "__main__":

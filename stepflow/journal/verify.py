@@ -22,7 +22,7 @@ from stepflow.journal.snapshot import (
     snapshot_lsn,
     verify_snapshot,
 )
-from stepflow.journal.store import read_store
+from stepflow.journal.store import read_store, refuse_newer_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,8 +59,9 @@ def verify(disk: Disk) -> VerifyReport:
 def dump(disk: Disk, from_lsn: int = 1) -> Iterator[tuple[int, bytes]]:
     """Yield LSN and JSON of every record that is there, from `from_lsn` on, in order.
 
-    Ends with `JournalCorruptError` where the journal is damaged.
+    Ends with `JournalCorruptError` where the journal is damaged, or a newer version's.
     """
+    refuse_newer_files(disk)
     segments = _names(disk, segment_lsn)
     for index, name in enumerate(segments):
         following = segments[index + 1] if index + 1 < len(segments) else None
@@ -70,7 +71,11 @@ def dump(disk: Disk, from_lsn: int = 1) -> Iterator[tuple[int, bytes]]:
 
 
 def dump_snapshot(disk: Disk, on_line: Callable[[int, bytes], None]) -> str | None:
-    """Hand over the newest whole snapshot's lines; return its name, None when there is none."""
+    """Hand over the newest whole snapshot's lines; return its name, None when there is none.
+
+    Raises `JournalCorruptError` for a newer version's directory.
+    """
+    refuse_newer_files(disk)
     for name in reversed(_names(disk, snapshot_lsn)):
         try:
             verify_snapshot(disk, name)
