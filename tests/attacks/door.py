@@ -214,6 +214,12 @@ def _flow() -> Stepflow:
         del ctx
         raise ValueError(value)
 
+    async def keeps(ctx: Context, value: dict[str, Any]) -> Any:
+        """Declare an event, and wait for another."""
+        await ctx.wait_for_event("other", f"other-{value['id']}", timeout="1h")
+        return await ctx.wait_for_event("kept", f"kept-{value['id']}", timeout="1h")
+
+    flow.workflow("keeps", events=["kept-{id}"])(keeps)
     flow.workflow("echo")(echo)
     flow.workflow("waits", events=["go-{id}"])(waits)
     flow.workflow("fails")(fails)

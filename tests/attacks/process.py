@@ -35,6 +35,11 @@ class ServerProcess:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The server's own process: what starts it becomes it."""
+        return self._process.pid
+
     def until_ready(self) -> None:
         until(lambda: self._is_ready() or self._process.poll() is not None, self._log.read_text)
         assert self._process.poll() is None, self._log.read_text()
