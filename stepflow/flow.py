@@ -236,7 +236,7 @@ class Stepflow:
             found.signature.input.encode(input, "input"),
             run_id=run_id,
             idempotency_key=idempotency_key,
-            tags=check_tags(tags),
+            tags=check_tags(tags) if tags else (),
             delay_ms=0 if delay is None else parse_duration_ms(delay),
         )
         return RunHandle(self, started)

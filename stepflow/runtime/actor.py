@@ -228,8 +228,9 @@ class RunActor:
 
     def calls_asked(self, message: msg.CallsAsked) -> None:
         """Begin calls that found no room when they were asked for."""
-        if message.session is self.session and not message.session.fenced:
-            start_calls(self, message.asks)
+        asks = [ask for ask in message.asks if ask.alive]
+        if asks and message.session is self.session and not message.session.fenced:
+            start_calls(self, asks)
 
     # ------------------------------------------------------------ activation
 

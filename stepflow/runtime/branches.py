@@ -115,12 +115,13 @@ def start_root(
     context.run(_BRANCH.set, branch)
     branch.owned = True
     session.gate.tasks += 1
-    tracked = session.track(coro)
+    tracked = session.track_root(coro)
     # Not through the loop's factory: the root is born outside any run.
     task: asyncio.Task[None] = asyncio.Task(
         tracked, loop=session.loop, context=context, name=session.run_id
     )
-    session.add_task(task, branch)
+    tracked.task = task
+    session.branches[task] = branch
     return task
 
 

@@ -74,7 +74,13 @@ class RunContext:
         self._keys: set[str] = set()
         self.undo: list[tuple[StepAsk, Callable[..., Any]]] = []
         """Steps of this activation that have a compensation."""
-        self.log = _RunLog(session, workflow.id)
+        self._log: _RunLog | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        if self._log is None:
+            self._log = _RunLog(self._session, self._workflow.id)
+        return self._log
 
     # ------------------------------------------------------------ who
 

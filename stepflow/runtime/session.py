@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepflow.clock import next_pass
 from stepflow.errors import RunSuspended
-from stepflow.runtime.tracked import Tracked
+from stepflow.runtime.tracked import Tracked, TrackedRoot
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -59,6 +59,7 @@ class Session:
         "root",
         "run_bytes",
         "run_id",
+        "running",
         "waits",
     )
 
@@ -77,6 +78,8 @@ class Session:
         self.ended = False
         """Its tasks are no longer told apart from the host's."""
         self.plain_calls = 0
+        self.running = 0
+        """Attempts of its steps that run."""
         self.born_s = 0.0
         self.replay_s = 0.0
         """How long it took to come from the start of the body to its first new call."""
@@ -90,6 +93,15 @@ class Session:
         """Return the coroutine so that its steps are seen."""
         sup = self.actor.sup
         return Tracked(coro, self.gate.stepped, sup.marker, self.run_bytes)
+
+    def track_root(self, coro: Coroutine[Any, Any, Any]) -> TrackedRoot:
+        """Return the root's coroutine so that its steps and its end are seen."""
+        sup = self.actor.sup
+        return TrackedRoot(coro, self.gate.stepped, sup.marker, self.run_bytes, self._root_ended)
+
+    def _root_ended(self, task: asyncio.Task[Any]) -> None:
+        self.gate.tasks -= 1
+        self.branches.pop(task, None)
 
     def add_task(self, task: asyncio.Task[Any], branch: Branch) -> None:
         """Count a task of the run until it ends."""

@@ -38,23 +38,24 @@ __all__ = ["begin_attempt", "leave_waiters", "start_call", "start_calls"]
 def start_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
     """Begin what of these calls may begin now; several go into one frame."""
     try:
-        _begin_calls(actor, asks)
+        first = asks[0]
+        if len(asks) == 1 and isinstance(first, StepAsk) and isinstance(first.wait, OneWait):
+            _start_step(actor, first)
+        else:
+            _start_waits(actor, asks)
     except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
         actor.sup.actor_failed(actor, error)
 
 
-def _begin_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
-    if len(asks) == 1:
-        only = asks[0]
-        if isinstance(only, StepAsk) and isinstance(only.wait, OneWait):
-            _start_step(actor, only)
-        elif isinstance(only, RunAsk) and only.alive:
-            actor.start_ready(only.wait.begin([only]))
-        return
+def _start_waits(actor: RunActor, asks: Sequence[Ask]) -> None:
     by_wait: dict[int, list[RunAsk]] = {}
     for ask in asks:
         if isinstance(ask, RunAsk) and ask.alive:
             by_wait.setdefault(id(ask.wait), []).append(ask)
+    if len(asks) == 1:
+        for calls in by_wait.values():
+            actor.start_ready(calls[0].wait.begin(calls))
+        return
     with actor.sup.recorder.group():
         for calls in by_wait.values():
             actor.start_ready(calls[0].wait.begin(calls))

@@ -129,6 +129,7 @@ class StepRunner:
         sup = self._sup
         slot = sup.marker.begin(session.run_bytes)
         attempt = self._running[ask] = Attempt(actor, session, ask, number, slot)
+        session.running += 1
         if ask.timeout_ms:
             attempt.timer = sup.clock.call_later(
                 ask.timeout_ms / 1000, partial(self._timed_out, attempt)
@@ -202,6 +203,7 @@ class StepRunner:
         # A late end must not take the next attempt's place.
         if self._running.get(attempt.ask) is attempt:
             del self._running[attempt.ask]
+            attempt.session.running -= 1
         if self._drained is not None and not self._running:
             self._drained.set()
 
@@ -217,13 +219,15 @@ class StepRunner:
 
     def abandon(self, session: Session) -> None:
         """The session is over: none of its attempts is reported any more."""
+        if not session.running:
+            return
         for ask, attempt in list(self._running.items()):
             if attempt.session is session:
                 self.cancel(session, ask)
 
     def has(self, session: Session) -> bool:
         """Whether attempts of the session run."""
-        return any(attempt.session is session for attempt in self._running.values())
+        return session.running > 0
 
     def retry_delay_ms(self, ask: StepAsk, call: CallState, error: BaseException) -> int | None:
         """Return after how many ms the step is tried again, or `None` when it is not."""

@@ -6,11 +6,12 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
 
     from stepflow.journal.marker import NoMarker
 
-__all__ = ["Tracked"]
+__all__ = ["Tracked", "TrackedRoot"]
 
 
 class Tracked(Coroutine[Any, Any, Any]):
@@ -50,3 +51,45 @@ class Tracked(Coroutine[Any, Any, Any]):
     def __getattr__(self, name: str) -> Any:
         # cr_await, cr_frame, __qualname__ …: debuggers and asyncio's own messages read them.
         return getattr(self.bare, name)
+
+
+class TrackedRoot(Tracked):
+    """A run's root, which says itself that it ends: a done callback would take a pass of its own.
+
+    `ended` is called once, in the task's last step.
+    """
+
+    __slots__ = ("_ended", "task")
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        stepped: Callable[[], None],
+        marker: NoMarker,
+        run: bytes,
+        ended: Callable[[asyncio.Task[Any]], None],
+    ) -> None:
+        super().__init__(coro, stepped, marker, run)
+        self._ended = ended
+        self.task: asyncio.Task[Any] | None = None
+
+    def send(self, value: Any) -> Any:
+        self._stepped()
+        self._marker.enter(self._run)
+        try:
+            return self._send(value)
+        except BaseException:
+            self._over()
+            raise
+
+    def throw(self, *args: Any) -> Any:
+        try:
+            return super().throw(*args)
+        except BaseException:
+            self._over()
+            raise
+
+    def _over(self) -> None:
+        task, self.task = self.task, None
+        if task is not None:
+            self._ended(task)
