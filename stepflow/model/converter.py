@@ -123,11 +123,8 @@ class Converter(Generic[T]):
                 raise _unsupported(
                     annotation, f"{_name(node.cls)} is not a type that JSON can hold"
                 )
-        try:
-            decoder = msgspec.json.Decoder(annotation, dec_hook=_hook)
-        except (TypeError, NameError) as error:
-            raise _unsupported(annotation, str(error)) from None
-        self._decode = decoder.decode
+        # What msgspec itself refuses it has refused when it was asked for the nodes.
+        self._decode = msgspec.json.Decoder(annotation, dec_hook=_hook).decode
         self._schema = lambda: _msgspec_schema(annotation)
 
     def _use_pydantic(self, annotation: Any) -> None:
@@ -155,7 +152,7 @@ def _nodes(annotation: Any) -> list[shapes.Type]:
     except (TypeError, NameError) as error:
         raise _unsupported(annotation, str(error)) from None
     found: dict[int, shapes.Type] = {}
-    todo: list[object] = [root]
+    todo: list[shapes.Type | shapes.Field] = [root]
     while todo:
         node = todo.pop()
         if id(node) in found:
@@ -166,13 +163,12 @@ def _nodes(annotation: Any) -> list[shapes.Type]:
     return list(found.values())
 
 
-def _parts(node: object) -> Iterator[object]:
-    if isinstance(node, shapes.Type | shapes.Field):
-        for name in node.__struct_fields__:
-            yield from _parts_of_field(getattr(node, name))
+def _parts(node: shapes.Type | shapes.Field) -> Iterator[shapes.Type | shapes.Field]:
+    for name in node.__struct_fields__:
+        yield from _parts_of_field(getattr(node, name))
 
 
-def _parts_of_field(value: object) -> Iterator[object]:
+def _parts_of_field(value: object) -> Iterator[shapes.Type | shapes.Field]:
     if isinstance(value, shapes.Type):
         yield value
     elif isinstance(value, tuple):

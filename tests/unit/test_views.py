@@ -21,7 +21,7 @@ ERROR = Raw(b'{"type":"ValueError","message":"no","traceback":"secret paths","st
 def told(*kinds: tuple[Any, dict[str, Any]]) -> tuple[RunState, list[RunEvent | None]]:
     """Fold records into a run; return it and its events."""
     state = RunState(RUN)
-    events = []
+    events: list[RunEvent | None] = []
     for number, (kind, fields) in enumerate(kinds, 1):
         payload = fields.pop("body", None)
         record = kind(lsn=10 * number, r=RUN, rs=number, ts=1000 * number, **fields)
@@ -149,3 +149,65 @@ def test_a_frame_is_one_data_line_and_an_event_without_an_id_has_none() -> None:
     assert b"\r" not in frame
     assert frame.endswith(b"\n\n")
     assert sse_frame(RunEvent(0, "resync", b"{}")) == b"event: resync\ndata: {}\n\n"
+
+
+def test_a_run_shows_its_tags_its_parent_and_why_it_waits() -> None:
+    run, _ = told(begun(tags=("a", "b"), parent="run_bbbbbbbb"))
+    view = msgspec.json.decode(msgspec.json.encode(run_view(run, "parked", reason="other code")))
+    assert (view["tags"], view["parentRunId"]) == (["a", "b"], "run_bbbbbbbb")
+    assert (view["state"], view["reason"]) == ("parked", "other code")
+
+
+def test_a_row_of_a_list_has_no_steps() -> None:
+    run, _ = told(begun(), step())
+    assert "steps" not in msgspec.json.decode(msgspec.json.encode(run_view(run, steps=False)))
+
+
+CHILD = {"key": "c#1", "name": "c", "workflow": "v", "child": "run_bbbbbbbb", "args": ""}
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [({"result": Raw(b"7")}, "completed"), ({"error": ERROR}, "failed")]
+)
+def test_a_child_is_shown_and_told_as_it_ends(end: dict[str, Any], status: str) -> None:
+    run, events = told(
+        begun(),
+        (rec.ChildStarted, {**CHILD, "awaited": True}),
+        (rec.ChildEnded, {"key": "c#1"} | end),
+    )
+    (child,) = shown(run)["steps"]
+    assert (child["childRunId"], child["status"]) == ("run_bbbbbbbb", status)
+    assert names(events)[1][2]["childRunId"] == "run_bbbbbbbb"
+    assert names(events)[2][2]["status"] == status
+
+
+def test_a_sleep_a_notify_and_what_the_body_says_are_told() -> None:
+    _, events = told(
+        begun(),
+        (rec.SleepStarted, {"key": "s#1", "name": "s", "due": 5000}),
+        (rec.SleepEnded, {"key": "s#1"}),
+        (rec.NotifySent, {"key": "n#1", "name": "n", "args": "", "count": 2}),
+        (rec.Emitted, {"key": "e#1", "name": "e", "data": Raw(b"[1]")}),
+        (rec.Progressed, {"key": "p#1", "done": 1, "total": 4, "message": "a quarter"}),
+        (rec.ValueRecorded, {"key": "@now#1", "value": Raw(b"5")}),
+    )
+    said = names(events)
+    assert said[2][2]["result"] is None
+    assert said[3][2] == {"name": "n", "status": "completed", "result": 2, "key": "n#1"} | {
+        "kind": "notify"
+    }
+    assert said[4][1:] == ("emit", {"name": "e", "data": [1]})
+    assert said[5][1:] == ("progress", {"done": 1, "total": 4, "message": "a quarter"})
+    assert events[6] is None, "a value of the clock is nobody's event"
+
+
+def test_a_call_that_was_given_up_says_so_and_one_without_a_time_shows_none() -> None:
+    run, _ = told(
+        begun(),
+        (rec.SleepStarted, {"key": "s#1", "name": "s", "due": 5000}),
+        (rec.CallCancelled, {"key": "s#1"}),
+    )
+    run.calls["s#1"].started_ms = 0
+    (sleep,) = shown(run)["steps"]
+    assert sleep["cancelled"] is True
+    assert "startedAt" not in sleep
