@@ -189,6 +189,8 @@ class Power:
                 load.resume()
                 copy.unlink()
             load.stop()
+            # Each promise once, though every later cut was asked for it too.
+            self.acknowledged += ledger.acknowledged
 
     def seen(self, cuts: int) -> None:
         """Kill before a sync, look at what the next start shows, then cut; so often."""

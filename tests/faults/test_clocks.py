@@ -96,7 +96,7 @@ def test_a_jump_while_it_was_down_wakes_no_run_early_and_is_said(
         done = [server.trigger("tiny", 1)]
         assert server.result(done[0]) == 4
         server.kill()
-    for jump in ("-1h", "-365d", "+1h"):
+    for jump in ("-365d", "+1h"):
         clock.jump(jump)
         with begin() as server:
             server.ready()
