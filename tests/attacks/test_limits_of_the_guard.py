@@ -86,6 +86,15 @@ def test_a_body_that_is_announced_too_long_is_refused_before_it_comes(wire: Wire
         assert sock.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
+def test_no_answer_says_what_serves_it(wire: Wire) -> None:
+    for reply in (
+        wire.ask("GET", "/health"),
+        wire.ask("GET", "/nothing"),
+        *wire.send(b"x\r\n\r\n"),
+    ):
+        assert not {"server", "x-powered-by", "via"} & reply.headers.keys()
+
+
 def test_exactly_the_number_of_connections_is_served_and_the_next_is_503() -> None:
     with on_a_socket(connections_max=3) as wire:
         open_ones = [socket.create_connection(wire.address, timeout=60) for _ in range(3)]
