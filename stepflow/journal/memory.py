@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stepflow.journal.disk import SECTOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping
 
     from stepflow.journal.disk import DiskFile, DiskLock
 
@@ -212,6 +212,16 @@ class MemoryDisk:
                 for e in self._entries
             ]
             return self._reborn({n: i for n, i in names.items() if i is not None}, entries)
+
+    def damaged(self, changes: Mapping[str, bytes | None]) -> MemoryDisk:
+        """Return a disk like this one but for some files; None: it is not there. All is synced."""
+        with self._mutex:
+            names = {name: inode.copy() for name, inode in self._names.items()}
+        for name, data in changes.items():
+            names.pop(name, None)
+            if data is not None:
+                names[name] = _Inode(bytearray(data), bytearray(data))
+        return self._reborn(names, [])
 
     def _reborn(self, synced: dict[str, _Inode], entries: list[_Entry]) -> MemoryDisk:
         disk = MemoryDisk(capacity=self.capacity)

@@ -44,6 +44,8 @@ class Subject:
     lines: dict[str, list[tuple[int, bytes]]]
     frames: list[tuple[int, int, int]]
     """Begin, end and last LSN of the last segment's frames."""
+    disk: MemoryDisk
+    """It, as it was."""
     answers: Counter[str] = field(default_factory=Counter[str])
 
     @property
@@ -88,7 +90,7 @@ def subject(end: str = "crash", seed: int = 7) -> Subject:
     for name in files:
         if snapshot_lsn(name) is not None:
             found[name] = _lines_of(made.disk, name)
-    return Subject(files, dict(dump(made.disk)), found, frames)
+    return Subject(files, dict(dump(made.disk)), found, frames, disk_of(files))
 
 
 def _lines_of(disk: Disk, name: str) -> list[tuple[int, bytes]]:
@@ -106,14 +108,10 @@ class Image:
     floor: int | None = None
     """What is behind this LSN may be dropped, if that is said: it looks like a torn write's."""
 
-    def disk(self, files: Files) -> MemoryDisk:
-        changed = {name: data for name, data in (files | self.changes).items() if data is not None}
-        return disk_of(changed)
-
 
 def judge(subject: Subject, image: Image) -> str:
     """Recover the image and hold the answer to the rules; return its code, or `whole`."""
-    disk = image.disk(subject.files)
+    disk = subject.disk.damaged(image.changes)
     lines: list[tuple[int, bytes]] = []
     records: dict[int, bytes] = {}
 

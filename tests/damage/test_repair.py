@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from contextlib import suppress
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,9 @@ from tests.damage.damage_kit import (
     files_of,
     long_journal,
 )
+from tests.damage.mending import kept, mend_image
 from tests.damage.snapshot_text import with_head
+from tests.damage.sweep import ENDS, confused_files, cuts, flips, subject
 from tests.journal_kit import flip, recover, write_file
 
 if TYPE_CHECKING:
@@ -99,16 +102,6 @@ def damaged(damage: Callable[[MemoryDisk], None]) -> Files:
     return files_of(disk)
 
 
-def kept(before: Files, after: Files) -> list[str]:
-    """Return the files of `before` that are neither where they were nor whole in broken/."""
-    contents = set(after.values())
-    return [
-        name
-        for name, data in before.items()
-        if name != LOCK and not name.endswith(".tmp") and data not in contents
-    ]
-
-
 @pytest.mark.parametrize("damage", MENDABLE, ids=lambda d: d.__name__)
 def test_a_repaired_directory_starts_with_a_prefix_and_keeps_what_was_cut(
     damage: Callable[[MemoryDisk], None],
@@ -130,8 +123,12 @@ def test_a_repaired_directory_starts_with_a_prefix_and_keeps_what_was_cut(
 def test_a_repair_stopped_at_any_operation_has_lost_nothing_and_can_go_on(
     damage: Callable[[MemoryDisk], None],
 ) -> None:
+    assert stop_everywhere(damage, random.Random(damage.__name__)) > 10
+
+
+def stop_everywhere(damage: Callable[[MemoryDisk], None], dice: random.Random) -> int:
+    """Stop a repair of the damage at each operation, and repair again; return how often."""
     before = damaged(damage)
-    dice = random.Random(damage.__name__)
     through = disk_of(before)
     with suppress(JournalCorruptError):
         repair(through, NOW_MS)
@@ -145,7 +142,7 @@ def test_a_repair_stopped_at_any_operation_has_lost_nothing_and_can_go_on(
         assert kept(before, files_of(disk)) == [], place
         assert outcome(disk) == expected, place
         stops += 1
-    assert stops > 10
+    return stops
 
 
 def _quietly(disk: MemoryDisk) -> None:
@@ -220,6 +217,14 @@ def test_a_whole_snapshot_of_a_newer_version_is_not_touched() -> None:
     after = files_of(disk)
     after.pop(LOCK)
     assert after == before
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_a_sweep_refuses_can_be_repaired_without_a_byte_lost(end: str) -> None:
+    made = subject(end)
+    sources = (flips(made, every_bit=False), cuts(made, step=3), confused_files(made))
+    for image in islice(chain(*sources), 0, None, 41):
+        mend_image(made, image)
 
 
 def test_a_directory_that_a_server_has_is_not_repaired() -> None:
