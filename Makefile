@@ -186,6 +186,14 @@ openapi: $(VENV)/.dev ## write openapi.yaml from the routes
 docs: $(VENV)/.dev ## write docs/configuration.md from the settings
 	@$(BIN)/python tools/make_docs.py
 
+# What an installation with every extra brings along, as locked; development tools are not in it.
+.PHONY: sbom
+sbom: $(VENV)/.dev ## write build/sbom.json: CycloneDX, each package with its address and hashes
+	@mkdir -p build
+	$(UV) export --frozen --all-extras --no-default-groups --no-emit-project \
+		--format cyclonedx1.5 --preview-features sbom-export --output-file build/sbom.json >/dev/null
+	echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
+
 .PHONY: clean
 clean: ## remove what these targets made, but no data
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist \
