@@ -34,7 +34,7 @@ from tests.recovery.recovered import Found, recover, recover_disk, start, told_b
 from tests.recovery.traced_disk import Image, Op, TracedDisk, disk_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepflow.journal.memory import MemoryDisk
     from tests.recovery.traced_disk import History
@@ -43,7 +43,6 @@ __all__ = ["OrderCheck", "Report"]
 
 _CAP: Final = 64
 _DEEP_CAP: Final = 12
-_EVERYTHING: Final = 1 << 30
 
 
 @dataclass
@@ -65,12 +64,20 @@ class OrderCheck:
     """One walk through a trace.
 
     With `first_only` it ends at the first violation, and each disk is only recovered, not started
-    on: enough to find a rule that is broken.
+    on: enough to find a rule that is broken. `look_at` picks the operations behind which to cut.
     """
 
-    def __init__(self, *, deep: bool = False, first_only: bool = False, cap: int = _CAP) -> None:
+    def __init__(
+        self,
+        *,
+        deep: bool = False,
+        first_only: bool = False,
+        cap: int = _CAP,
+        look_at: Callable[[int], bool] = lambda _: True,
+    ) -> None:
         self.deep = deep
         self.first_only = first_only
+        self.look_at = look_at
         self.model = DiskModel(cap=cap)
         self.report = Report()
         self._found: dict[bytes, Found] = {}
@@ -81,6 +88,8 @@ class OrderCheck:
         """Return what was found."""
         for at, op in enumerate(trace):
             self.model.do(op)
+            if not self.look_at(at):
+                continue
             self.report.operations += 1
             # Whatever was told before the next operation was told on what is on the disk now.
             after = trace[at + 1] if at + 1 < len(trace) else op

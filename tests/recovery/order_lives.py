@@ -82,6 +82,7 @@ class Lives:
         self.disk.promised = self.promised
         self.clock: Any = VirtualClock()
         self.random = random.Random(seed)
+        self.varied = seed != 1
         self.told = 0
         self.flow = Stepflow(MEMORY, settings=TINY)
         self.gate = asyncio.Event()
@@ -185,7 +186,9 @@ class Lives:
         return run_id
 
     async def echo(self, size: int) -> str:
-        """Run a whole run whose input has so many letters."""
+        """Run a whole run whose input has so many letters, or about so many."""
+        if self.varied:
+            size = self.random.randint(size // 3, size * 2)
         run_id = await self.trigger("echo", "".join(self.random.choices("abcdef", k=size)))
         await self.engine.wait(run_id)
         return run_id
@@ -203,11 +206,18 @@ class Lives:
     # ------------------------------------------------------------ the lives
 
     async def play(self) -> None:
+        """Live all kinds of lives: with seed 1 once each, else as often and ordered as it says."""
+        between = [
+            self.killed_before_a_sync,
+            self.torn_by_a_cut,
+            self.killed_in_a_snapshot,
+            self.killed_in_a_compaction,
+        ]
+        if self.varied:
+            between = self.random.choices(between, k=self.random.randint(3, 6))
         await self.first()
-        await self.killed_before_a_sync()
-        await self.torn_by_a_cut()
-        await self.killed_in_a_snapshot()
-        await self.killed_in_a_compaction()
+        for life in between:
+            await life()
         await self.last()
 
     async def first(self) -> None:
@@ -243,7 +253,7 @@ class Lives:
 
     async def killed_in_a_snapshot(self) -> None:
         await self.start()
-        await self.engine.notify("kept-b", b'"four"')
+        await self.engine.notify("kept-a", b'"four"')
         await self.snapshot()
         await self.echo(600)
         await self.die(self.try_snapshot(), _nth(2, "write", "snap-"))

@@ -170,9 +170,10 @@ def _records(body: bytes) -> Iterator[bytes]:
 
 
 def _fold_row(done: Replayed, row: Any) -> None:
-    if row["k"] == "gone":
+    kind = row.get("k")
+    if kind == "gone":
         done.gone[row["id"]] = row["lsn"]
-    elif row["k"] == "run":
+    elif kind == "run":
         payloads = {int(lsn): value for lsn, value in row.get("payloads", {}).items()}
         for record in row["records"]:
             _fold(done, record, payloads)
@@ -188,7 +189,7 @@ def _fold_record(done: Replayed, lsn: int, record: Any) -> None:
     elif kind == "run.purged":
         done.runs.pop(run_id, None)
         done.gone[run_id] = lsn
-    elif not kind.startswith("sys.") and lsn > done.gone.get(run_id, 0):
+    elif run_id and lsn > done.gone.get(run_id, 0):
         run = done.runs.get(run_id)
         if run is None or lsn > run.lsn:
             _fold(done, record, done.payloads)

@@ -1,0 +1,108 @@
+"""The long forms: order checks of other lives, sweeps of other journals, the broken rules again.
+
+`torture(seconds, seed, say)` works for about so long, in turns; every figure it draws on comes from
+`seed`. It raises `AssertionError` with what to call again at the first violation.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from tests.recovery.broken_rules import BROKEN, find
+from tests.recovery.journal_sweep import Sweep
+from tests.recovery.order_check import OrderCheck
+from tests.recovery.order_lives import record_lives
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+__all__ = ["torture"]
+
+_SHORT_SHARE: Final = 0.3
+_DEEP_SHARE: Final = 0.3
+_SWEEP_SHARE: Final = 0.3
+_SWEEP_STEPS: Final = 40
+
+
+def torture(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, int]:
+    """Look for a loss in orders, damage and broken rules; return what was looked at."""
+    began = time.monotonic()
+    counts = dict.fromkeys(
+        ("seeds", "lives", "simulated_cuts", "recoveries", "cases", "sweeps", "violations"), 0
+    )
+    counts |= {"planted_found": 0, "planted_total": 0, "lost": 0}
+    with _silent():
+        _order(began + seconds * _SHORT_SHARE, seed, counts, deep=False)
+        say(f"order check: {counts}")
+        _order(began + seconds * (_SHORT_SHARE + _DEEP_SHARE), seed, counts, deep=True)
+        say(f"order check, cut again inside each start: {counts}")
+        _sweeps(began + seconds * (_SHORT_SHARE + _DEEP_SHARE + _SWEEP_SHARE), seed, counts)
+        say(f"sweeps: {counts}")
+        _broken(began + seconds, seed, counts)
+    return dict(counts)
+
+
+def _order(until: float, seed: int, counts: dict[str, int], *, deep: bool) -> None:
+    """Check other lives, at operations drawn at random in the deep form, until it is time."""
+    dice = random.Random(seed)
+    while time.monotonic() < until:
+        lives = dice.randrange(2, 1 << 30)
+        trace = record_lives(lives)
+        share = 0.05 if deep else 1.0
+        chosen = frozenset(at for at in range(len(trace)) if dice.random() < share)
+
+        def look_at(at: int, chosen: frozenset[int] = chosen) -> bool:
+            return at in chosen and time.monotonic() < until
+
+        report = OrderCheck(deep=deep, look_at=look_at).run(trace)
+        counts["seeds"] += 1
+        counts["lives"] += 1 + max(op.history.number for op in trace)
+        counts["simulated_cuts"] += report.states
+        counts["recoveries"] += report.recoveries
+        counts["violations"] += len(report.violations)
+        again = f"python -m tests.recovery.order_check --seed {lives}{' --deep' if deep else ''}"
+        assert report.violations == [], f"seed {seed}: {again}: {report.violations[:3]}"
+
+
+def _sweeps(until: float, seed: int, counts: dict[str, int]) -> None:
+    number = seed << 20
+    while time.monotonic() < until:
+        sweep = Sweep(number)
+        for _ in range(_SWEEP_STEPS):
+            sweep.step()
+        counts["cases"] += sweep.cases
+        counts["sweeps"] += 1
+        number += 1
+
+
+def _broken(until: float, seed: int, counts: dict[str, int]) -> None:
+    """Break as many rules as there is time for, in lives of other seeds; each must be found."""
+    dice = random.Random(seed)
+    for rule in dice.sample(BROKEN, len(BROKEN)):
+        if time.monotonic() > until and counts["planted_total"]:
+            return
+        lives = dice.randrange(2, 1 << 30)
+        counts["planted_total"] += 1
+        counts["planted_found"] += bool(find(rule, lives).violations)
+        text = f"{rule.name!r} was not found in the lives of seed {lives}"
+        assert counts["planted_found"] == counts["planted_total"], text
+
+
+@contextmanager
+def _silent() -> Generator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+if __name__ == "__main__":
+    arguments = [float(text) for text in sys.argv[1:]]
+    print(torture(arguments[0], int(arguments[1]), print))  # noqa: T201
