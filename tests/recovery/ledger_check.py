@@ -106,8 +106,12 @@ class Facts:
 
 
 class _Check:
-    def __init__(self, url: str, key: str, facts: Facts) -> None:
-        self.http = httpx.AsyncClient(base_url=url, headers={"X-API-Key": key}, timeout=30)
+    def __init__(
+        self, url: str, key: str, facts: Facts, transport: httpx.AsyncBaseTransport | None
+    ) -> None:
+        self.http = httpx.AsyncClient(
+            base_url=url, headers={"X-API-Key": key}, timeout=30, transport=transport
+        )
         self.facts = facts
         self.faults = facts.faults
         self.gate = asyncio.Semaphore(_AT_ONCE)
@@ -260,10 +264,14 @@ async def check(
     step_log: Path | None,
     finish: bool,
     limit_s: float,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> dict[str, Any]:
-    """Return a report; its `faults` are empty when every promise in the ledger is kept."""
+    """Return a report; its `faults` are empty when every promise in the ledger is kept.
+
+    `transport` takes the place of the network, for tests of the check itself.
+    """
     facts = Facts.of(rows)
-    checking = _Check(url, key, facts)
+    checking = _Check(url, key, facts, transport)
     try:
         async with asyncio.timeout(limit_s):
             jobs = (checking.one(run_id, run, finish=finish) for run_id, run in facts.runs.items())

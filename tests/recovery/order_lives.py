@@ -206,7 +206,7 @@ class Lives:
     # ------------------------------------------------------------ the lives
 
     async def play(self) -> None:
-        """Live all kinds of lives: with seed 1 once each, else as often and ordered as it says."""
+        """Live all kinds of lives: with seed 1 once each, else ordered as it says, and more."""
         between = [
             self.killed_before_a_sync,
             self.torn_by_a_cut,
@@ -214,7 +214,8 @@ class Lives:
             self.killed_in_a_compaction,
         ]
         if self.varied:
-            between = self.random.choices(between, k=self.random.randint(3, 6))
+            between += self.random.choices(between, k=self.random.randint(0, 2))
+            self.random.shuffle(between)
         await self.first()
         for life in between:
             await life()
