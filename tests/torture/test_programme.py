@@ -13,10 +13,11 @@ from rich.console import Console
 
 from tests.torture import __main__ as command
 from tests.torture.parts import PARTS, Part
-from tests.torture.report import Report, markdown
+from tests.torture.report import Report
 from tests.torture.runner import OTHER_SEEDS, Programme
 from tests.torture.show import Lively, Plain
-from tests.torture.test_hang_safety import living
+from tests.torture.test_hang_safety import ROOT, living
+from tools.torture_table import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,4 +202,6 @@ def test_the_command_says_in_its_status_whether_every_rule_held(
         "good": "passed",
         "bad": "failed",
     }
-    assert "| seeds | simulated worlds" in markdown(report)
+    page = filled((ROOT / "docs" / "faults.md").read_text(encoding="utf-8"), report)
+    assert "| seeds | simulated worlds" in page
+    assert filled(page, report) == page
