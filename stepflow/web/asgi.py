@@ -139,6 +139,8 @@ def _is_json(content_type: bytes) -> bool:
 async def send_answer(send: Send, answer: Answer) -> None:
     """Send a whole response; a client that has gone is nobody's error."""
     start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+    # For our own server, see guard.py: the one body follows at once.
+    start["stepflow.whole"] = True
     try:
         await send(start)
         await send({"type": "http.response.body", "body": answer.body})

@@ -48,11 +48,15 @@ from stepflow.config import Settings
 if TYPE_CHECKING:
     import asyncio
 
+    from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+
 __all__ = ["Guard", "guarded"]
 
 logger = logging.getLogger("stepflow.web")
 
 _QUIET, _HEAD, _BODY = "quiet", "head", "body"
+WHOLE: Final = "stepflow.whole"
+"""In the start of a response whose one body follows at once; other servers leave it be."""
 
 
 class Refusal(Exception):  # noqa: N818  raised through the parser, which then stops
@@ -342,7 +346,33 @@ def _says_length(name: bytes, value: bytes) -> bool:
 
 
 class _Cycle(RequestResponseCycle):
-    """One request and its response."""
+    """One request and its response.
+
+    The head of an answer that is marked as whole waits for its body, so that both are one write: a
+    system call is a fifth of what a small answer costs.
+    """
+
+    _head: HTTPResponseStartEvent | None = None
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            if WHOLE in message and self.scope["method"] != "HEAD" and not self.response_started:
+                self._head = message
+                return
+        elif self._head is not None:
+            head, self._head = self._head, None
+            await self._send_whole(head, message)
+            return
+        await super().send(message)
+
+    async def _send_whole(self, head: HTTPResponseStartEvent, body: ASGISendEvent) -> None:
+        transport = self.transport
+        self.transport = cast("asyncio.Transport", _Joining(transport))
+        try:
+            await super().send(head)
+            await super().send(body)
+        finally:
+            self.transport = transport
 
     async def send_500_response(self) -> None:
         body = b'{"error":"Internal error","code":"INTERNAL"}'
@@ -353,6 +383,24 @@ class _Cycle(RequestResponseCycle):
         ]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class _Joining:
+    """A transport that keeps the first write back and puts it before the second."""
+
+    __slots__ = ("_first", "_transport", "close", "is_closing")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._first: bytes | None = None
+        self.close = transport.close
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._first is None:
+            self._first = data
+        else:
+            self._transport.write(self._first + data)
 
 
 class _Deadline:
