@@ -26,7 +26,12 @@ class Written:
     def close(self) -> None:
         self.closed = True
 
-    abort = pause_reading = resume_reading = close
+    abort = close
+
+    def pause_reading(self) -> None:
+        return
+
+    resume_reading = pause_reading
 
     def is_closing(self) -> bool:
         return self.closed
