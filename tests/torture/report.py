@@ -57,7 +57,11 @@ def by_part(outcomes: Sequence[Outcome]) -> list[list[str]]:
     rows = [["part", "what it does", "result", "time", "counted"]]
     whats = {part.name: part.what for part in PARTS}
     for outcome in sorted(outcomes, key=lambda one: (one.part, one.seed)):
-        counted = [f"{count:,} {name}" for name, count in _ordered(outcome.counts).items()]
+        counted = [
+            f"{count:,} {name.replace('_', ' ')}"
+            for name, count in _ordered(outcome.counts).items()
+            if count or name == "lost"
+        ]
         took = f"{outcome.took_s:.0f} s"
         what = whats.get(outcome.part, "")
         rows.append([outcome.part, what, outcome.verdict, took, ", ".join(counted) or "–"])
@@ -87,7 +91,8 @@ def headline(report: Report) -> str:
     return (
         f"{report.seconds:.0f} s asked for, {report.took_s:.0f} s taken, {report.jobs} parts at a "
         f"time, seed {report.seed}: {report.total('acknowledged'):,} acknowledged, "
-        f"{report.total('lost'):,} lost; {held}."
+        f"{report.total('lost'):,} lost, {report.total('planted_found'):,} of "
+        f"{report.total('planted_total'):,} planted bugs found; {held}."
     )
 
 

@@ -85,6 +85,6 @@ def ending(outcome: Outcome) -> str:
     """Return in a line how the part ended."""
     left = f"; killed what it left: {', '.join(outcome.left)}" if outcome.left else ""
     if outcome.passed:
-        counted = ", ".join(f"{count:,} {name}" for name, count in outcome.counts.items())
+        counted = ", ".join(f"{count:,} {name}" for name, count in outcome.counts.items() if count)
         return f"passed: {counted or 'nothing counted'}{left}"
     return f"{outcome.verdict.upper()}: {outcome.why.splitlines()[0]}{left}"

@@ -187,7 +187,7 @@ def test_the_command_says_in_its_status_whether_every_rule_held(
     )
     assert command.main() == 0
     printed = capsys.readouterr().out
-    assert "1,234 acknowledged, 0 lost; every rule held" in printed
+    assert "1,234 acknowledged, 0 lost, 0 of 0 planted bugs found; every rule held" in printed
     assert "half way" in printed
 
     monkeypatch.setattr(sys, "argv", ["torture", "--seconds=9", "--seed=3"])
