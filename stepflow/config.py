@@ -77,6 +77,9 @@ class Settings:
     notify_frame_waiters: int = _knob(10_000, "waiters", "more go into further frames")
     idempotency_ttl_s: float = _knob(86_400.0, "seconds", "then the key starts a new run")
     live_runs_max: int = _knob(1_000_000, "runs", "503 UNAVAILABLE")
+    live_bytes_max: int = _knob(
+        1024 * MIB, "bytes", "of records in live runs; then 503 UNAVAILABLE"
+    )
 
     # ------------------------------------------------------------ retention
     finished_bytes_max: int = _knob(256 * MIB, "bytes", "the oldest finished runs are purged")
@@ -98,6 +101,9 @@ class Settings:
     linger_s: float = _knob(1.0, "seconds", "a refused connection may still read its answer")
     http_drain_s: int = _knob(5, "seconds", "open requests get so long at shutdown, then are cut")
     page_max: int = _knob(200, "runs", "a longer page is cut to this")
+    page_bytes_max: int = _knob(8 * MIB, "bytes", "a page ends early, its cursor goes on")
+    bodies_bytes_max: int = _knob(128 * MIB, "bytes", "of large bodies read at once; then 503")
+    answers_bytes_max: int = _knob(256 * MIB, "bytes", "of large answers sent at once; then 503")
     page_default: int = _knob(50, "runs", "a page's length when none is asked for")
     stream_slice_bytes: int = _knob(32 * KIB, "bytes", "of history are written in one go")
     stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber blocked so long is closed")

@@ -247,6 +247,7 @@ class LocalEngine:
                 actor.pack()
             else:
                 sup.index_live(actor)
+                sup.recorder.live_bytes += state.nbytes
                 if state.id in aside:
                     sup.set_aside(actor, _say_poison(state.id))
                 elif sleeps(state):
@@ -393,7 +394,7 @@ class LocalEngine:
             await sup.journal.durable(sup.runs[run_id].start_lsn)
             message = f"Run id {run_id} is taken"
             raise ConflictError(message)
-        sup.check_capacity()
+        sup.check_capacity(1, len(data))
         sup.check_room(len(data) + _RECORD_BYTES)
         actor = sup.start_run(
             workflow,
@@ -424,7 +425,7 @@ class LocalEngine:
             except ApiError as error:
                 checked.append(error)
         good = [row for row in checked if not isinstance(row, ApiError)]
-        sup.check_capacity(len(good))
+        sup.check_capacity(len(good), sum(len(data) for data, _ in good))
         sup.check_room(sum(len(data) + 1024 for data, _ in good) + _RECORD_BYTES)
         answers: list[str | ApiError] = []
         last_lsn = 0
@@ -510,7 +511,7 @@ class LocalEngine:
         index = bisect.bisect_left(order, (before,))
         rows: list[RunView] = []
         next_cursor: str | None = None
-        seen = 0
+        seen = nbytes = 0
         last = before
         while index > 0:
             index -= 1
@@ -524,8 +525,13 @@ class LocalEngine:
             if len(rows) == limit:
                 next_cursor = _encode_cursor(last)
                 break
-            rows.append(run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason))
+            state = actor.peek()
+            nbytes += len(state.input) + len(state.result or b"")
+            rows.append(run_view(state, actor.condition, steps=False, reason=actor.reason))
             last = lsn
+            if nbytes > self.settings.page_bytes_max:
+                next_cursor = _encode_cursor(last)
+                break
         journal = sup.journal
         stream_cursor = f"{journal.store_id}-{journal.last_lsn}"
         await journal.durable(journal.last_lsn)
@@ -580,6 +586,8 @@ class LocalEngine:
         await sup.delivery.meet(event_id, run_id)
         sup = self._writable()
         sup.check_room(sup.delivery.room_for(event_id, data))
+        # Each taker holds the payload as its own.
+        sup.check_live_bytes(len(data) * sup.delivery.count(event_id, run_id))
         try:
             count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)
         except ApiError:
@@ -684,6 +692,7 @@ class LocalEngine:
             "stepflow_runs_active": len(sup.active),
             "stepflow_runs_quarantined": len(sup.aside),
             "stepflow_runs_known": len(sup.runs),
+            "stepflow_runs_live_bytes": sup.recorder.live_bytes,
             "stepflow_runs_finished_bytes": sup.retention.bytes,
             "stepflow_runs_started_total": sup.started_total,
             "stepflow_runs_purged_total": sup.retention.purged_total,

@@ -45,6 +45,8 @@ async def drive(
         await _compensate(context)
     if not session.fenced:
         actor.tell(msg.BodyEnded(session, value, failure))
+    # An error holds this frame.
+    del failure
 
 
 def _arguments(actor: RunActor, workflow: Workflow) -> tuple[Any, ...]:

@@ -191,6 +191,10 @@ class Wait(Plain):
         """Return which of these new calls may start now."""
         return asks
 
+    def let_go(self) -> None:
+        """It is over: forget its calls, which know it, so that all are free without a collector."""
+        self.asks = ()
+
     def suspend(self) -> None:
         """The run is put to sleep: end the wait without a result."""
         if not self.future.done():
@@ -209,7 +213,7 @@ class Wait(Plain):
         try:
             return ask.read(outcome), None
         except (Exception, DivergenceError) as error:  # noqa: BLE001  told to the body
-            return None, error
+            return None, error.with_traceback(None)
 
 
 class OneWait(Wait):
@@ -222,7 +226,8 @@ class OneWait(Wait):
             self.session.actor.diverged(error)
             return False
         except Exception as error:  # noqa: BLE001  told to the body
-            return self._answer(None, error)
+            # Raised again in the body; where it came from here concerns nobody, and would be held.
+            return self._answer(None, error.with_traceback(None))
         return self._answer(value)
 
 
@@ -241,6 +246,11 @@ class MapWait(Wait):
     @property
     def is_failed_map(self) -> bool:
         return self.answered and len(self._values) < len(self.asks)
+
+    def let_go(self) -> None:
+        self.asks = ()
+        self._values = {}
+        self._queue = []
 
     def begin(self, asks: list[RunAsk]) -> list[RunAsk]:
         self._queue.extend(asks)

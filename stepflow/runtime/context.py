@@ -32,6 +32,7 @@ from stepflow.runtime.calls import (
     StepAsk,
     Wait,
 )
+from stepflow.runtime.ending import check_emitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -150,6 +151,10 @@ class RunContext:
             if not wait.answered:
                 session.gate.forget(asks)
                 self._actor.give_up(asks)
+            # The call knows its wait, and an error's frames know both: cut, so that all are free
+            # without the collector, which counts objects and not how large they are.
+            wait.asks = ()
+            del ask, asks, wait
 
     async def _wait(self, wait: Wait) -> Any:
         session = self._session
@@ -166,6 +171,8 @@ class RunContext:
             elif wait.is_failed_map:
                 session.gate.drop(wait.asks)
                 self._actor.give_up(wait.asks)
+            wait.let_go()
+            del wait
 
     def step(
         self,
@@ -344,6 +351,7 @@ class RunContext:
         if self._session.fenced:
             await self._session.refuse()
         if key not in self._actor.state.marks:
+            check_emitted(self._actor, data)
             self._actor.sup.recorder.write(
                 self._actor, rec.Emitted, key=key, name=name, data=Raw(data)
             )

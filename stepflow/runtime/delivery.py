@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stepflow.clock import next_pass
-from stepflow.errors import InvalidInputError, RateLimitedError
+from stepflow.errors import InvalidInputError, PayloadTooLargeError, RateLimitedError
 from stepflow.model.converter import Converter
 from stepflow.runtime import messages as msg
 from stepflow.runtime.calls import refusal_of
@@ -110,6 +110,10 @@ class Delivery:
         frames = 1 + takers // self._sup.settings.notify_frame_waiters
         return frames * len(payload) + takers * _TAKER_BYTES + _EVENT_BYTES
 
+    def count(self, event: str, run_id: str | None) -> int:
+        """Return how many runs would take the event, at most."""
+        return 1 if run_id is not None else len(self._sup.waiters.takers(event))
+
     def _takers(self, event: str, run_id: str | None) -> list[RunActor]:
         runs = self._sup.runs
         if run_id is not None:
@@ -165,6 +169,9 @@ class Delivery:
 
     def _check_kept(self, actor: RunActor, event: str, payload: bytes) -> None:
         state, settings = actor.state, self._sup.settings
+        if state.nbytes + len(payload) > settings.run_bytes_max:
+            message = f"Run {actor.id} would hold more than {settings.run_bytes_max} bytes"
+            raise PayloadTooLargeError(message)
         if _waits(state, event):
             return
         if (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from stepflow.errors import AuthoringError, StepFailedError
+from stepflow.errors import AuthoringError, StepFailedError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode, encode_error
 
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
     from stepflow.runtime.actor import RunActor
 
-__all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_size", "end_run", "grace_over"]
+__all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_emitted", "check_growth"]
+__all__ += ["check_size", "end_run", "grace_over"]
 
 _log = logging.getLogger("stepflow.run")
 
 CANCEL_TIMER = "@cancel"
+_SMALL = 4096
+_GROWTH = 8
 
 
 def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
@@ -141,3 +144,30 @@ def check_size(actor: RunActor, data: bytes) -> None:
             "return less, or end it and start another"
         )
         raise AuthoringError(message)
+
+
+def check_growth(actor: RunActor, data: bytes) -> None:
+    """Raise `UnavailableError` for what is not small when the runs that live hold too much.
+
+    What runs already may grow into an eighth more than new runs get, but not without end.
+    """
+    limit = actor.sup.settings.live_bytes_max
+    nbytes = len(data)
+    if nbytes > _SMALL and actor.sup.recorder.live_bytes + nbytes > limit + limit // _GROWTH:
+        message = "The runs that live hold as much as they may"
+        raise UnavailableError(message, retry_after_s=5)
+
+
+def check_emitted(actor: RunActor, data: bytes) -> None:
+    """Raise `AuthoringError` for an emitted event that is too large, alone or with its run."""
+    settings = actor.sup.settings
+    if len(data) > settings.event_bytes_max:
+        message = (
+            f"what is emitted has {len(data)} bytes, at most {settings.event_bytes_max} are kept; "
+            "store it elsewhere and emit a reference"
+        )
+        raise AuthoringError(message)
+    if actor.state.nbytes + len(data) > settings.run_bytes_max:
+        message = f"the run would hold more than {settings.run_bytes_max} bytes; emit less"
+        raise AuthoringError(message)
+    check_growth(actor, data)

@@ -39,11 +39,13 @@ _BINDING = (ValueRecorded, VersionChosen)
 class Recorder:
     """Turns decisions into records."""
 
-    __slots__ = ("_depth", "_group", "_strict", "journal", "time")
+    __slots__ = ("_depth", "_group", "_strict", "journal", "live_bytes", "time")
 
     def __init__(self, journal: Journal, time: HybridTime) -> None:
         self.journal = journal
         self.time = time
+        self.live_bytes = 0
+        """What the records of the runs that live hold; whoever ends one takes it away."""
         self._group: list[bytes] = []
         self._strict = False
         self._depth = 0
@@ -73,7 +75,9 @@ class Recorder:
             lsn += len(self._group)
         record = kind(lsn=lsn, r=state.id, rs=state.rs + 1, ts=self.time.now_ms(), **fields)
         data = encode_record(record)
+        before = state.nbytes
         state.apply(record, data, body)
+        self.live_bytes += state.nbytes - before
         strict = not (kind.lazy if lazy is None else lazy)
         if self._depth:
             self._group.append(data)

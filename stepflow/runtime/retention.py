@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Ended", "Retention", "ended_of"]
 
 _SLICE = 200
+_OVER = 8
 _PURGE_BYTES = 4096
 
 
@@ -58,6 +59,10 @@ class Retention:
     def ended(self, actor: RunActor) -> None:
         """The run has ended: it counts from now on."""
         self._add(ended_of(actor))
+        limit = self._sup.settings.finished_bytes_max
+        if self.bytes > limit + limit // _OVER and not self._sweeping:
+            # More than the regular sweep can wait for.
+            self._sup.spawn(self.sweep())
 
     def adopt(self, rows: Iterable[Ended]) -> None:
         """Enter what recovery found, in any order."""

@@ -145,6 +145,7 @@ class Session:
         self.fence()
         zombies = await self._end_tasks()
         self.ended = True
+        self.root = None
         return zombies
 
     async def _end_tasks(self) -> int:
@@ -198,6 +199,9 @@ class Session:
     def close(self) -> None:
         """The body has ended: fence the run and cancel what it left running."""
         self.fence()
+        # Through its context the task holds the session: what a run held would wait for a
+        # collection, which looks at how many objects there are and not at how large they are.
+        self.root = None
         if self.cancel_others():
             self.spawn(self._finish())
         else:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from stepflow.errors import AuthoringError, InvalidInputError
+from stepflow.errors import ApiError, AuthoringError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode_error
 from stepflow.runtime.calls import RunAsk, StepAsk
-from stepflow.runtime.ending import CANCEL_TIMER, check_size, grace_over
+from stepflow.runtime.ending import CANCEL_TIMER, check_growth, check_size, grace_over
 from stepflow.runtime.starting import begin_attempt
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def _complete_step(actor: RunActor, ask: StepAsk, call: CallState, value: Any) -
     try:
         data = ask.converter.encode(value, "result")
         check_size(actor, data)
+        check_growth(actor, data)
         decoded = ask.converter.decode(data)
-    except (AuthoringError, InvalidInputError) as error:
+    except (AuthoringError, ApiError) as error:
         return error
     actor.sup.recorder.write(
         actor,

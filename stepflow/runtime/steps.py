@@ -23,6 +23,7 @@ from stepflow.model import records as rec
 from stepflow.model.durations import parse_duration_ms
 from stepflow.runtime import messages as msg
 from stepflow.runtime.current import StepInfo, in_step
+from stepflow.runtime.ending import check_emitted
 from stepflow.runtime.plain import Plain
 
 if TYPE_CHECKING:
@@ -75,13 +76,11 @@ class Attempt(Plain):
         actor, ask = self.actor, self.ask
         if self.session.fenced or not ask.alive or actor.finished:
             return
+        body = ask.converter.encode(data, "data")
+        check_emitted(actor, body)
         self.emitted += 1
-        actor.record(
-            rec.Emitted,
-            key=f"{ask.key}@{self.number}.{self.emitted}",
-            name=ask.name,
-            data=Raw(ask.converter.encode(data, "data")),
-        )
+        key = f"{ask.key}@{self.number}.{self.emitted}"
+        actor.record(rec.Emitted, key=key, name=ask.name, data=Raw(body))
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Tell the actor, once."""
@@ -163,7 +162,10 @@ class StepRunner:
         elif attempt.task is not None and attempt.task.cancelling() and not sup.going:
             # Its host ends: it was cut, and runs again after the next start.
             attempt.close()
+        # Through its context the task holds the attempt, and an error its frames.
+        attempt.task = None
         attempt.end(value, failure)
+        del failure
 
     def _report(self, attempt: Attempt) -> Callable[[Any, BaseException | None], None]:
         loop = self._sup.loop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ _FAILURES_MAX = 2
 _SUSPENDED_AT_ONCE = 1000
 _ORDER_SLACK = 1000
 _UNPACKED_MAX = 1000
+_UNPACKED_BYTES_MAX = 16 * 1024
+_LOOSE_BYTES_MAX = 32 * 1024 * 1024
 _PACK_SLICE = 200
 
 
@@ -118,6 +121,8 @@ class Supervisor:
         self.started_s = clock.monotonic_s()
         self.ended_total: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
         self._stalled: dict[RunActor, None] = {}
+        self._loose_bytes = 0
+        """What the runs held whose objects have gone since the last collection."""
         self._unpacked: deque[RunActor] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._fresh_ids: list[RunId] = []
@@ -163,13 +168,21 @@ class Supervisor:
 
     # ------------------------------------------------------------ starting
 
-    def check_capacity(self, count: int = 1) -> None:
+    def check_capacity(self, count: int = 1, nbytes: int = 0) -> None:
         """Raise `UnavailableError` when new work cannot be taken: certainly nothing is done."""
         if self.stopping:
             message = "The engine is stopping"
             raise UnavailableError(message, retry_after_s=1)
         if self.live + count > self.settings.live_runs_max:
             message = "Too many live runs"
+            raise UnavailableError(message, retry_after_s=5)
+        if nbytes:
+            self.check_live_bytes(nbytes)
+
+    def check_live_bytes(self, nbytes: int) -> None:
+        """Raise `UnavailableError` when the runs that live would hold too much with that."""
+        if self.recorder.live_bytes + nbytes > self.settings.live_bytes_max:
+            message = "The runs that live hold as much as they may"
             raise UnavailableError(message, retry_after_s=5)
 
     def check_room(self, nbytes: int) -> None:
@@ -307,11 +320,13 @@ class Supervisor:
     def deactivated(self, actor: RunActor) -> None:
         """The run has none any more."""
         self.active.pop(actor.id, None)
+        self._loose_bytes += actor.state.nbytes
 
     def run_ended(self, actor: RunActor) -> None:
         """The run's end was recorded, in the group that is open: tell its parent in the same."""
         state = actor.state
         self.live -= 1
+        self.recorder.live_bytes -= state.nbytes
         self.aside.pop(actor.id, None)
         self.ended_total[state.status] += 1
         start = state.started
@@ -339,6 +354,10 @@ class Supervisor:
 
     def pack_later(self, actor: RunActor) -> None:
         """The run has ended, durably: it gives up its objects when some others have ended too."""
+        if actor.state.nbytes > _UNPACKED_BYTES_MAX:
+            # Its objects take as much again as its records.
+            actor.pack()
+            return
         self._unpacked.append(actor)
         if len(self._unpacked) > _UNPACKED_MAX:
             self._unpacked.popleft().pack()
@@ -463,6 +482,11 @@ class Supervisor:
 
     def tidy(self) -> None:
         """Drop the rows of purged runs and the timers of ended ones once they are the more."""
+        if self._loose_bytes > _LOOSE_BYTES_MAX:
+            # An exception and what raised it hold each other, and a run's values with them; the
+            # collector would come by how many objects there are, not by how large they are.
+            self._loose_bytes = 0
+            gc.collect(1)
         if self.timers.is_untidy():
             self.spawn(self.timers.tidy(self._lives))
         if len(self.order) > 2 * len(self.runs) + _ORDER_SLACK:

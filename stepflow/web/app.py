@@ -17,6 +17,7 @@ from starlette.websockets import WebSocketClose
 from stepflow.errors import NotFoundError
 from stepflow.web import additions, docs_page, endpoints, sse
 from stepflow.web.asgi import send_answer
+from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
 from stepflow.web.operations import Resource, Service
 from stepflow.web.presets import Endpoints
@@ -74,7 +75,9 @@ def build_routes(
     ui: bool = True,
 ) -> list[BaseRoute]:
     """Return the routes, relative to wherever they are mounted. `ui=False`: no pages for people."""
-    service = Service(engine, policy, settings, clock, health_check)
+    bodies = Budget(settings.bodies_bytes_max, "requests")
+    answers = Budget(settings.answers_bytes_max, "answers")
+    service = Service(engine, policy, settings, clock, health_check, bodies, answers)
     enabled = Endpoints.of(endpoints)
     origins = cors_origins(cors)
     by_path: dict[str, list[Endpoint]] = {}

@@ -6,19 +6,28 @@ durable run does.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from stepflow.clock import next_pass
 from stepflow.errors import InvalidInputError, PayloadTooLargeError
+from stepflow.web.budget import LARGE_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Scope, Send
 
+    from stepflow.web.budget import Share
     from stepflow.web.problems import Answer
 
-__all__ = ["ClientGone", "HeaderView", "client_of", "header", "query_all", "query_of"]
-__all__ += ["read_body", "read_json", "send_answer"]
+__all__ = ["SHARE", "ClientGone", "HeaderView", "abort", "client_of", "header", "query_all"]
+__all__ += ["query_of", "read_body", "read_json", "send_answer", "send_large"]
+
+SHARE = "stepflow.share"
+"""Where the scope keeps what its request holds of the budget for large bodies."""
 
 logger = logging.getLogger("stepflow.web")
 
@@ -84,7 +93,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Return the whole body.
 
     Raises `PayloadTooLargeError` beyond `limit`, before a byte is read where the length is
-    declared, and `ClientGone`.
+    declared, `UnavailableError` when all that is read at once is too much, and `ClientGone`.
     """
     if _declared_length(scope) > limit:
         raise _too_large(limit)
@@ -94,13 +103,15 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False) and len(body) <= limit:
         return body
-    return await _read_rest(receive, body, limit)
+    return await _read_rest(receive, body, limit, scope.get(SHARE))
 
 
-async def _read_rest(receive: Receive, start: bytes, limit: int) -> bytes:
+async def _read_rest(receive: Receive, start: bytes, limit: int, share: Share | None) -> bytes:
     chunks = [start]
     size = len(start)
     while size <= limit:
+        if share is not None:
+            share.hold(size)
         message = await receive()
         if message["type"] != "http.request":
             raise ClientGone
@@ -134,6 +145,35 @@ def _is_json(content_type: bytes) -> bool:
     media = content_type.partition(b";")[0].strip().lower()
     kind, _, subtype = media.partition(b"/")
     return media == b"application/json" or (kind == b"application" and subtype.endswith(b"+json"))
+
+
+async def send_large(scope: Scope, send: Send, answer: Answer, blocked_s: float) -> None:
+    """Send a large response in slices; a client that reads none for `blocked_s` is cut off."""
+    start = {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+    body = memoryview(answer.body)
+    try:
+        await send(start)
+        for begin in range(0, len(body), LARGE_BYTES):
+            piece = bytes(body[begin : begin + LARGE_BYTES])
+            more = begin + LARGE_BYTES < len(body)
+            async with asyncio.timeout(blocked_s):
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+    except TimeoutError:
+        logger.debug("the client does not read its answer and is cut off")
+        await abort(scope)
+    except OSError:
+        logger.debug("the client went away before its answer")
+
+
+async def abort(scope: Scope) -> None:
+    """Drop the connection of a reader that does not read; our own server offers a way to do it."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    cut: Callable[[], None] | None = extensions.get("stepflow.abort", {}).get("abort")
+    if cut is not None:
+        cut()
+        # The server hears of it within two passes, and then misses no end of the response.
+        await next_pass()
+        await next_pass()
 
 
 async def send_answer(send: Send, answer: Answer) -> None:

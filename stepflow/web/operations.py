@@ -20,7 +20,8 @@ from stepflow.errors import (
     UnavailableError,
 )
 from stepflow.model.ids import is_run_id
-from stepflow.web.asgi import ClientGone, logger, send_answer
+from stepflow.web.asgi import SHARE, ClientGone, logger, send_answer, send_large
+from stepflow.web.budget import LARGE_BYTES, Budget, Share
 from stepflow.web.problems import problem
 
 if TYPE_CHECKING:
@@ -95,7 +96,11 @@ class Service:
     policy: Policy
     settings: Settings
     clock: Clock
-    health_check: Callable[[], bool | Awaitable[bool]] | None = None
+    health_check: Callable[[], bool | Awaitable[bool]] | None
+    bodies: Budget
+    """What large bodies may hold at once."""
+    answers: Budget
+    """What large answers may hold at once."""
 
 
 class Endpoint(ABC):
@@ -130,13 +135,31 @@ class AnswerEndpoint(Endpoint):
     """An endpoint whose response is one whole answer."""
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        share = scope[SHARE] = Share(self.service.bodies)
         try:
             answer = await self.answer(scope, receive)
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001  the HTTP edge
             answer = self.refusal(error)
-        await send_answer(send, answer)
+        finally:
+            share.release()
+        if len(answer.body) <= LARGE_BYTES:
+            await send_answer(send, answer)
+        else:
+            await self._send_large(scope, send, answer)
+
+    async def _send_large(self, scope: AsgiScope, send: Send, answer: Answer) -> None:
+        share = Share(self.service.answers)
+        try:
+            share.hold(len(answer.body))
+        except UnavailableError as error:
+            await send_answer(send, self.refusal(error))
+            return
+        try:
+            await send_large(scope, send, answer, self.settings.stream_blocked_s)
+        finally:
+            share.release()
 
     @abstractmethod
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:

@@ -25,11 +25,11 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from stepflow.clock import next_pass
 from stepflow.errors import ForbiddenError, RunNotFoundError
-from stepflow.web.asgi import header, logger, query_of, send_answer
+from stepflow.web.asgi import abort, header, logger, query_of, send_answer
 from stepflow.web.operations import Content, Endpoint, Operation, Param, run_id_of
 from stepflow.web.policy import require_run, require_scope
 from stepflow.web.problems import SAFE_HEADERS, Answer
@@ -166,7 +166,7 @@ class StreamRun(Endpoint):
         finally:
             stream.close()
         if events.abandoned:
-            await _abort(scope)
+            await abort(scope)
 
     async def _subscribe(self, run_id: str, after: int | None) -> tuple[RunStream, bytes]:
         """Return the subscription and what can be read at once."""
@@ -176,17 +176,6 @@ class StreamRun(Endpoint):
         except BaseException:
             stream.close()
             raise
-
-
-async def _abort(scope: AsgiScope) -> None:
-    """Drop the connection of a reader that does not read; our own server offers a way to do it."""
-    extensions: dict[str, Any] = scope.get("extensions") or {}
-    abort: Callable[[], None] | None = extensions.get("stepflow.abort", {}).get("abort")
-    if abort is not None:
-        abort()
-        # The server hears of it within two passes, and then misses no end of the response.
-        await next_pass()
-        await next_pass()
 
 
 class EventStream:
