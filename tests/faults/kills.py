@@ -12,7 +12,7 @@ from tests.faults.processes import Load, Served, strace
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
 CALLS: Final = ("pwrite64", "fdatasync", "fsync", "rename", "ftruncate", "unlink")
@@ -53,12 +53,15 @@ class Lives:
             url_file=self.load.url_file,
         )
 
-    def over(self, server: Served) -> None:
+    def over(self, server: Served, fault: str = "kill", allowed: Collection[int] = ()) -> None:
         """End the life if it goes on; note which steps ran in it that must not have."""
         self.kills += server.process.poll() == KILLED
         status = server.close()
-        if status not in {KILLED, 0}:
-            self.faults.append(f"life {self.count} ended with {status}: {server.said}")
+        if status not in {KILLED, 0, *allowed}:
+            said = f"life {self.count}, {fault}, ended with {status}: {server.said}"
+            self.faults.append(said)
+        if status in allowed and "CRITICAL" not in server.said:
+            self.faults.append(f"life {self.count}, {fault}, ended and did not say why")
         if self._steps.exists():
             self.faults += self._before.run_again(self._steps)
 

@@ -178,7 +178,7 @@ class Power:
             ).ready()
             ledger = Ledger()
             for _ in range(cuts):
-                ledger = load.more(self.rng.randint(50, 400), server)
+                ledger = load.more(self.rng.randint(100, 800), server)
                 assert server.alive, server.said
                 copy = disk.with_name(f"{self.token}-cut.img")
                 clone(disk, copy)

@@ -115,11 +115,15 @@ class Served:
         """Wait until it serves, then tell the load where."""
         until(lambda: self.status("/ready") == 200 or not self.alive, lambda: self.said)
         assert self.alive, f"it ended with {self.process.poll()}: {self.said}"
+        self.tell()
+        return self
+
+    def tell(self) -> None:
+        """Tell the load where it is."""
         if self.url_file is not None:
             draft = self.url_file.with_suffix(".new")
             draft.write_text(self.url)
             draft.replace(self.url_file)
-        return self
 
     def status(self, path: str) -> int:
         """Return the status of a GET, 0 when there was no answer."""

@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import itertools
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.faults.clocks import CACHED_S, FAKETIME, Clock
 from tests.faults.processes import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-_FAKETIME: Final = next(
-    Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), Path("/usr/lib/none")
-)
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(not _FAKETIME.exists(), reason="no libfaketime: make system-deps"),
+    pytest.mark.skipif(not FAKETIME.exists(), reason="no libfaketime: make system-deps"),
 ]
 NAP_S: Final = 4
-CACHED_S: Final = 2.2
-"""So long the library may keep what it read: reading the file at every look is slow."""
-
-
-class Clock:
-    """The wall clock of a server: it goes as ours does, and jumps when told."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "faketime"
-        self.jump("+0")
-        self.env = {
-            "LD_PRELOAD": str(_FAKETIME),
-            "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-        }
-
-    def jump(self, offset: str) -> None:
-        """Be so far from the true time from now on."""
-        draft = self._file.with_suffix(".new")
-        draft.write_text(f"{offset}\n")
-        draft.replace(self._file)
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.faults.errors import fail_at_random
 from tests.faults.kills import Lives
 from tests.faults.ledger import check, until
 from tests.faults.processes import Load, Served, strace
@@ -85,6 +87,11 @@ def test_a_write_that_lies_is_found_at_the_next_start_and_said(tmp_path: Path) -
         assert server.ended() == DAMAGED, server.said
         assert "SFW203" in server.said or "SFW204" in server.said, server.said
         assert "stepflow repair" in server.said
+
+
+def test_whatever_call_fails_it_serves_refuses_or_ends_with_74(tmp_path: Path) -> None:
+    told = fail_at_random(tmp_path, lives=5, rng=random.Random(1))
+    assert told["cases"] == 5
 
 
 def test_a_slow_disk_is_said_and_only_slow(tmp_path: Path) -> None:

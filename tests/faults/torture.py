@@ -1,4 +1,4 @@
-"""The long programme of faults to real processes: kills, system calls, power cuts, in turn.
+"""The long programme of faults to real processes: kills, errors, clocks, full disks, power cuts.
 
 Each round takes its dice from the seed and its number alone, so a failure is made again by them.
 """
@@ -14,6 +14,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.faults.clocks import FAKETIME, jump_at_random
+from tests.faults.errors import fail_at_random
+from tests.faults.full import fill_and_empty
 from tests.faults.kills import CALLS, kill_at_calls, kill_at_random
 from tests.faults.power import cut_power, why_no_power
 
@@ -57,14 +60,25 @@ def _round(seed: int, number: int, *, cuts: bool) -> dict[str, int]:
             if number % 2 == 0 and cuts:
                 way = _WAYS[number // 2 % len(_WAYS)]
                 return cut_power(folder, way, _CUTS[way], rng.randrange(10**6))
-            if number % 4 == 1:
-                return kill_at_random(folder, _KILLS, rng)
-            call = rng.choice(CALLS)
-            numbers = [rng.randint(1, 40) for _ in range(_KILLS // 2)]
-            return kill_at_calls(folder, call, numbers, seed=rng.randrange(10**6))
+            return _fault(folder, number // 2 % 5, rng, cuts=cuts)
         except AssertionError as error:
             again = f"python -m tests.faults.torture {seed} {number}"
             raise AssertionError(f"round {number} of seed {seed}: {again}: {error}") from error
+
+
+def _fault(folder: Path, kind: int, rng: random.Random, *, cuts: bool) -> dict[str, int]:
+    match kind:
+        case 1:
+            numbers = [rng.randint(1, 30) for _ in range(_KILLS // 2)]
+            return kill_at_calls(folder, rng.choice(CALLS), numbers, seed=rng.randrange(10**6))
+        case 2:
+            return fail_at_random(folder, _KILLS // 2, rng)
+        case 3 if FAKETIME.exists():
+            return jump_at_random(folder, 2, rng)
+        case 4 if cuts:
+            return fill_and_empty(folder, 5)
+        case _:
+            return kill_at_random(folder, _KILLS, rng)
 
 
 def main() -> None:
