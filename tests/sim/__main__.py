@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.sim import planted
+from tests.sim.bugs import BUGS
 from tests.sim.many import Summary, explain, run_block, run_for, run_seeds
 
 
@@ -19,20 +19,20 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="or for how long")
     parser.add_argument("--jobs", type=int, default=1, help="in how many processes")
     parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--planted", choices=sorted(planted.BUGS), help="break this rule first")
+    parser.add_argument("--planted", choices=sorted(BUGS), help="break this rule first")
     given = parser.parse_args()
     summary = _run(given)
-    print(json.dumps(summary.figures(), indent=2))  # noqa: T201  a command prints
+    print(json.dumps(summary.figures(), indent=2))
     if given.json:
         given.json.write_text(json.dumps(summary.figures()))
     for failure in summary.failures[:1]:
-        print(explain(failure.seed, given.planted or ""))  # noqa: T201
+        print(explain(failure.seed, given.planted or ""))
     return int(bool(summary.failures) != bool(given.planted))
 
 
 def _run(given: argparse.Namespace) -> Summary:
     def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(text, file=sys.stderr, flush=True)
 
     if given.planted:
         return run_block(given.first, given.seeds, given.planted)

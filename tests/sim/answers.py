@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
 from tests.sim.ledger import Notice
 from tests.sim.program import WORKFLOW
@@ -29,6 +29,24 @@ ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 _SICK: Final = frozenset({"parked", "quarantined", "missing-workflow"})
 ANCHORED: Final = 0
 """The program whose runs end only when they are let go."""
+
+
+class _Row(msgspec.Struct):
+    """The data of a stream's event, as far as it is compared."""
+
+    status: str = ""
+    key: str = ""
+    result: Raw = Raw()
+    error: Raw = Raw()
+    child: str = msgspec.field(default="", name="childRunId")
+
+    @property
+    def value(self) -> bytes:
+        return bytes(self.result if self.status == "completed" else self.error)
+
+
+_decode_row: Final = msgspec.json.Decoder(_Row).decode
+_decode_input: Final = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class Known(NamedTuple):
@@ -153,11 +171,10 @@ class Answers:
         if not self.heard():
             return
         self.ledger.note("view", view.id, view.status, view.updated_at)
-        given: Any = json.loads(bytes(view.input))
-        program: int = given["p"] if view.workflow_id == WORKFLOW else -1
+        program = _decode_input(view.input)["p"] if view.workflow_id == WORKFLOW else -1
         run = self.exists(view.id, program)
         if program != run.program:
-            self._wrong(f"{view.id}: its input is {given}, it was started with {run.program}")
+            self._wrong(f"{view.id}: its input is {program}, it was started with {run.program}")
         if known.gone:
             self._wrong(f"{view.id}: is shown, though it was said not to exist")
         if view.state in _SICK:
@@ -170,25 +187,29 @@ class Answers:
             self._steps(run, view, known)
 
     def _steps(self, run: RunLog, view: RunView, known: Known) -> None:
-        pending: set[str] = set()
         ended: set[str] = set()
         for step in view.steps or ():
             if step.status != "pending":
                 ended.add(step.key)
                 value = step.result if step.result is not UNSET else step.error
-                self.outcome(run, step.key, step.status, _bytes(value))
+                self.outcome(run, step.key, step.status, bytes(value or b""))
                 continue
-            pending.add(step.key)
+            if isinstance(step.child_run_id, str):
+                self._child(run, step.key, step.child_run_id)
             if step.kind == "step" and step.key in run.steps and step.attempts:
                 run.steps[step.key].shown = max(run.steps[step.key].shown, step.attempts)
         taken_back = set(islice(run.done, known.done)) - ended
         if taken_back:
             self._wrong(f"{view.id}: outcomes of {sorted(taken_back)} were seen, and are gone")
 
+    def _child(self, run: RunLog, key: str, child: str) -> None:
+        if run.children.setdefault(key, child) != child:
+            self._wrong(f"{run.id} {key}: started {run.children[key]}, and {child} as well")
+
     def _status(self, run: RunLog, view: RunView, known: Known) -> None:
         if view.status in ENDED:
             value = view.result if view.status == "completed" else view.error
-            self.ended(run, view.status, _bytes(value))
+            self.ended(run, view.status, bytes(value or b""))
         elif known.ended:
             self._wrong(f"{view.id}: had ended as {run.ended}, now it is {view.status}")
         if known.status == "running" and view.status == "pending":
@@ -223,19 +244,18 @@ class Answers:
         run = self.ledger.runs[run_id]
         self.ledger.note("row", run_id, event.id, event.event)
         if event.event == "resync":
-            seen: Any = json.loads(event.data)
-            if seen["status"] in ENDED:
-                value = seen["result" if seen["status"] == "completed" else "error"]
-                self.ended(run, seen["status"], _json(value))
+            row = _decode_row(event.data)
+            if row.status in ENDED:
+                self.ended(run, row.status, row.value)
             return
-        row = (event.event, event.data)
+        shown = (event.event, event.data)
         where = f"{run_id} event {event.id}"
         if event.id <= cursor:
-            self._wrong(f"{where} {row} came after {cursor}")
+            self._wrong(f"{where} {shown} came after {cursor}")
         if event.id in run.gaps:
-            self._wrong(f"{where} {row}: another stream passed it over")
-        if run.rows.setdefault(event.id, row) != row:
-            self._wrong(f"{where}: was {run.rows[event.id]}, now it is {row}")
+            self._wrong(f"{where} {shown}: another stream passed it over")
+        if run.rows.setdefault(event.id, shown) != shown:
+            self._wrong(f"{where}: was {run.rows[event.id]}, now it is {shown}")
         if self.ledger.lsns.setdefault(event.lsn, (run_id, event.id)) != (run_id, event.id):
             self._wrong(f"{where}: has the LSN of {self.ledger.lsns[event.lsn]}")
         self._passed_over(run, cursor, event.id)
@@ -249,13 +269,13 @@ class Answers:
         run.last_row = max(run.last_row, until)
 
     def _tell(self, run: RunLog, event: RunEvent) -> None:
-        data = json.loads(event.data)
+        row = _decode_row(event.data)
         if event.event == "step":
-            field = "result" if data["status"] == "completed" else "error"
-            self.outcome(run, data["key"], data["status"], _json(data[field]))
+            self.outcome(run, row.key, row.status, row.value)
+        elif event.event == "status" and row.child:
+            self._child(run, row.key, row.child)
         elif event.event in {"complete", "error"}:
-            field = "result" if data["status"] == "completed" else "error"
-            self.ended(run, data["status"], _json(data[field]))
+            self.ended(run, row.status, row.value)
 
     def caught_up(self, run_id: str, cursor: int, *, whole: bool) -> None:
         """A stream has nothing more; `whole` when the run was said to have ended."""
@@ -297,11 +317,3 @@ class Answers:
         said = {row.event_id: set(row.run_ids) for row in waiting}
         if said != waits:
             self._wrong(f"waiting events are {said}, the runs say {waits}")
-
-
-def _bytes(value: Any) -> bytes:
-    return _json(json.loads(bytes(value)))
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()

@@ -74,7 +74,7 @@ class Clients:
     async def _trigger(self, action: Action) -> None:
         body = json.dumps({"p": action.n}).encode()
         options: dict[str, Any] = {}
-        key = action.key if action.flags == "idem" else None
+        key = action.key if action.flags in {"idem", "twice"} else None
         if key is not None:
             options["idempotency_key"] = f"key-{key}"
         if action.flags == "delay":
@@ -83,9 +83,18 @@ class Clients:
         if chosen is not None:
             await self._trigger_as(chosen, action.n, body)
             return
-        asked_s = self.clock.now_s
         if key is not None:
             self.answers.idem_programs.setdefault(key, set()).add(action.n)
+        calls = [self._trigger_once(action, body, key, options)]
+        if action.flags == "twice":
+            # An impatient client, or a proxy that tries again.
+            calls.append(self._trigger_once(action, body, key, options))
+        await asyncio.gather(*calls)
+
+    async def _trigger_once(
+        self, action: Action, body: bytes, key: int | None, options: dict[str, Any]
+    ) -> None:
+        asked_s = self.clock.now_s
         try:
             run_id = await self.engine.trigger(WORKFLOW, body, **options)
         except ConflictError:
@@ -286,12 +295,14 @@ class Clients:
 
     async def stream(self, run_id: str, after: int, *, follow: bool = True) -> None:
         """Read a run's stream, to its end or as far as it goes now."""
+        run = self.ledger.runs[run_id]
         try:
             stream = await self.engine.stream(run_id, after or None)
         except RunNotFoundError:
             self.answers.not_found(run_id)
             return
-        cursor = min(after, stream.cursor)
+        # Past the end it begins with all that there is, and goes on from there.
+        cursor = after if after <= run.last_row else stream.cursor
         try:
             while True:
                 for event in stream.read_events(3):

@@ -127,7 +127,7 @@ class _Handle:
 
     def pwrite(self, data: bytes, offset: int) -> int:
         self._does("pwrite")
-        size = self._disk.fits(len(data), offset + len(data) - len(self._file.live))
+        size = self._disk.fits(offset, len(data), offset + len(data) - len(self._file.live))
         self._file.put(bytes(data[:size]), offset)
         self._disk.done()
         return size
@@ -187,10 +187,14 @@ class SimDisk:
         """Handles of an earlier life are dead."""
         self.operations = 0
         """In this life: reads do not count."""
-        self.die_at: int | None = None
+        self.die_at = 0
+        """At which of the operations that `die_on` names, all unless it does; 0: none."""
+        self._last = False
+        """Whether the operation at hand is the one."""
+        self.die_on = ""
         self.die_when: str = "before"
         """`before` the operation, `after` it, or with it half done."""
-        self.fail_at: int | None = None
+        self.fail_at = 0
         self.failed: list[str] = []
         """The operations of this life that failed with `EIO`."""
         self.dead = False
@@ -205,7 +209,8 @@ class SimDisk:
         self.operations = 0
         self.locked = False
         self.dead = False
-        self.die_at = self.fail_at = None
+        self.die_at = self.fail_at = 0
+        self._last = False
         self.full = False
         self.failed = []
 
@@ -245,7 +250,10 @@ class SimDisk:
         self.operations += 1
         if self.trace is not None:
             self.trace.append(f"{operation} {name}")
-        if self.operations == self.die_at and self.die_when == "before":
+        if self.die_at and self.die_on in {"", operation}:
+            self.die_at -= 1
+            self._last = not self.die_at
+        if self._last and self.die_when == "before":
             self._die()
             raise Dead
         if self.operations == self.fail_at:
@@ -254,7 +262,7 @@ class SimDisk:
 
     def done(self) -> None:
         """The operation is done: the process may end here."""
-        if self.operations == self.die_at:
+        if self._last:
             self._die()
             raise Dead
 
@@ -266,23 +274,24 @@ class SimDisk:
             # The pages count as clean, though the disk may have some of them only.
             file.lose(lambda: self._dice.random() < 0.5)
             raise
-        if self.operations == self.die_at and self.die_when == "half":
+        if self._last and self.die_when == "half":
             self._die()
             raise Dead
         file.sync()
         self.done()
 
-    def fits(self, size: int, more: int) -> int:
+    def fits(self, offset: int, size: int, more: int) -> int:
         """Return how many of `size` bytes are written, of which `more` make the file longer."""
         if more > 0 and self.full:
             if size > more:
                 # What lies within the file has its place already.
                 return size - more
             raise OSError(errno.ENOSPC, "No space left on device")
-        if self.operations == self.die_at and self.die_when == "half":
-            return size // 2
-        if self.short_writes and size > 1 and self._dice.random() < self.short_writes:
-            return self._dice.randrange(1, size)
+        short = self.short_writes and self._dice.random() < self.short_writes
+        if short or (self._last and self.die_when == "half"):
+            # A write of a file is cut where a sector ends, or is done.
+            first = SECTOR - offset % SECTOR
+            return min(size, first + SECTOR * self._dice.randrange(4))
         return size
 
     def _change(self, *change: tuple[str, _File | None]) -> None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from stepflow.runtime.current import StepInfo
     from tests.sim.loop import SimClock
@@ -87,6 +87,7 @@ class RunLog:
     steps: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
     done: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, "tuple[str, bytes]"])
     """Outcomes by key that somebody was told of."""
+    children: dict[str, str] = field(default_factory=dict[str, str])
     keys: dict[str, str] = field(default_factory=dict[str, str])
     """Path to step key."""
     rows: dict[int, tuple[str, bytes]] = field(default_factory=dict[int, "tuple[str, bytes]"])
@@ -166,18 +167,15 @@ class Activation:
         ledger, where = self._ledger, f"{self.run.id} {path}"
         match op.kind:
             case "step":
-                expected = _outcomes(path, op)
-                if text not in expected:
-                    ledger.wrong(f"{where}: the step came to {text}, not {expected[0]}")
-                key = self.run.keys.get(path)
-                log = self.run.steps.get(key or "")
-                if text.startswith("'failed") and (log is None or log.failures < ATTEMPTS):
-                    ledger.wrong(f"{where}: failed before its last attempt")
+                self._check_step(path, op, text)
             case "map":
                 if outcome != [{"p": f"{path}.{i}"} for i in range(op.n)]:
                     ledger.wrong(f"{where}: the map came to {text}")
             case "sleep":
                 self._check_time(path, op.ms)
+            case "call":
+                if not (isinstance(outcome, dict) or outcome in ledger.child_ends(op.n)):
+                    ledger.wrong(f"{where}: the child came to {text}")
             case "notify":
                 ledger.notices[f"{self.run.id} {path}"].count = outcome
             case "wait" | "anchor":
@@ -187,6 +185,15 @@ class Activation:
                     self._take(path, op, outcome)
             case _:
                 pass
+
+    def _check_step(self, path: str, op: Op, text: str) -> None:
+        ledger, where = self._ledger, f"{self.run.id} {path}"
+        expected = _outcomes(path, op)
+        if text not in expected:
+            ledger.wrong(f"{where}: the step came to {text}, not {expected[0]}")
+        log = self.run.steps.get(self.run.keys.get(path, ""))
+        if text.startswith("'failed") and (log is None or log.failures < ATTEMPTS):
+            ledger.wrong(f"{where}: failed before its last attempt")
 
     def _check_time(self, path: str, ms: int) -> None:
         ledger = self._ledger
@@ -275,7 +282,8 @@ class Ledger:
     def run(self, run_id: str, program: int) -> RunLog:
         """Return what is known of the run, which perhaps nobody had heard of."""
         run = self.runs.get(run_id)
-        if run is None:
+        if run is None or not (run.known or run.program == program):
+            # What nobody was told of may be lost, and its id given again.
             run = self.runs[run_id] = RunLog(run_id, program)
         return run
 
@@ -389,6 +397,11 @@ class Ledger:
         self.note("returned", step.run_id, step.key, step.attempt)
         self.runs[step.run_id].steps[step.key].returned = True
 
+    def child_ends(self, program: int) -> set[str]:
+        """Return what a call of the program may come to, beside its result."""
+        failures = {f"child failed {path}" for path in _failing(self.programs[program], "")}
+        return {"child cancelled", *failures}
+
     def op_at(self, run: RunLog, path: str) -> Op | None:
         """Return the op at a path of the run's program, None for what is none."""
         ops: Sequence[Op] = self.programs[run.program] if run.program >= 0 else ()
@@ -408,3 +421,13 @@ class Ledger:
 
 def _has_race(ops: Sequence[Op]) -> bool:
     return any(op.kind == "race" or any(map(_has_race, op.parts)) for op in ops)
+
+
+def _failing(ops: Sequence[Op], at: str) -> Iterator[str]:
+    """Yield the paths at which a program fails."""
+    for index, op in enumerate(ops):
+        path = f"{at}.{index}" if at else f"{index}"
+        if op.kind == "fail":
+            yield path
+        for number, part in enumerate(op.parts):
+            yield from _failing(part, f"{path}.{number}")

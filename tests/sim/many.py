@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from tests.sim import planted
+from tests.sim.bugs import BUGS
 from tests.sim.plan import draw
 from tests.sim.shrink import shorten, tell
 from tests.sim.world import Report, run_plan, simulating
@@ -99,9 +99,9 @@ def run_block(first: int, seeds: int, bug: str = "") -> Summary:
     """Run seeds in this process, up to the first that fails where a bug is planted."""
     summary = Summary()
     began = time.monotonic()
-    with simulating(), planted.BUGS[bug]() if bug else contextlib.nullcontext():
+    with simulating(), _broken(bug):
         for seed in range(first, first + seeds):
-            summary.add(seed, run_plan(draw(seed)))
+            summary.add(seed, run_plan(_plan(seed, bug)))
             if bug and summary.failures:
                 break
     summary.seconds = time.monotonic() - began
@@ -175,8 +175,16 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _plan(seed: int, bug: str) -> Plan:
+    return draw(seed, BUGS[bug].focus if bug else "")
+
+
+def _broken(bug: str) -> contextlib.AbstractContextManager[None]:
+    return BUGS[bug].enter() if bug else contextlib.nullcontext()
+
+
 def _fails(bug: str, plan: Plan) -> bool:
-    with planted.BUGS[bug]() if bug else contextlib.nullcontext():
+    with _broken(bug):
         return bool(run_plan(plan).violations)
 
 
@@ -184,11 +192,11 @@ def explain(seed: int, bug: str = "") -> str:
     """Return what is wrong with a seed, the shortest schedule found, and how to run it again."""
     again = f"python -m tests.sim --first {seed} --seeds 1" + (f" --planted {bug}" if bug else "")
     with simulating():
-        plan = draw(seed)
+        plan = _plan(seed, bug)
         if not _fails(bug, plan):
             return f"seed {seed} does not fail here; {again}"
         short = shorten(plan, partial(_fails, bug))
-        with planted.BUGS[bug]() if bug else contextlib.nullcontext():
+        with _broken(bug):
             report = run_plan(short, story=True)
     story = "\n".join(report.story[-60:])
     wrong = "\n".join(report.violations[:5])

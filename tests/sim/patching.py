@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["replaced"]
+__all__ = ["attribute", "replaced"]
+
+
+def attribute(owner: Any, name: str) -> Any:
+    """Return what stands there itself: a property or function, not what it gives."""
+    attributes = cast("dict[str, Any]", vars(owner))
+    return attributes[name]
 
 
 @contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Generator[None]:
     """Replace `owner.name` inside the block: of a module, or of the class that defines it."""
-    real: Any = vars(owner)[name]
+    real = attribute(owner, name)
     setattr(owner, name, value)
     try:
         yield

@@ -51,6 +51,8 @@ class Ending:
     """`cut` (power), `kill` or `stop` (in order, then the process is gone)."""
     at: float
     operation: int = 0
+    on: str = ""
+    """Which operations count: all, unless one is named."""
     when: str = "before"
     chance: float = 0.5
     """Of each unsynced sector and entry to be there after a power cut."""
@@ -82,12 +84,36 @@ class Plan:
     short_writes: float = 0.0
 
 
+FOCUS: Final[dict[str, dict[str, int]]] = {
+    "": {},
+    "answers": {"read": 6, "list": 6, "cancel": 3, "look": 3},
+    "keys": {"trigger": 6},
+    "purge": {"purge": 12, "fail": 6, "wait": 0, "sleep": 0, "read": 4},
+    "snapshot": {"snapshot": 8, "notify": 4},
+    "cancel": {"cancel": 12, "guard": 6, "sleep": 3},
+    "failing disk": {},
+}
+"""What a seed may be about, with the weights that it gives to ops and actions."""
+
+
 class _Draw:
     """The dice of one plan."""
 
-    def __init__(self, seed: int) -> None:
-        self.dice = random.Random(f"plan {seed}")
+    def __init__(self, seed: int, focus: str) -> None:
+        self.dice = random.Random(f"plan {seed} {focus}")
         self.seed = seed
+        self.focus = focus
+        self._factors: dict[str, int] = {"step": 1, "trigger": 1} | FOCUS[focus]
+
+    def weights(self, kinds: dict[str, int]) -> dict[str, int]:
+        """Return the weights as this seed has them: some are left out, some are frequent."""
+        found = {kind: weight * self._of_seed(kind) for kind, weight in kinds.items()}
+        return found if any(found.values()) else kinds
+
+    def _of_seed(self, kind: str) -> int:
+        if kind not in self._factors:
+            self._factors[kind] = self.pick(0, 1, 1, 4)
+        return self._factors[kind]
 
     def chance(self, probability: float) -> bool:
         return self.dice.random() < probability
@@ -105,7 +131,13 @@ class _Draw:
 
     def ops(self, programs: int, index: int, depth: int) -> tuple[Op, ...]:
         size = self.dice.choices((1, 2, 3, 4, 5), (1, 3, 4, 3, 1))[0]
-        return tuple(self.op(programs, index, depth) for _ in range(size))
+        ops: list[Op] = []
+        for _ in range(size):
+            ops.append(self.op(programs, index, depth))
+            if ops[-1].kind == "value":
+                # What is done upon a value must not outlive it.
+                ops.append(Op("step", ms=self.pick(0, 2, 40)))
+        return tuple(ops)
 
     def op(self, programs: int, index: int, depth: int) -> Op:
         kinds = {"step": 10, "sleep": 4, "wait": 5, "notify": 2, "emit": 1, "value": 2, "map": 2}
@@ -115,6 +147,7 @@ class _Draw:
             kinds |= {"call": 2, "start": 1}
         if index and not depth:
             kinds |= {"fail": 1}
+        kinds = self.weights(kinds)
         kind = self.dice.choices(list(kinds), list(kinds.values()))[0]
         return self._make(kind, programs, index, depth)
 
@@ -170,23 +203,35 @@ class _Draw:
         )
         if not number:
             actions.insert(0, Action("trigger", 0.0, n=0))
-        if self.chance(0.12):
-            begin = dice.uniform(0, length)
+        failing = self.focus == "failing disk"
+        if self.chance(0.15):
+            begin = self.pick(0.0, dice.uniform(0, length))
             actions += [Action("full", begin), Action("room", begin + dice.uniform(0, length))]
         return Life(
             tuple(actions),
             self.ending(length),
-            fail_operation=dice.randrange(1, 160) if self.chance(0.1) else 0,
+            fail_operation=dice.randrange(1, 160) if self.chance(0.9 if failing else 0.1) else 0,
             pause=self.pick(0.0, 0.0, 0.5, 6.0),
             jump_ms=self.pick(0, 0, 0, -3_600_000, -5000, 5000, 3_600_000),
         )
 
     def ending(self, length: float) -> Ending:
         dice = self.dice
+        weights = {
+            "": (5, 1, 1, 1, 2),
+            "snapshot": (1, 4, 2, 2, 1),
+            "failing disk": (1, 0, 0, 0, 0),
+        }
+        on = dice.choices(
+            ("", "unlink", "rename", "sync_dir", "fdatasync"),
+            weights.get(self.focus, (1, 0, 0, 0, 8)) if self.focus else weights[""],
+        )[0]
+        mean = 12 if on else 45
         return Ending(
             dice.choices(("cut", "kill", "stop"), (6, 2, 1))[0],
             dice.uniform(0.3, 1.0) * length,
-            operation=int(dice.expovariate(1 / 45)) + 1 if self.chance(0.6) else 0,
+            operation=int(dice.expovariate(1 / mean)) + 1 if self.chance(0.6) else 0,
+            on=on,
             when=self.pick("before", "after", "half"),
             chance=self.pick(0.0, 0.0, 0.3, 0.7, 1.0),
         )
@@ -207,13 +252,15 @@ class _Draw:
             "snapshot": 2,
             "jump": 1,
         }
+        kinds = self.weights(kinds)
         kind = dice.choices(list(kinds), list(kinds.values()))[0]
         # Many at one moment, and many while a sync is under way.
         moment = self.pick(0.0, round(dice.uniform(0, length), 2), dice.uniform(0, length))
         n = dice.randrange(programs) if kind in {"trigger", "many"} else dice.randrange(8)
         flags = ""
         if kind == "trigger":
-            flags = dice.choices(("", "idem", "id", "delay"), (8, 4, 2, 1))[0]
+            weights = (1, 1, 6, 0, 0) if self.focus == "keys" else (8, 3, 2, 2, 1)
+            flags = dice.choices(("", "idem", "twice", "id", "delay"), weights)[0]
         elif kind == "notify":
             flags = dice.choices(("", "kept", "to"), (5, 3, 2))[0]
         elif kind == "stream":
@@ -229,8 +276,10 @@ class _Draw:
         return {
             "segment_bytes_first": self.pick(4096, 8192),
             "segment_bytes_max": self.pick(8192, 32_768),
-            "frame_bytes_max": self.pick(1024, 4096),
-            "snapshot_wal_bytes": self.pick(1500, 5000, 1 << 30),
+            "frame_bytes_max": self.pick(200, 1024, 4096),
+            "snapshot_wal_bytes": 600
+            if self.focus == "snapshot"
+            else self.pick(1500, 5000, 1 << 30),
             "snapshot_slice_runs": self.pick(1, 2, 200),
             "passivate_after_s": self.pick(0.1, 0.6, 5.0),
             "cancel_grace_s": self.pick(0.2, 3.0, 30.0),
@@ -243,9 +292,9 @@ class _Draw:
         }
 
 
-def draw(seed: int) -> Plan:
-    """Return the plan of a seed, always the same."""
-    dice = _Draw(seed)
+def draw(seed: int, focus: str = "") -> Plan:
+    """Return the plan of a seed, always the same; with a focus, one that is about that."""
+    dice = _Draw(seed, focus)
     programs = dice.programs()
     return Plan(
         seed,

@@ -88,7 +88,7 @@ class _Complaints(logging.Handler):
 _SERIOUS: Final = frozenset(
     {"stepflow.supervisor", "stepflow.recovery", "stepflow.journal", "stepflow.run"}
 )
-_EXPECTED: Final = ("ended by force", "disk full", "compensation", "was refused")
+_EXPECTED: Final = ("ended by force", "disk full", "compensation", "was refused", "never retrieved")
 
 
 class World:
@@ -145,8 +145,8 @@ class World:
         self._failed = False
         disk = self.disk
         disk.begin_life()
-        disk.die_at, disk.die_when = ending.operation or None, ending.when
-        disk.fail_at = life.fail_operation or None
+        disk.die_at, disk.die_on, disk.die_when = ending.operation, ending.on, ending.when
+        disk.fail_at = life.fail_operation
         disk.short_writes = self.plan.short_writes
         number = self.report.lives
         loop = SimLoop(self.clock, random.Random(f"{self.plan.seed} {number} loop"))
@@ -237,10 +237,11 @@ class World:
     def _begin(self, action: Action) -> None:
         self._spawn(self.clients.act(action))
 
-    def _spawn(self, coro: Any) -> None:
+    def _spawn(self, coro: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self.loop)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -261,29 +262,33 @@ class World:
         if not await self._start():
             return
         await self._see()
-        for run in self.ledger.runs.values():
+        followed: list[asyncio.Task[None]] = []
+        for run_id in self.answers.order:
+            run = self.ledger.runs[run_id]
             run.touched = True
+            if not run.gone:
+                followed.append(self._spawn(self.clients.stream(run_id, run.last_row)))
         for _ in range(_ROUNDS):
             await asyncio.sleep(_ROUND_S)
             if not await self._let_go_once():
                 break
         else:
             self.ledger.wrong(f"these do not end: {await self._live_runs()}")
+        await asyncio.sleep(1.0)
+        if any(not task.done() for task in followed):
+            self.ledger.wrong("every run has ended, and a stream goes on")
         # Twice: the first look meets the runs that nobody was told of.
         await self.clients.look()
-        self._count_payloads(await self._see())
+        self._count_payloads(await self.clients.look())
 
     async def _let_go_once(self) -> bool:
         """Send every event that is waited for; say whether anything lives."""
         events = await self.engine.waiting_events()
         for row in events:
-            count = await self.clients.notify(row.event_id)
-            if count is None:
+            if await self.clients.notify(row.event_id) is None:
                 # Somebody keeps too many: those who wait are told one by one.
                 for run_id in row.run_ids:
-                    count = await self.clients.notify(row.event_id, run_id)
-            if not count:
-                self.ledger.wrong(f"{row} waits, and its event reached nobody")
+                    await self.clients.notify(row.event_id, run_id)
         return bool(events or await self._live_runs())
 
     async def _live_runs(self) -> list[RunView]:
