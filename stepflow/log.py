@@ -26,7 +26,7 @@ from stepflow.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMATS", "Redact", "configure_logging", "redacted"]
+__all__ = ["FORMATS", "Redact", "configure_logging", "escaped", "escaped_json", "redacted"]
 
 FORMATS: Final = ("console", "json")
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -71,9 +71,17 @@ def redacted(text: str) -> str:
     return _SECRETS.sub(lambda match: f"{match['name'] or match['ours'] or match['jwt']}***", text)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Return the text with control characters as Python writes them: `\x1b`, `\u2028`."""
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def escaped_json(text: str) -> str:
+    """Return JSON in which what JSON leaves as it is is escaped too; it means the same.
+
+    Within a string each may be escaped, and outside there is none.
+    """
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class Redact(logging.Filter):
@@ -106,10 +114,10 @@ class _Console(logging.Formatter):
         start, end = (_COLOURS.get(record.levelno, ""), "\x1b[0m") if self._colour else ("", "")
         extras = "".join(f" {key}={value}" for key, value in _extras(record).items())
         line = f"{clock} {start}{record.levelname:<8} {end if start else ''}{record.name}  "
-        line += _escaped(redacted(record.getMessage() + extras))
+        line += escaped(redacted(record.getMessage() + extras))
         if record.exc_info:
             text = redacted(self.formatException(record.exc_info))
-            line += "".join(f"\n    {_escaped(each)}" for each in text.split("\n"))
+            line += "".join(f"\n    {escaped(each)}" for each in text.split("\n"))
         return line
 
 
@@ -124,6 +132,4 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        text = redacted(json.dumps(entry, default=str, ensure_ascii=False))
-        # What JSON leaves as it is: within a string each may be escaped, and outside there is none.
-        return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        return escaped_json(redacted(json.dumps(entry, default=str, ensure_ascii=False)))

@@ -11,6 +11,7 @@ import msgspec
 
 from stepflow.cli.errors import USAGE, Failure, failing
 from stepflow.clock import SystemClock
+from stepflow.log import escaped_json
 
 if TYPE_CHECKING:
     from stepflow.journal.disk import Disk
@@ -82,7 +83,11 @@ def dump(directory: str, from_lsn: int, snapshot: bool) -> None:
 
 
 def _put(line: bytes) -> None:
-    sys.stdout.buffer.write(line.rstrip(b"\n") + b"\n")
+    text = line.rstrip(b"\n")
+    if sys.stdout.isatty():
+        # As it is for a pipe; a terminal obeys what JSON leaves as it is.
+        text = escaped_json(text.decode("utf-8", "replace")).encode()
+    sys.stdout.buffer.write(text + b"\n")
 
 
 @click.command()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from stepflow.errors import ApiError, OperatorError
+from stepflow.log import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -73,9 +74,16 @@ class Failure(click.ClickException):
         self.hint = hint
 
     def show(self, file: TextIO | Any | None = None) -> None:
-        click.echo(f"{click.style('error:', fg='red')} {self.message}", file=file, err=True)
+        click.echo(f"{click.style('error:', fg='red')} {_lines(self.message)}", file=file, err=True)
         if self.hint:
-            click.echo(f"{click.style('next:', fg='cyan')}  {self.hint}", file=file, err=True)
+            click.echo(
+                f"{click.style('next:', fg='cyan')}  {_lines(self.hint)}", file=file, err=True
+            )
+
+
+def _lines(text: str) -> str:
+    """Return a text of ours that may quote somebody else's; only our line breaks stay."""
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from stepflow.cli.errors import FAILED, INTERRUPTED, failing
 from stepflow.cli.render import PlainLines, short
 from stepflow.clock import SystemClock
 from stepflow.errors import OutcomeUnknownError, RateLimitedError, UnavailableError
+from stepflow.log import escaped_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +129,7 @@ class Json:
     def event(self, event: RunEvent, watch: RunWatch) -> None:
         del watch
         line: dict[str, Any] = {"id": event.id or None, "event": event.event, "data": event.json()}
-        click.echo(orjson.dumps(line))
+        click.echo(escaped_json(orjson.dumps(line).decode()))
 
     def lost(self, why: str) -> None:
         if why:

@@ -105,7 +105,7 @@ def picture(
     if watch.progress and not watch.ended:
         parts.append(Text(f"  progress: {progress_text(watch.progress)}", style="cyan"))
     if watch.emitted and not watch.ended:
-        said = f"{watch.emitted['name']} {value_text(watch.emitted.get('data'))}"
+        said = f"{short(watch.emitted['name'])} {value_text(watch.emitted.get('data'))}"
         parts.append(Text(f"  emitted: {short(said, width - 12)}", style="magenta"))
     for row in rows:
         if row.event_id and row.status == "running" and not watch.ended:

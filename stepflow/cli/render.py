@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from stepflow.log import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,8 +37,8 @@ def span(seconds: float) -> str:
 
 
 def short(text: str, width: int = _WIDTH) -> str:
-    """Return the text on one line, cut to `width`."""
-    line = " ".join(text.split())
+    """Return the text on one line, cut to `width`; nothing in it commands the terminal."""
+    line = escaped(" ".join(text.split()))
     return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
@@ -54,7 +56,7 @@ def error_text(error: dict[str, Any], width: int = 2 * _WIDTH) -> str:
 
 def notify_command(event_id: str) -> str:
     """Return the command that sends the event."""
-    return f"stepflow notify {shlex.quote(event_id)} '{{}}'"
+    return f"stepflow notify {escaped(shlex.quote(event_id))} '{{}}'"
 
 
 def detail(row: Row, now_ms: int) -> str:
@@ -67,7 +69,7 @@ def detail(row: Row, now_ms: int) -> str:
         case "sleep":
             return f"sleeping, {span(max(0, row.due_ms - now_ms) / 1000)} left"
         case "event":
-            return f"waiting for event {row.event_id}"
+            return f"waiting for event {escaped(row.event_id)}"
         case "child":
             return f"waiting for {row.child}"
         case _:
@@ -101,7 +103,7 @@ class PlainLines:
                 took = span(row.elapsed_s(now_ms))
                 yield f"  {row.status:<10}{row.name}  {took}  {detail(row, now_ms)}".rstrip()
             case "emit":
-                yield f"  {'emitted':<10}{data['name']}  {value_text(data.get('data'))}"
+                yield f"  {'emitted':<10}{short(data['name'])}  {value_text(data.get('data'))}"
             case "progress":
                 yield f"  {'progress':<10}{progress_text(data)}"
             case "complete" | "error":
@@ -120,4 +122,4 @@ def progress_text(data: dict[str, Any]) -> str:
     """Return `3 of 10  importing`."""
     total = data.get("total")
     text = f"{data['done']:g}" if total is None else f"{data['done']:g} of {total:g}"
-    return f"{text}  {data.get('message') or ''}".rstrip()
+    return f"{text}  {short(data.get('message') or '')}".rstrip()

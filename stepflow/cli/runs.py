@@ -13,10 +13,11 @@ import orjson
 from stepflow.cli.connection import connect
 from stepflow.cli.errors import NOT_FOUND, USAGE, Failure, failing
 from stepflow.cli.follow import follow, pick_display
-from stepflow.cli.render import detail, error_text, span, value_text
+from stepflow.cli.render import detail, error_text, short, span, value_text
 from stepflow.cli.watching import RunWatch, millis
 from stepflow.clock import SystemClock
 from stepflow.errors import WorkflowNotFoundError
+from stepflow.log import escaped_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _read_file(name: str) -> bytes:
 
 
 def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.encode(value))
+    click.echo(escaped_json(msgspec.json.encode(value).decode()))
 
 
 @click.command()
@@ -238,7 +239,7 @@ def _shown(view: RunView) -> list[str]:
         f"  input    {value_text(msgspec.json.decode(view.input)) or 'null'}",
     ]
     if view.reason:
-        lines.append(f"  reason   {view.reason}")
+        lines.append(f"  reason   {short(view.reason)}")
     for row in watch.rows.values():
         state = "pending" if row.status == "running" else row.status
         took = span(row.elapsed_s(now_ms)) if row.began_ms else ""
