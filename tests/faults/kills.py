@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.faults.ledger import Ledger, check
+from tests.faults.ledger import KEY, Ledger, check, until
 from tests.faults.processes import Load, Served, strace
+from tests.recovery.reference_replayer import compare, replay_directory
 
 if TYPE_CHECKING:
     import random
@@ -71,9 +74,29 @@ class Lives:
             server.ready()
             ledger = self.load.stop()
             self.faults += check(ledger, server.url)
+            self.faults += self._told_by_the_records(server)
             self.faults += self._before.run_again(self._steps)
         assert not self.faults, self.faults[:10]
         return {"kills": self.kills, "acknowledged": ledger.acknowledged, "lost": 0}
+
+    def _told_by_the_records(self, server: Served) -> list[str]:
+        """Return where another reader of the directory finds something else than is served."""
+        found: list[str] = ["not read yet"]
+
+        def same() -> bool:
+            # What is lazy may be on its way to the disk while the copy is made.
+            copy = self.folder / "copy"
+            shutil.rmtree(copy, ignore_errors=True)
+            try:
+                shutil.copytree(self.folder / "data", copy)
+            except OSError:  # a file was dropped meanwhile
+                return False
+            found[:] = compare(replay_directory(copy), server.url, KEY)
+            return not found
+
+        with contextlib.suppress(AssertionError):
+            until(same, within_s=20)
+        return found
 
     @property
     def _steps(self) -> Path:
