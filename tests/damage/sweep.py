@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
 from stepflow.errors import DiskFailedError, JournalCorruptError
-from stepflow.journal.frame import SECTOR
+from stepflow.journal.frame import SECTOR, encode_frame
 from stepflow.journal.recovery import Recovery
-from stepflow.journal.segment import SEGMENT_HEADER_BYTES, segment_lsn, segment_name
+from stepflow.journal.segment import (
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    segment_lsn,
+    segment_name,
+)
 from stepflow.journal.snapshot import read_snapshot, snapshot_lsn
 from stepflow.journal.store import read_store, refuse_newer_files
 from stepflow.journal.system import system_record
 from stepflow.journal.verify import dump
 from tests.damage.damage_kit import NOW_MS, Files, disk_of, files_of, snapshot_of
+from tests.damage.snapshot_text import rows_of, snapshot
 from tests.journal_kit import handmade
 
 if TYPE_CHECKING:
@@ -256,6 +262,32 @@ def confused_files(subject: Subject) -> Iterator[Image]:
         for name in names:
             if segment_name(lsn) not in subject.files:
                 yield Image(f"{name} as lsn {lsn}", {segment_name(lsn): subject.files[name]})
+
+
+def forged(subject: Subject) -> Iterator[Image]:
+    """Give files other contents with right checksums: of another history, store, place or time."""
+    for name in damaged_names(subject):
+        data = subject.files[name]
+        header = SegmentHeader.decode(data)
+        if header is None:
+            rows = rows_of(data)
+            late = [*rows, (subject.lsn + 1, b'{"k":"gone","id":"run_gone00000000"}')]
+            first = data.partition(b"\n")[0] + b"\n"
+            yield Image(f"{name} includes lsn {subject.lsn + 1}", {name: snapshot(first, late)})
+            continue
+        for change in (
+            {"chain": header.chain ^ 1},
+            {"store_id": header.store_id ^ 1},
+            {"first_lsn": header.first_lsn + 1},
+            {"min_reader": 2},
+        ):
+            other = replace(header, **change)
+            image = other.encode() + data[SEGMENT_HEADER_BYTES:]
+            yield Image(f"{name} with {change}", {name: image})
+    data, (_, end, lsn) = subject.files[subject.last], subject.frames[-1]
+    behind, _ = encode_frame([b'{"t":"x","d":"%s"}' % (b"t" * 900)], lsn + 1, 0)
+    torn = data[:end] + behind[:600] + bytes(len(data) - end - 600)
+    yield Image(f"{subject.last} with a torn frame behind its end", {subject.last: torn})
 
 
 def noise(subject: Subject, seed: int, count: int) -> Iterator[Image]:

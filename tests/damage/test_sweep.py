@@ -17,6 +17,7 @@ from tests.damage.sweep import (
     confused_files,
     cuts,
     flips,
+    forged,
     judge,
     noise,
     spoiled_sectors,
@@ -78,6 +79,19 @@ def test_a_sector_of_zeros_or_noise_or_of_another_place_is_never_believed(made: 
 def test_lost_emptied_swapped_and_doubled_files_lose_nothing_silently(made: Subject) -> None:
     assert judge_all(made, confused_files(made)) > 100
     assert {"SFW103", "SFW205", "SFW206", "SFW211"} <= set(made.answers)
+
+
+def test_files_of_another_history_store_place_or_version_are_refused(made: Subject) -> None:
+    codes = {image.what: judge(made, image) for image in forged(made)}
+    torn = codes.pop(f"{made.last} with a torn frame behind its end")
+    closed = len(made.frames) > 4
+    assert torn == ("SFW201" if closed else "SFW101")
+    last = made.last
+    newest = max(made.lines)
+    header = f"{last} with "
+    assert codes[f"{newest} includes lsn {made.lsn + 1}"] == "SFW201"
+    told = {what.removeprefix(header): code for what, code in codes.items() if header in what}
+    assert sorted(told.values()) == ["SFW206", "SFW206", "SFW207", "SFW301"]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -29,6 +29,7 @@ from tests.damage.sweep import (
     confused_files,
     cuts,
     flips,
+    forged,
     judge,
     noise,
     spoiled_sectors,
@@ -93,9 +94,9 @@ class _Endless:
 def _subjects(seed: int, counts: dict[str, int]) -> Iterator[tuple[int, Subject]]:
     number = seed * 1_000_003
     while True:
+        counts["seeds"] += 1
         for end in ENDS:
             yield number, subject(end, number)
-        counts["seeds"] += 1
         number += 1
 
 
@@ -103,6 +104,7 @@ def _images(made: Subject, seed: int, *, every_bit: bool) -> Iterator[Image]:
     return chain(
         torn_sectors(made),
         confused_files(made),
+        forged(made),
         spoiled_sectors(made, seed),
         noise(made, seed, 2000),
         cuts(made),
