@@ -105,6 +105,7 @@ class HybridTime:
             self._last_mono_s = self._monotonic_s()
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(ms: int) -> str:
     """Return milliseconds since 1970 as RFC 3339 in UTC with a `Z`: `2024-01-15T10:30:00.123Z`."""
     seconds, rest = divmod(ms, 1000)

@@ -144,6 +144,8 @@ class Journal:
         self._lazy_timer: TimerHandle | None = None
         self._retry_timer: TimerHandle | None = None
         self._closing = False
+        self._shut = False
+        """It takes no more: closing, or over."""
         self._stopped = False
         self._over: BaseException | None = None
         self._starting: asyncio.Future[None] | None = None
@@ -173,7 +175,7 @@ class Journal:
         sync soon; a lazy one rides with the next strict one. Raises `UnavailableError` when the
         journal has failed or is closed, before anything is queued.
         """
-        if self._closing or self._over is not None:
+        if self._shut:
             raise self._unavailable()
         count = len(records)
         last = self.next_lsn + count - 1
@@ -334,7 +336,7 @@ class Journal:
     @property
     def why_no_room(self) -> str:
         """What to say to whoever `has_room` refuses."""
-        if self._closing or self._over is not None:
+        if self._shut:
             return "Stepflow is stopping"
         if self._stalls.held:
             return "The disk does not answer: read-only until it does"
@@ -354,6 +356,7 @@ class Journal:
     def _end(self, error: BaseException) -> None:
         """Nothing more will be written: drop what is queued, tell those who wait."""
         self._over = error
+        self._shut = True
         self._space.shut()
         for timer in (self._lazy_timer, self._retry_timer):
             if timer is not None:
@@ -389,7 +392,7 @@ class Journal:
     async def _finish(self) -> None:
         """Write what is queued and the record of a clean stop, if the disk lets us."""
         lsn = self.append([self._system("close")])
-        self._closing = True
+        self._closing = self._shut = True
         self._space.shut()
         if self._space.stuck:
             self._end(self._unavailable())
@@ -399,7 +402,7 @@ class Journal:
             _log.warning("the journal was not closed cleanly", exc_info=True)
 
     async def _stop(self) -> None:
-        self._closing = True
+        self._closing = self._shut = True
         if self._over is None:
             self._end(self._unavailable())
         ending = asyncio.ensure_future(self._end_threads())

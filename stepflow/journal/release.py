@@ -44,7 +44,11 @@ class Releases:
         """Call, in order, all that wait for `lsn` or less."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= lsn:
-            call_isolated(heappop(waiting)[2], None)
+            callback = heappop(waiting)[2]
+            try:
+                callback(None)
+            except Exception:  # noqa: BLE001  a border: user code behind it must not stop the others
+                _say(callback)
 
     def fail(self, error: BaseException) -> None:
         """Tell all who wait that what they wait for will not come."""
@@ -96,4 +100,8 @@ def call_isolated(callback: Callable[[_T], None], value: _T) -> None:
     try:
         callback(value)
     except Exception:  # noqa: BLE001  a border: user code behind it must not stop the others
-        _log.exception("a callback of the journal failed: %r", callback)
+        _say(callback)
+
+
+def _say(callback: object) -> None:
+    _log.exception("a callback of the journal failed: %r", callback)

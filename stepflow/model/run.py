@@ -241,7 +241,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         if self.status in FINISHED:
             message = f"{self.id} has ended, record {record.lsn} came after it"
             raise ApplyError(message)
-        handler = self._handlers.get(type(record))
+        handler = self._handlers.get(record.__class__)
         if handler is None:
             message = f"{type(record).__name__} does not belong to a run"
             raise ApplyError(message)

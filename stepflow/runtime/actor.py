@@ -186,7 +186,7 @@ class RunActor:
             return
         self._draining = True
         try:
-            self._handle(message)
+            _DECIDE[type(message)](self, message)
         except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
             self.sup.actor_failed(self, error)
             return
@@ -203,7 +203,8 @@ class RunActor:
                 if not (self.has_room(self._mailbox[0]) or self._cancel_goes_first()):
                     self.sup.stall(self)
                     return
-                self._handle(self._mailbox.popleft())
+                message = self._mailbox.popleft()
+                _DECIDE[type(message)](self, message)
         except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
             self.sup.actor_failed(self, error)
         finally:
@@ -222,9 +223,6 @@ class RunActor:
         self._mailbox.remove(cancel)
         self._mailbox.appendleft(cancel)
         return True
-
-    def _handle(self, message: msg.Message) -> None:
-        _DECIDE[type(message)](self, message)
 
     def calls_asked(self, message: msg.CallsAsked) -> None:
         """Begin calls that found no room when they were asked for."""
@@ -250,19 +248,17 @@ class RunActor:
             return
         self.condition = None
         self.reason = ""
-        calls = state.calls.values()
-        options = workflow.options
-        gate = Gate(
+        sup = self.sup
+        gate = Gate.of(
             self,
-            [c for c in calls if c.status != "pending"] if calls else (),
-            self.sup.loop.call_soon,
-            begun=[c.key for c in state.pending_calls()] if calls else (),
-            passes=self.sup.settings.quiet_passes,
-            strict=self.sup.strict,
-            renamed=options.renamed,
+            state.calls.values(),
+            sup.loop.call_soon,
+            passes=sup.settings.quiet_passes,
+            strict=sup.strict,
+            renamed=workflow.options.renamed,
         )
-        session = self.session = Session(self, gate, self.sup.loop)
-        session.born_s = self.sup.clock.monotonic_s()
+        session = self.session = Session(self, gate, sup.loop, self.id, self.id.encode())
+        session.born_s = sup.clock.monotonic_s()
         if state.cancelling:
             gate.cancel(state.cancel_lsn)
         self.sup.activated(self)

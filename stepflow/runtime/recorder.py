@@ -78,13 +78,14 @@ class Recorder:
         before = state.nbytes
         state.apply(record, data, body)
         self.live_bytes += state.nbytes - before
-        strict = not (kind.lazy if lazy is None else lazy)
+        if lazy is None:
+            lazy = kind.lazy
         if self._depth:
             self._group.append(data)
-            self._strict |= strict
+            self._strict |= not lazy
         else:
-            self.journal.append((data,), strict=strict)
-        if strict or kind in _BINDING:
+            self.journal.append((data,), strict=not lazy)
+        if not lazy or kind in _BINDING:
             actor.strict_lsn = lsn
         if actor.feed is not None:
             actor.noted(lsn)

@@ -20,7 +20,9 @@ Why so, and what fails otherwise: docs/adr/0008.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import field
 
 from stepflow.errors import DivergenceError
 from stepflow.runtime.plain import Plain
@@ -75,65 +77,54 @@ class GateHost(Protocol):
         """Log what an operator should know."""
 
 
-class Gate:
+class Gate(Plain):
     """Order and identity of results for one activation of a run."""
 
-    __slots__ = (
-        "_call_soon",
-        "_begun",
-        "_heap",
-        "_host",
-        "_live",
-        "_passes",
-        "_passes_needed",
-        "_quiet",
-        "_renamed",
-        "_seq",
-        "_started",
-        "_strict",
-        "_ticking",
-        "_undecided",
-        "_untaken",
-        "closed",
-        "outstanding",
-        "tasks",
-    )
+    _host: GateHost
+    _call_soon: Callable[[Callable[[], None]], object]
+    _untaken: dict[str, CallState]
+    """Results that no call of this activation has taken."""
+    _begun: set[str]
+    """Keys of calls that were begun before this activation and have no result."""
+    _passes_needed: int = 8
+    _strict: bool = False
+    _renamed: Mapping[str, str] = {}
+    _heap: list[tuple[int, int, Ask | None, CallState | None]] = field(default_factory=list[Any])
+    """Asked-for results by LSN; an entry without an ask is the cancel."""
+    _undecided: dict[Ask, None] = field(default_factory=dict[Ask, None])
+    _live: bool = False
+    """Whether the body has passed what it did in earlier activations."""
+    _started: dict[str, Ask] = field(default_factory=dict[str, Ask])
+    _seq: int = 0
+    _passes: int = 0
+    _quiet: bool = False
+    _ticking: bool = False
+    closed: bool = False
+    tasks: int = 0
+    """Tasks of the run that have not ended."""
+    outstanding: int = 0
+    """Waits of the body: a map is one, however many calls it makes."""
 
-    def __init__(
-        self,
+    @classmethod
+    def of(
+        cls,
         host: GateHost,
-        recorded: Iterable[CallState],
+        calls: Iterable[CallState],
         call_soon: Callable[[Callable[[], None]], object],
         *,
-        begun: Iterable[str] = (),
         passes: int = 8,
         strict: bool = False,
         renamed: Mapping[str, str] | None = None,
-    ) -> None:
-        self._host = host
-        self._call_soon = call_soon
-        self._passes_needed = passes
-        self._strict = strict
-        self._renamed = renamed or {}
-        self._untaken: dict[str, CallState] = {c.key: c for c in recorded}
-        """Results that no call of this activation has taken."""
-        self._heap: list[tuple[int, int, Ask | None, CallState | None]] = []
-        """Asked-for results by LSN; an entry without an ask is the cancel."""
-        self._undecided: dict[Ask, None] = {}
-        self._begun = set(begun)
-        """Keys of calls that were begun before this activation and have no result."""
-        self._live = False
-        """Whether the body has passed what it did in earlier activations."""
-        self._started: dict[str, Ask] = {}
-        self._seq = 0
-        self._passes = 0
-        self._quiet = False
-        self._ticking = False
-        self.closed = False
-        self.tasks = 0
-        """Tasks of the run that have not ended."""
-        self.outstanding = 0
-        """Waits of the body: a map is one, however many calls it makes."""
+    ) -> Gate:
+        """Return the gate of an activation that finds these calls recorded or begun."""
+        untaken: dict[str, CallState] = {}
+        begun: set[str] = set()
+        for call in calls:
+            if call.status != "pending":
+                untaken[call.key] = call
+            elif not call.cancelled:
+                begun.add(call.key)
+        return cls(host, call_soon, untaken, begun, passes, strict, renamed or {})
 
     # ------------------------------------------------------------ what the tasks do
 

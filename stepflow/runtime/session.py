@@ -18,8 +18,11 @@ from contextlib import AsyncExitStack
 from types import AsyncGeneratorType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from msgspec import field
+
 from stepflow.clock import next_pass
 from stepflow.errors import RunSuspended
+from stepflow.runtime.plain import Plain
 from stepflow.runtime.tracked import Tracked, TrackedRoot
 
 if TYPE_CHECKING:
@@ -41,51 +44,33 @@ _REFUSALS = 3
 _ZOMBIES: set[asyncio.Task[Any]] = set()
 
 
-class Session:
+class Session(Plain):
     """What an active run has and a passive one gave back."""
 
-    __slots__ = (
-        "_refusals_left",
-        "actor",
-        "born_s",
-        "branches",
-        "ended",
-        "fenced",
-        "gate",
-        "loop",
-        "missed",
-        "plain_calls",
-        "replay_s",
-        "root",
-        "run_bytes",
-        "run_id",
-        "running",
-        "waits",
+    actor: RunActor
+    gate: Gate
+    loop: asyncio.AbstractEventLoop
+    run_id: str
+    run_bytes: bytes
+    branches: dict[asyncio.Task[Any], Branch] = field(
+        default_factory=dict["asyncio.Task[Any]", Any]
     )
-
-    def __init__(self, actor: RunActor, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
-        self.actor = actor
-        self.run_id = actor.id
-        self.run_bytes = actor.id.encode()
-        self.gate = gate
-        self.loop = loop
-        self.branches: dict[asyncio.Task[Any], Branch] = {}
-        """Every task of the run that has not ended, with its place."""
-        self.waits: set[Wait] = set()
-        self.root: asyncio.Task[None] | None = None
-        self.fenced = False
-        """Nothing it does is recorded any more."""
-        self.ended = False
-        """Its tasks are no longer told apart from the host's."""
-        self.plain_calls = 0
-        self.running = 0
-        """Attempts of its steps that run."""
-        self.born_s = 0.0
-        self.replay_s = 0.0
-        """How long it took to come from the start of the body to its first new call."""
-        self.missed = False
-        """Something happened that woke nobody, since the run was being put to sleep."""
-        self._refusals_left = 0
+    """Every task of the run that has not ended, with its place."""
+    waits: set[Wait] = field(default_factory=set[Any])
+    root: asyncio.Task[None] | None = None
+    fenced: bool = False
+    """Nothing it does is recorded any more."""
+    ended: bool = False
+    """Its tasks are no longer told apart from the host's."""
+    plain_calls: int = 0
+    running: int = 0
+    """Attempts of its steps that run."""
+    born_s: float = 0.0
+    replay_s: float = 0.0
+    """How long it took to come from the start of the body to its first new call."""
+    missed: bool = False
+    """Something happened that woke nobody, since the run was being put to sleep."""
+    _refusals_left: int = 0
 
     # ------------------------------------------------------------ tasks
 

@@ -242,8 +242,9 @@ class Supervisor:
         self.runs[actor.id] = actor
         if not self.order or start_lsn > self.order[-1][0]:
             self.order.append((start_lsn, actor.id))
-        start = actor.state.started
-        if start is None or actor.state.finished:
+        state = actor.state
+        start = state.started
+        if start is None or state.finished:
             return
         self.live += 1
         if start.events:

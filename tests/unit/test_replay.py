@@ -48,7 +48,7 @@ def called(key: str, *, fn: str = "f", args: str = "1", rooted: bool = True) -> 
 class Host:
     """A loop of passes, and what the gate asked of its actor."""
 
-    def __init__(self, *recorded: CallState, **options: Any) -> None:
+    def __init__(self, *recorded: CallState, begun: tuple[str, ...] = (), **options: Any) -> None:
         self.ready: deque[Callable[[], None]] = deque()
         self.started: list[str] = []
         self.adopted: list[tuple[str, int]] = []
@@ -56,7 +56,8 @@ class Host:
         self.divergence: DivergenceError | None = None
         self.warnings: list[str] = []
         self.next_lsn = 100
-        self.gate = Gate(self, recorded, self.ready.append, **options)
+        pending = [CallState(key, key, "step", "f", "1") for key in begun]
+        self.gate = Gate.of(self, [*recorded, *pending], self.ready.append, **options)
         self.gate.tasks = 2
 
     def start_calls(self, asks: list[Ask]) -> None:
