@@ -81,8 +81,8 @@ class Door:
 
     def __enter__(self) -> Self:
         self.clock = StillClock()
-        # Between two calls this loop stands still, which a watchdog would report.
-        usual: dict[str, Any] = {"auth_failures_burst": 10**9, "loop_blocked_s": 1e6}
+        # Between two calls this loop stands still: a watchdog would report it.
+        usual: dict[str, Any] = {"auth_failures_burst": 10**9, "loop_blocked_s": 0.0}
         self.settings = Settings(**(usual | self.changes))
         self._directory = tempfile.TemporaryDirectory()
         self.directory = Path(self._directory.name)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["crowd", "forge", "garble", "texts", "torture"]
 
-_STORM_S: Final = 120.0
+_STORM_S: Final = 45.0
 _SILENT_S: Final = 60.0
 ALLOWED: Final = {200, 400, 401, 403, 404, 405, 408, 413, 414, 429, 431, 503}
 
@@ -55,11 +55,12 @@ def torture(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, 
         assert not wrong, f"python -m tests.attacks {name}: {wrong[0]}"
         counts["attacks"] += count
     say(f"{counts['attacks']} attacks of the tables")
-    if seconds > 2 * _STORM_S:
+    if seconds > _STORM_S:
+        streams = 500 if seconds > 5 * _STORM_S else 100
         with tempfile.TemporaryDirectory() as where:
-            run(reconnect_storm(500, 2, Path(where)))
+            run(reconnect_storm(streams, 2, Path(where)))
         counts["kills"] += 2
-        say("500 streams survived two kills")
+        say(f"{streams} streams survived two kills")
     number = 0
     with ExitStack() as stack:
         door = stack.enter_context(Door(cors=(ORIGIN,), changes={"finished_bytes_max": 16 * MIB}))
