@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from tests.served import doomed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -68,7 +70,7 @@ class Process:
         self.out = ""
         self.err = ""
         self._process = subprocess.Popen(
-            [*PROGRAM, *words],
+            doomed([*PROGRAM, *words]),
             cwd=cwd,
             env=environment(**env),
             stdout=subprocess.PIPE,

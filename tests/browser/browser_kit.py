@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from tests.served import doomed
+
 HERE = Path(__file__).parent
 KEY = "browser-test-key-0123456789"
 APP = HERE / "browser_app.py"
@@ -31,7 +33,7 @@ class Browser:
 
     def __init__(self, node: str, chromium: str, profile: Path) -> None:
         self._driver = subprocess.Popen(
-            [node, str(HERE / "driver.mjs")],
+            doomed([node, str(HERE / "driver.mjs")]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -127,7 +129,7 @@ class Service:
     def start(self) -> None:
         """Start, and wait until it is ready."""
         process = self._process = subprocess.Popen(
-            self._command, env=self._env, stdout=subprocess.DEVNULL
+            doomed(self._command), env=self._env, stdout=subprocess.DEVNULL
         )
         while not self._ready():
             assert process.poll() is None, "the service did not come up"

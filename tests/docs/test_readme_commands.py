@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.served import doomed
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"<!-- commands -->\n```\n(.*?)```", re.DOTALL)
 
@@ -30,10 +32,18 @@ def test_the_readmes_commands_run_one_after_the_other(tmp_path: Path) -> None:
     assert len(blocks) >= 5
     script = "set -euo pipefail\n" + "".join(blocks).replace(":8000", f":{port}")
     server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "stepflow.cli.main", "serve", str(ROOT / "examples/app.py")),
-            *("--data", "stepflow-data", "--port", str(port)),
-        ],
+        doomed(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "stepflow.cli.main",
+                    "serve",
+                    str(ROOT / "examples/app.py"),
+                ),
+                *("--data", "stepflow-data", "--port", str(port)),
+            ]
+        ),
         cwd=tmp_path,
         env=os.environ | {"WELCOME_PAUSE": "100ms", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

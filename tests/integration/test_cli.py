@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.cli_kit import PROGRAM, ROOT, Process, Served, environment, run_cli, until
+from tests.served import doomed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -405,7 +406,7 @@ def test_in_a_terminal_the_steps_move(serve, place) -> None:
     main, side = pty.openpty()
     env = environment(STEPFLOW_URL=url, TERM="xterm-256color", COLUMNS="100", LINES="30")
     following = subprocess.Popen(
-        [*PROGRAM, "trigger", "gated", '"a"', "--follow"], cwd=place, env=env, stdout=side
+        doomed([*PROGRAM, "trigger", "gated", '"a"', "--follow"]), cwd=place, env=env, stdout=side
     )
     os.close(side)
     seen = b""

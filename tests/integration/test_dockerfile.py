@@ -23,6 +23,8 @@ from typing import Final
 
 import pytest
 
+from tests.served import doomed
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 BIN: Final = Path(sys.executable).parent
 WRITES: Final = re.compile(
@@ -141,7 +143,7 @@ def test_it_starts_is_healthy_writes_only_its_data_and_stops(image, tmp_path) ->
     environment = {"PATH": f"{image / 'bin'}:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
     server = subprocess.Popen(
         # -D: the server stays our child, strace watches from aside.
-        [*STRACE, trace, *last("ENTRYPOINT").words(), *command],
+        doomed([*STRACE, trace, *last("ENTRYPOINT").words(), *command]),
         cwd=app,
         env=environment,
         stdout=subprocess.PIPE,

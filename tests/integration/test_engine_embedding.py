@@ -22,6 +22,7 @@ from stepflow.clock import SystemClock
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import ConfigurationError, JournalCorruptError, UnavailableError
 from tests.engine_kit import Service, service
+from tests.served import doomed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -401,7 +402,7 @@ def test_a_signal_ends_a_host_with_three_open_streams_cleanly(
     data = tmp_path / "data"
     environ = {**os.environ, "DATA": str(data), "STEPFLOW_API_KEYS": key}
     host = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "app:app", "--port", "0", "--no-access-log"],
+        doomed([sys.executable, "-m", "uvicorn", "app:app", "--port", "0", "--no-access-log"]),
         cwd=tmp_path,
         env=environ,
         stdout=subprocess.PIPE,

@@ -15,6 +15,7 @@ import pytest
 
 from stepflow.errors import OutcomeUnknownError, RunNotFoundError, UnavailableError
 from tests.engine_kit import ALL, Service, held_back, reborn, service
+from tests.served import doomed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,7 +188,7 @@ def serve(tmp_path: Path, *before: str) -> subprocess.Popen[str]:
     ]  # fmt: skip
     environ = {**os.environ, "STEPFLOW_LOG_FORMAT": "console"}
     return subprocess.Popen(
-        command,
+        doomed(command),
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

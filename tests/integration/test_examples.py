@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.cli_kit import ROOT, Served, environment, run_cli, until
+from tests.served import doomed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,10 +137,12 @@ def test_what_an_examples_first_lines_show_works(name: str, tmp_path: Path) -> N
 
 def test_the_embedding_example_starts_runs_for_its_visitors(tmp_path: Path) -> None:
     host = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "embedded:app"),
-            *("--port", "0"),
-        ],
+        doomed(
+            [
+                *(sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "embedded:app"),
+                *("--port", "0"),
+            ]
+        ),
         cwd=tmp_path,
         env=environment(**QUICK),
         stderr=subprocess.PIPE,

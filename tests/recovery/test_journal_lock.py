@@ -15,6 +15,7 @@ from stepflow.journal.disk import RealDisk
 from stepflow.journal.lock import LOCK, lock_holder
 from stepflow.journal.memory import MemoryDisk
 from tests.journal_kit import StillClock, opened, passes
+from tests.served import doomed
 
 pytestmark = pytest.mark.asyncio
 
@@ -42,7 +43,7 @@ asyncio.run(main())
 def holder(tmp_path):
     """Another process that has the directory."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        doomed([sys.executable, "-c", HOLDER, str(tmp_path)]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.served import doomed
+
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
@@ -112,7 +114,7 @@ def started(**options: object) -> Generator[Process]:
     program = textwrap.dedent(PROGRAM)
     command = [sys.executable, "-c", program, json.dumps(options)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as popen:
+    with subprocess.Popen(doomed(command), stdout=pipe, stderr=pipe, text=True) as popen:
         try:
             yield Process(popen)
         finally:
