@@ -412,7 +412,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             self.kept_bytes -= len(body)
             if not queue:
                 del self.kept[call.event]
-        self.payloads[record.payload] = body
+        self._hold(record.payload, body)
         call.result = body
         self._end(call, record, "completed")
 
@@ -426,11 +426,16 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         if body is None:
             message = f"{self.id}: the payload at LSN {record.payload} is not known"
             raise ApplyError(message)
-        self.payloads[record.payload] = body
+        self._hold(record.payload, body)
         self.kept.setdefault(record.event, deque()).append(record.payload)
         self.kept_count += 1
         self.kept_bytes += len(body)
-        self.nbytes += len(body)
+
+    def _hold(self, lsn: int, body: bytes) -> None:
+        """Keep a payload, once, however many records of the run name it."""
+        if lsn not in self.payloads:
+            self.payloads[lsn] = body
+            self.nbytes += len(body)
 
     def _child_started(self, record: ChildStarted, _: bytes | None) -> None:
         call = self._begin(record, "child", f"{FN_CHILD}:{record.workflow}", record.args)

@@ -6,9 +6,11 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -17,7 +19,7 @@ import httpx
 from tests.served import doomed, end_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "plenty-test-key-0123456789"
@@ -158,10 +160,45 @@ class Served:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it does not end: {self.said}") from None
 
+    @contextmanager
+    def grows_at_most(self, nbytes: int) -> Generator[None]:
+        """Hold its memory to what it has at the start of the block, and so much more at any time.
+
+        The highest amount is the kernel's own count, so no moment is missed.
+        """
+        before = self.resident_bytes()
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+        yield
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)
+        assert found, f"it has ended: {self.said}"
+        grown = int(found[1]) * 1024 - before
+        assert grown <= nbytes, f"grew by {grown // MIB} MiB, at most {nbytes // MIB} are right"
+
+    def socket(self) -> socket.socket:
+        """Return a connection that takes as little as it can without being read."""
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.settimeout(PATIENCE_S)
+        made.connect((httpx.URL(self.url).host, httpx.URL(self.url).port or 80))
+        return made
+
     def resident_bytes(self) -> int:
         """Return how much of its memory is in the machine's."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * resource.getpagesize()
+
+
+def request(method: str, path: str, *, length: int = 0) -> bytes:
+    """Return the head of a request whose body, of so many bytes, is sent by hand."""
+    lines = (
+        f"{method} {path} HTTP/1.1",
+        "Host: plenty",
+        f"X-API-Key: {KEY}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
 
 
 def until(

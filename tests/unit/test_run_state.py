@@ -208,3 +208,18 @@ def test_whatever_fits_folds_up_again(moves: list[tuple[int, int, int]]) -> None
             assert snapshot(w.state) == before
         assert all(call.key == k for k, call in w.state.calls.items())
     assert snapshot(RunState.unpack(w.state.pack())) == snapshot(w.state)
+
+
+def test_a_run_counts_each_payload_that_it_holds_once() -> None:
+    w = Writer().start()
+    w.write(rec.WaitStarted, key="a#1", name="a", event="go")
+    w.write(rec.WaitStarted, key="b#1", name="b", event="go")
+    before = w.state.nbytes
+    body = b'"' + 1000 * b"x" + b'"'
+    for key in ("a#1", "b#1"):
+        w.write(rec.WaitResolved, body, key=key, payload=77)
+    records = sum(len(data) for _, data, _ in w.rows[-2:])
+    assert w.state.nbytes == before + records + len(body)
+    w.write(rec.EventKept, body, event="later", payload=78)
+    assert w.state.nbytes == before + sum(len(row[1]) for row in w.rows[-3:]) + 2 * len(body)
+    assert RunState.unpack(w.state.pack()).nbytes == w.state.nbytes
