@@ -84,10 +84,12 @@ def test_next(): pass
 def test_a_run_whose_worker_had_to_be_ended_ends_and_names_the_test(tmp_path: Path) -> None:
     # A wait in C that no signal interrupts, with the interpreter's lock held.
     tests = """
-import ctypes, pytest
+import ctypes, subprocess, pytest
+from tests.served import doomed
 def test_before(): pass
 @pytest.mark.timeout(1)
 def test_hangs_in_c():
+    subprocess.Popen(doomed(["sleep", "600"]), start_new_session=True)
     c, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
     c.pthread_mutex_lock(mutex)
     c.pthread_mutex_lock(mutex)
@@ -98,6 +100,7 @@ def test_after(n): pass
     assert "crashed while running 'test_made_up.py::test_hangs_in_c'" in printed
     assert "in test_hangs_in_c" in printed, "the stacks name the line"
     assert "status 1" in printed
+    assert "left behind" not in printed, "its server has ended with it"
 
 
 def test_at_the_end_of_its_time_a_phase_names_the_test_that_was_running(tmp_path: Path) -> None:
