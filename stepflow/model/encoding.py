@@ -82,6 +82,8 @@ def args_hash(args: tuple[object, ...]) -> str:
     """
     if not args:
         return _NO_ARGS
+    if len(args) == 1:
+        return blake2b(_arg_text(args[0]) + b"\0", digest_size=8).hexdigest()
     digest = blake2b(digest_size=8)
     for arg in args:
         digest.update(_arg_text(arg))
@@ -93,6 +95,8 @@ _NO_ARGS: Final = blake2b(digest_size=8).hexdigest()
 
 
 def _arg_text(arg: object) -> bytes:
+    if type(arg) is str and arg.isascii():
+        return orjson.dumps(arg)
     for free_keys in (False, True):
         try:
             return encode(arg, "argument", free_keys=free_keys)

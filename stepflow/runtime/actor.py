@@ -360,14 +360,20 @@ class RunActor:
 
     def recorded(self, key: str) -> None:
         """Hand a call's fresh result to the gate, or wake the run that sleeps on it."""
-        session = self.session
-        if session is None:
+        if self.session is None:
             self.activate()
-        elif not session.fenced:
-            if self.sup.seams.replays_always and not self.sup.steps.has(session):
-                self.sup.replay(self)
-            else:
-                session.gate.recorded(self.state.calls[key])
+        else:
+            self.settled(self.state.calls[key])
+
+    def settled(self, call: CallState) -> None:
+        """Hand a call's fresh result to the gate of an active run."""
+        session = self.session
+        if session is None or session.fenced:
+            return
+        if self.sup.seams.replays_always and not self.sup.steps.has(session):
+            self.sup.replay(self)
+        else:
+            session.gate.recorded(call)
 
     def give_up(self, asks: Sequence[RunAsk]) -> None:
         """The body no longer waits for these calls: what of them runs is stopped."""

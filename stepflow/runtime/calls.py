@@ -228,7 +228,10 @@ class OneWait(Wait):
         except Exception as error:  # noqa: BLE001  told to the body
             # Raised again in the body; where it came from here concerns nobody, and would be held.
             return self._answer(None, error.with_traceback(None))
-        return self._answer(value)
+        self.answered = True
+        self.session.gate.outstanding -= 1
+        self.future.set_result(value)
+        return True
 
 
 class MapWait(Wait):

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
     from stepflow.runtime.actor import RunActor
 
-__all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_emitted", "check_growth"]
-__all__ += ["check_size", "end_run", "grace_over"]
+__all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_emitted", "check_result"]
+__all__ += ["end_run", "grace_over"]
 
 _log = logging.getLogger("stepflow.run")
 
@@ -66,8 +66,7 @@ def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
     """Record the run's end as its body ended: returned, raised or cancelled."""
     if message.session is not actor.session or message.session.fenced or actor.state.finished:
         return
-    unused = message.session.gate.unused
-    if actor.sup.seams.replays_always and unused:
+    if actor.sup.seams.replays_always and (unused := message.session.gate.unused):
         actor.diverged_by_leaving(unused[0], "nothing before its end")
         return
     error = message.error
@@ -144,6 +143,19 @@ def check_size(actor: RunActor, data: bytes) -> None:
             "return less, or end it and start another"
         )
         raise AuthoringError(message)
+
+
+def check_result(actor: RunActor, data: bytes) -> None:
+    """Raise what `check_size` or `check_growth` does for a step's result; most are small."""
+    nbytes = len(data)
+    settings = actor.sup.settings
+    if (
+        nbytes > _SMALL
+        or nbytes > settings.result_bytes_max
+        or actor.state.nbytes + nbytes > settings.run_bytes_max
+    ):
+        check_size(actor, data)
+        check_growth(actor, data)
 
 
 def check_growth(actor: RunActor, data: bytes) -> None:

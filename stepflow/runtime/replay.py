@@ -173,7 +173,8 @@ class Gate(Plain):
             if ask.alive and ask.deliver(outcome):
                 self._passes = 0
                 self._quiet = False
-                self._count()
+                if self._heap or self._undecided:
+                    self._count()
             return
         if ask is None:
             self._untaken[outcome.key] = outcome

@@ -13,7 +13,7 @@ from stepflow.errors import ApiError, AuthoringError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode_error
 from stepflow.runtime.calls import RunAsk, StepAsk
-from stepflow.runtime.ending import CANCEL_TIMER, check_growth, check_size, grace_over
+from stepflow.runtime.ending import CANCEL_TIMER, check_result, grace_over
 from stepflow.runtime.starting import begin_attempt
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
         or session is not actor.session
         or session.fenced
         or not session.gate.is_started(ask.key)
-        or not ask.alive
+        or ask.wait.future.done()
     ):
         # The run was suspended, gave the call up, or timed the attempt out.
         return
@@ -50,10 +50,10 @@ def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
 def _complete_step(actor: RunActor, ask: StepAsk, call: CallState, value: Any) -> Exception | None:
     """Record the result; return why it cannot be recorded, if it cannot."""
     try:
-        data = ask.converter.encode(value, "result")
-        check_size(actor, data)
-        check_growth(actor, data)
-        decoded = ask.converter.decode(data)
+        converter = ask.converter
+        data = converter.encode(value, "result")
+        check_result(actor, data)
+        decoded = converter.decode(data)
     except (AuthoringError, ApiError) as error:
         return error
     actor.sup.recorder.write(
@@ -65,7 +65,7 @@ def _complete_step(actor: RunActor, ask: StepAsk, call: CallState, value: Any) -
         attempt=call.attempt,
     )
     ask.decoded = decoded
-    actor.recorded(ask.key)
+    actor.settled(call)
     return None
 
 

@@ -86,7 +86,9 @@ class Attempt(Plain):
         """Tell the actor, once."""
         if self.closed:
             return
-        self.close()
+        self.closed = True
+        if self.timer is not None:
+            self.timer.cancel()
         self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
 
     def close(self) -> None:
