@@ -12,6 +12,8 @@ give.
 from __future__ import annotations
 
 import re
+from array import array
+from itertools import accumulate
 from typing import Any, Final
 
 import orjson
@@ -42,6 +44,7 @@ _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 _INT_CHARS_MAX: Final = 20
 _ONE_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+_STEPS: Final = bytes.maketrans(b"[]", b"\x01\xff")
 _NO_BRACKET: Final = bytes(set(range(256)) - set(b'[]{}"'))
 
 
@@ -88,15 +91,13 @@ def _outside_strings(text: bytes) -> bytes:
 
 
 def _check_depth(body: bytes, depth_max: int) -> None:
-    """Take away the innermost brackets, level by level, until none is left."""
+    """Go up at each opening bracket and down at each closing one; one pass, however deep."""
     brackets = _unescaped(body).translate(_ONE_BRACKET, _NO_BRACKET)
     # Two quotes side by side hold no bracket: without them few strings are left to cut out.
     brackets = _outside_strings(brackets.replace(b'""', b"")).replace(b" ", b"")
-    for _ in range(depth_max):
-        brackets = brackets.replace(b"[]", b"")
-        if not brackets:
-            return
-    raise InvalidInputError(_too_deep(depth_max))
+    steps = array("b", brackets.translate(_STEPS))
+    if max(accumulate(steps), default=0) > depth_max:
+        raise InvalidInputError(_too_deep(depth_max))
 
 
 def _check_integers(outside: bytes) -> None:
