@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.sim.plan import Plan
 
-__all__ = ["Failure", "Summary", "explain", "run_block", "run_for", "run_seeds"]
+__all__ = ["Failure", "Summary", "digests", "explain", "run_block", "run_for", "run_seeds"]
 
 BLOCK: Final = 25
 _PR_SET_PDEATHSIG: Final = 1
@@ -175,8 +175,14 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def digests(first: int, seeds: int) -> list[str]:
+    """Return the digest of each seed: all that happened, and what every life left on disk."""
+    with simulating():
+        return [run_plan(draw(seed)).digest for seed in range(first, first + seeds)]
+
+
 def _plan(seed: int, bug: str) -> Plan:
-    return draw(seed, BUGS[bug].focus if bug else "")
+    return draw(seed, BUGS[bug].focus if bug else None)
 
 
 def _broken(bug: str) -> contextlib.AbstractContextManager[None]:

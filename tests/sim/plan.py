@@ -92,6 +92,10 @@ FOCUS: Final[dict[str, dict[str, int]]] = {
     "snapshot": {"snapshot": 8, "notify": 4},
     "cancel": {"cancel": 12, "guard": 6, "sleep": 3},
     "failing disk": {},
+    "full disk": {"snapshot": 6},
+    "events": {"wait": 6, "notify": 6},
+    "streams": {"stream": 8},
+    "values": {"value": 8},
 }
 """What a seed may be about, with the weights that it gives to ops and actions."""
 
@@ -204,7 +208,7 @@ class _Draw:
         if not number:
             actions.insert(0, Action("trigger", 0.0, n=0))
         failing = self.focus == "failing disk"
-        if self.chance(0.15):
+        if self.chance(0.9 if self.focus == "full disk" else 0.15):
             begin = self.pick(0.0, dice.uniform(0, length))
             actions += [Action("full", begin), Action("room", begin + dice.uniform(0, length))]
         return Life(
@@ -221,6 +225,7 @@ class _Draw:
             "": (5, 1, 1, 1, 2),
             "snapshot": (1, 4, 2, 2, 1),
             "failing disk": (1, 0, 0, 0, 0),
+            "full disk": (1, 0, 0, 0, 0),
         }
         on = dice.choices(
             ("", "unlink", "rename", "sync_dir", "fdatasync"),
@@ -292,8 +297,15 @@ class _Draw:
         }
 
 
-def draw(seed: int, focus: str = "") -> Plan:
-    """Return the plan of a seed, always the same; with a focus, one that is about that."""
+def draw(seed: int, focus: str | None = None) -> Plan:
+    """Return the plan of a seed, always the same.
+
+    With a focus, it is about that. Without one every second seed is about everything, and each of
+    the others about one thing.
+    """
+    if focus is None:
+        foci = list(FOCUS)
+        focus = foci[seed // 2 % len(foci)] if seed % 2 else ""
     dice = _Draw(seed, focus)
     programs = dice.programs()
     return Plan(

@@ -146,7 +146,7 @@ def sync_tried_again(ran: Ran) -> Any:
     return replaced(JournalWriter, "_sync", sync)
 
 
-@planted()
+@planted("full disk")
 def full_disk_acknowledged(ran: Ran) -> Any:
     """A batch for which there was no room is reported as written."""
     commit = JournalWriter.commit
@@ -320,7 +320,7 @@ def too_much_compacted(ran: Ran) -> Any:
     return replaced(compaction, "no_longer_needed", broken)
 
 
-@planted()
+@planted("snapshot")
 def compacted_before_the_snapshot(ran: Ran) -> Any:
     """What the snapshot makes needless is dropped before the snapshot has its name."""
     finish: Any = SnapshotWriter.finish

@@ -61,7 +61,7 @@ def idempotency_answer_before_sync(ran: Ran) -> Any:
     return _answers_at_once("_same_run", ran)
 
 
-@planted("keys")
+@planted("events")
 def notify_answered_before_sync(ran: Ran) -> Any:
     """An event is acknowledged that is not on disk."""
     return _answers_at_once("notify", ran)
@@ -94,7 +94,7 @@ def list_before_sync(ran: Ran) -> Any:
 # ---------------------------------------------------------------- streams
 
 
-@planted()
+@planted("streams")
 def result_published_before_sync(ran: Ran) -> Any:
     """A stream shows events whose records are not on disk."""
 
@@ -132,13 +132,13 @@ def _joins_elsewhere(by: int, ran: Ran) -> Any:
     return replaced(Hub, "join", broken)
 
 
-@planted()
+@planted("streams")
 def stream_resumes_too_late(ran: Ran) -> Any:
     """A stream that is resumed leaves the next events out."""
     return _joins_elsewhere(2, ran)
 
 
-@planted()
+@planted("streams")
 def stream_resumes_too_early(ran: Ran) -> Any:
     """A stream that is resumed shows the last event once more."""
     return _joins_elsewhere(-1, ran)

@@ -77,7 +77,7 @@ def effects_do_not_wait(ran: Ran) -> Any:
     return replaced(Recorder, "write", broken)
 
 
-@planted()
+@planted("values")
 def effects_do_not_wait_for_values(ran: Ran) -> Any:
     """A step begins upon a random number that is not on disk."""
 
@@ -91,7 +91,7 @@ def effects_do_not_wait_for_values(ran: Ran) -> Any:
     return replaced(recorder, "_BINDING", Nothing())
 
 
-@planted()
+@planted("snapshot")
 def snapshot_of_before_the_rotation(ran: Ran) -> Any:
     """A snapshot's lines are taken before its base is."""
     run: Any = Snapshotter.run
@@ -249,7 +249,7 @@ def waiter_lost(ran: Ran) -> Any:
     return _not_indexed(Waiters, "wait", ran)
 
 
-@planted()
+@planted("events")
 def waiter_lost_with_another(ran: Ran) -> Any:
     """When one run no longer waits for an event, none is thought to."""
     unwait: Any = Waiters.unwait
@@ -262,7 +262,7 @@ def waiter_lost_with_another(ran: Ran) -> Any:
     return replaced(Waiters, "unwait", broken)
 
 
-@planted()
+@planted("events")
 def delivered_twice(ran: Ran) -> Any:
     """An event goes to each of its takers twice."""
     frame: Any = vars(Delivery)["_frame"]
@@ -277,7 +277,7 @@ def delivered_twice(ran: Ran) -> Any:
     return replaced(Delivery, "_frame", broken)
 
 
-@planted()
+@planted("events")
 def kept_event_taken_twice(ran: Ran) -> Any:
     """An event that was kept and taken is kept on."""
     apply: Any = RunState.apply
