@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import bisect
 import logging
 from functools import partial
 from pathlib import Path
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from stepflow.entropy import Entropy
     from stepflow.journal.api import Journal, RecoveryProgress, RecoveryReport
     from stepflow.journal.disk import Disk
+    from stepflow.model.run import RunSummary
     from stepflow.model.views import WorkflowView
     from stepflow.runtime.hub import Subscriber
     from stepflow.runtime.retention import Ended
@@ -515,25 +515,26 @@ class LocalEngine:
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         sup = self.sup
         before = _decode_cursor(cursor) if cursor else sup.journal.next_lsn
-        # This very list: housekeeping may put a shorter one in its place meanwhile.
-        order = sup.order
-        index = bisect.bisect_left(order, (before,))
+        # This very one: housekeeping may put a shorter one in its place meanwhile.
+        order = sup.runs.order
+        index = order.before(before)
         rows: list[RunView] = []
         next_cursor: str | None = None
         seen = nbytes = 0
         last = before
         while index > 0:
             index -= 1
-            lsn, run_id = order[index]
-            actor = sup.runs.get(run_id)
+            lsn, run_id = order.lsns[index], order.ids[index]
             seen += 1
             if seen % _LIST_SLICE == 0:
                 await next_pass()
-            if actor is None or not _matches(actor, where):
+            summary = sup.runs.summary(run_id)
+            if summary is None or not _matches(summary, where):
                 continue
             if len(rows) == limit:
                 next_cursor = _encode_cursor(last)
                 break
+            actor = sup.runs[run_id]
             state = actor.peek()
             nbytes += len(state.input) + len(state.result or b"")
             rows.append(run_view(state, actor.condition, steps=False, reason=actor.reason))
@@ -755,8 +756,7 @@ def _retention_hours(sup: Supervisor) -> float:
     return sup.settings.finished_bytes_max / max(per_run * rate, 1e-9) / 3600
 
 
-def _matches(actor: RunActor, where: RunFilter) -> bool:
-    summary = actor.summary()
+def _matches(summary: RunSummary, where: RunFilter) -> bool:
     return not (
         (where.status and summary.status not in where.status)
         or (where.workflow_id and summary.workflow != where.workflow_id)

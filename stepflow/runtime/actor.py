@@ -30,12 +30,21 @@ from msgspec import Raw
 from stepflow.errors import DivergenceError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode_error
-from stepflow.model.run import RunState, RunSummary
+from stepflow.model.run import RunState
 from stepflow.runtime import messages as msg
 from stepflow.runtime.body import drive
 from stepflow.runtime.branches import start_root
 from stepflow.runtime.calls import EventAsk, RunAsk, StepAsk
 from stepflow.runtime.ending import body_ended, cancel_asked, end_run
+from stepflow.runtime.parked import (
+    finished_of,
+    line_of,
+    lsn_of,
+    park,
+    start_lsn_of,
+    state_of,
+    summary_of,
+)
 from stepflow.runtime.replay import Gate
 from stepflow.runtime.session import Session
 from stepflow.runtime.settling import child_finished, event_arrived, step_ended, timer_fired
@@ -46,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepflow.model.ids import RunId
-    from stepflow.model.run import CallState
+    from stepflow.model.run import CallState, RunSummary
     from stepflow.model.views import RunViewState
     from stepflow.runtime.hub import Feed
     from stepflow.runtime.replay import Ask
@@ -65,11 +74,11 @@ class RunActor:
     """One run: its state, its mailbox and, while it is active, its session."""
 
     __slots__ = (
+        "__weakref__",
         "_draining",
         "_mailbox",
-        "_packed",
+        "_parked",
         "_state",
-        "_summary",
         "condition",
         "failures",
         "feed",
@@ -83,19 +92,19 @@ class RunActor:
         "sup",
     )
 
-    def __init__(self, sup: Supervisor, run_id: RunId) -> None:
+    def __init__(self, sup: Supervisor, run_id: RunId, parked: bytes = b"") -> None:
         self.sup = sup
         self.id = run_id
-        self._state: RunState | None = RunState(run_id)
-        self._packed = b""
-        self._summary: RunSummary | None = None
+        self._state: RunState | None = None if parked else RunState(run_id)
+        self._parked = parked
+        """The run as bytes, while its state is not open."""
         self._mailbox: deque[msg.Message] = deque()
         self._draining = False
         self.session: Session | None = None
         self.feed: Feed | None = None
-        self.strict_lsn = 0
+        self.strict_lsn = lsn_of(parked) if parked else 0
         """LSN of the run's last strict record: effects wait for it."""
-        self.start_lsn = 0
+        self.start_lsn = start_lsn_of(parked) if parked else 0
         self.condition: RunViewState | None = None
         """What the records alone do not say: `parked`, `quarantined`, `missing-workflow`."""
         self.reason = ""
@@ -109,9 +118,9 @@ class RunActor:
     def state(self) -> RunState:
         """The run's state, opened when it is packed."""
         if self._state is None:
-            self._state = RunState.unpack(self._packed)
-            self._packed = b""
-            self._summary = None
+            self._state = state_of(self._parked)
+            self._parked = b""
+            self.sup.runs.opened(self)
         return self._state
 
     @property
@@ -126,41 +135,50 @@ class RunActor:
 
     def peek(self) -> RunState:
         """Return the state for reading, without keeping it open."""
-        return self._state if self._state is not None else RunState.unpack(self._packed)
+        return self._state if self._state is not None else state_of(self._parked)
 
     def summary(self) -> RunSummary:
         """Return what lists show, without opening the run."""
-        return self._state.summary() if self._state is not None else self._need_summary()
-
-    def _need_summary(self) -> RunSummary:
-        if self._summary is None:
-            self._summary = self.peek().summary()
-        return self._summary
+        if self._state is not None:
+            return self._state.summary()
+        return summary_of(self._parked, self.sup.runs.names)
 
     @property
     def lsn(self) -> int:
         """LSN of the run's last record."""
-        return self._state.lsn if self._state is not None else self._need_summary().lsn
+        return self._state.lsn if self._state is not None else lsn_of(self._parked)
 
     @property
     def finished(self) -> bool:
         """Whether the run has ended."""
         if self._state is not None:
             return self._state.finished
-        return self._need_summary().status in {"completed", "failed", "cancelled"}
+        return finished_of(self._parked)
 
     def line(self) -> bytes:
         """Return the run's snapshot line."""
-        return self._state.pack() if self._state is not None else self._packed
+        return self._state.pack() if self._state is not None else line_of(self._parked)
 
     def pack(self) -> None:
-        """Give up the state's objects, where nothing needs them."""
+        """Give up the state's objects where nothing needs them, the actor where nobody does."""
         state = self._state
         if state is None or self.session is not None or self.feed is not None or self._mailbox:
             return
-        self._summary = state.summary()
-        self._packed = state.pack()
+        self._parked = park(state, self.start_lsn, self.sup.runs.names)
         self._state = None
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave the table to the parked bytes, if they say all there is."""
+        if (
+            self._state is None
+            and self.condition is None
+            and self.feed is None
+            and not (self._mailbox or self._draining or self.finish_waiters or self.failures)
+            # What was recorded after this is waited for by its LSN; till then it is known here.
+            and max(lsn_of(self._parked), self.strict_lsn) <= self.sup.journal.durable_lsn
+        ):
+            self.sup.runs.park(self, self._parked)
 
     def left_alone(self) -> None:
         """The last subscriber has gone."""

@@ -11,54 +11,74 @@ __all__ = ["Waiters"]
 
 
 class Waiters:
-    """Event ids to the runs that wait for them or declared them. Rows of ended runs are removed."""
+    """Event ids to the runs that wait for them or declared them. Rows of ended runs are removed.
+
+    Most events concern one run, which waits for it once: such a row is the run's id and no more.
+    """
 
     __slots__ = ("_declared", "_waiting")
 
     def __init__(self) -> None:
         # dicts, not sets: runs are woken in the order in which they began to wait.
-        self._waiting: dict[str, dict[str, int]] = {}
-        self._declared: dict[str, dict[str, None]] = {}
+        self._waiting: dict[str, str | dict[str, int]] = {}
+        self._declared: dict[str, str | dict[str, int]] = {}
 
     def wait(self, event: str, run_id: str) -> None:
         """One more wait of the run for the event."""
-        runs = self._waiting.setdefault(event, {})
-        runs[run_id] = runs.get(run_id, 0) + 1
+        _add(self._waiting, event, run_id)
 
     def unwait(self, event: str, run_id: str) -> None:
         """One wait less."""
-        runs = self._waiting.get(event)
-        if runs is None or run_id not in runs:
-            return
-        runs[run_id] -= 1
-        if not runs[run_id]:
-            del runs[run_id]
-        if not runs:
-            del self._waiting[event]
+        _take(self._waiting, event, run_id)
 
     def declare(self, events: Iterable[str], run_id: str) -> None:
         """The run, while it lives, keeps these events until it waits for them."""
         for event in events:
-            self._declared.setdefault(event, {})[run_id] = None
+            if run_id not in _runs(self._declared.get(event, {})):
+                _add(self._declared, event, run_id)
 
     def undeclare(self, events: Iterable[str], run_id: str) -> None:
         """The run has ended."""
         for event in events:
-            runs = self._declared.get(event)
-            if runs is not None:
-                runs.pop(run_id, None)
-                if not runs:
-                    del self._declared[event]
+            _take(self._declared, event, run_id)
 
     def takers(self, event: str) -> list[str]:
         """Return the runs that wait for the event, then those that declared it, each once."""
-        waiting = self._waiting.get(event, {})
-        declared = self._declared.get(event, {})
+        waiting = _runs(self._waiting.get(event, {}))
+        declared = _runs(self._declared.get(event, {}))
         return [*waiting, *(run for run in declared if run not in waiting)]
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
         """Return each event that somebody waits for, with the runs."""
-        return ((event, list(runs)) for event, runs in self._waiting.items())
+        return ((event, list(_runs(row))) for event, row in self._waiting.items())
 
     def __len__(self) -> int:
-        return sum(len(runs) for runs in self._waiting.values())
+        return sum(1 if isinstance(row, str) else len(row) for row in self._waiting.values())
+
+
+def _runs(row: str | dict[str, int]) -> dict[str, int]:
+    return {row: 1} if isinstance(row, str) else row
+
+
+def _add(rows: dict[str, str | dict[str, int]], event: str, run_id: str) -> None:
+    row = rows.get(event)
+    if row is None:
+        rows[event] = run_id
+        return
+    if isinstance(row, str):
+        row = rows[event] = {row: 1}
+    row[run_id] = row.get(run_id, 0) + 1
+
+
+def _take(rows: dict[str, str | dict[str, int]], event: str, run_id: str) -> None:
+    row = rows.get(event)
+    if row is None or (isinstance(row, str) and row != run_id):
+        return
+    if isinstance(row, str):
+        del rows[event]
+    elif run_id in row:
+        row[run_id] -= 1
+        if not row[run_id]:
+            del row[run_id]
+        if not row:
+            del rows[event]

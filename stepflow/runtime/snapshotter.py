@@ -85,9 +85,9 @@ class Snapshotter:
         for begin in range(0, len(ids), size):
             lines: list[tuple[int, bytes]] = []
             for run_id in ids[begin : begin + size]:
-                actor = sup.runs.get(run_id)
-                if actor is not None:
-                    lines.append((actor.lsn, actor.line()))
+                line = sup.runs.line(run_id)
+                if line is not None:
+                    lines.append(line)
             await writer.write(lines)
             await next_pass()
         tombs = [

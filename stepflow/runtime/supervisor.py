@@ -11,6 +11,7 @@ import contextvars
 import gc
 import logging
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -38,6 +39,7 @@ from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
+from stepflow.runtime.runs import Runs
 from stepflow.runtime.seams import Seams
 from stepflow.runtime.settling import RELEASE_TIMER
 from stepflow.runtime.steps import StepRunner
@@ -61,7 +63,6 @@ _log = logging.getLogger("stepflow.supervisor")
 _ENTROPY_BYTES = 4096
 _FAILURES_MAX = 2
 _SUSPENDED_AT_ONCE = 1000
-_ORDER_SLACK = 1000
 _UNPACKED_MAX = 1000
 _UNPACKED_BYTES_MAX = 16 * 1024
 _LOOSE_BYTES_MAX = 32 * 1024 * 1024
@@ -103,10 +104,7 @@ class Supervisor:
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)
         self.delivery = Delivery(self)
-        self.runs: dict[str, RunActor] = {}
-        """In order of creation: newest last."""
-        self.order: list[tuple[int, str]] = []
-        """(LSN of the start, run id), rising; rows of purged runs are skipped."""
+        self.runs = Runs(partial(RunActor, self))
         self.active: dict[str, RunActor] = {}
         self.missing: dict[str, set[str]] = {}
         """Workflow ids that are not registered, with the runs that wait for them."""
@@ -239,9 +237,7 @@ class Supervisor:
     def adopt_run(self, actor: RunActor, start_lsn: int) -> None:
         """Enter a run into the tables: a new one, or one that recovery found."""
         actor.start_lsn = start_lsn
-        self.runs[actor.id] = actor
-        if not self.order or start_lsn > self.order[-1][0]:
-            self.order.append((start_lsn, actor.id))
+        self.runs.enter(actor, start_lsn)
         state = actor.state
         start = state.started
         if start is None or state.finished:
@@ -490,12 +486,10 @@ class Supervisor:
             gc.collect(1)
         if self.timers.is_untidy():
             self.spawn(self.timers.tidy(self._lives))
-        if len(self.order) > 2 * len(self.runs) + _ORDER_SLACK:
-            self.order = [row for row in self.order if row[1] in self.runs]
+        self.runs.tidy()
 
     def _lives(self, run_id: str) -> bool:
-        actor = self.runs.get(run_id)
-        return actor is not None and not actor.finished
+        return not self.runs.finished(run_id)
 
     # ------------------------------------------------------------ the end
 
@@ -521,7 +515,7 @@ class Supervisor:
             if actor.session is not None:
                 actor.session.fence()
         self.steps.stop()
-        for actor in self.runs.values():
+        for actor in self.runs.awake():
             actor.answer_waiters(OutcomeUnknownError())
 
     async def crash(self) -> None:
@@ -544,7 +538,7 @@ class Supervisor:
         self.timers.stop()
         await self.steps.drain(self.settings.drain_timeout_s)
         await self._suspend_all()
-        for actor in self.runs.values():
+        for actor in self.runs.awake():
             actor.answer_waiters(UnavailableError("Stepflow is stopping", retry_after_s=1))
         self.steps.stop()
         for task in list(self._tasks):

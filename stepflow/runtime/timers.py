@@ -8,6 +8,7 @@ Those of runs that have ended are left out now and then, or a day's timeouts wou
 from __future__ import annotations
 
 import heapq
+from sys import intern
 from typing import TYPE_CHECKING
 
 from stepflow.clock import next_pass
@@ -66,7 +67,8 @@ class Timers:
 
     def add(self, due_ms: int, run_id: str, key: str) -> None:
         """Send (`run_id`, `key`, `due_ms`) when hybrid time reaches `due_ms`, never earlier."""
-        heapq.heappush(self._heap, (due_ms, run_id, key))
+        # There are few keys and many timers.
+        heapq.heappush(self._heap, (due_ms, run_id, intern(key)))
         if self._handle is not None and due_ms < self._armed_ms:
             self._disarm()
         if self._handle is None:

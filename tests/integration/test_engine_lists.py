@@ -105,7 +105,7 @@ async def test_a_list_over_a_great_many_runs_goes_on_while_others_are_purged() -
         assert found[0] == keep
         assert len(found) == len(set(found))
         assert list(world.engine.sup.runs) == [keep]
-        assert len(world.engine.sup.order) <= 2001
+        assert len(world.engine.sup.runs.order) <= 2001
         assert await walk(world, 10) == [keep]
 
 

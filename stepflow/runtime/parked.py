@@ -1,0 +1,151 @@
+"""A run that nobody moves, as one `bytes` object: what lists need of it, then its history.
+
+::
+
+    0   8  LSN of its start             32  2  place of its workflow's name in `Names`
+    8   8  LSN of its last record       34  1  status, as in `_STATUSES`
+    16  8  created, ms                  35  1  flags: 1 compressed, 2 has tags, a key or a starter
+    24  8  updated, ms                  36     its line, as a snapshot has it
+
+The line of a live run is compressed: it may lie there for weeks, beside a million others, and all
+lines of runs share their words (`_WORDS`). One that has ended is kept as it is: there it must be
+quick. Lives in memory only: nothing of this is on disk.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from stepflow.model.run import FINISHED, RunState, RunSummary
+
+if TYPE_CHECKING:
+    from stepflow.model.run import RunStatus
+
+__all__ = [
+    "Names",
+    "finished_of",
+    "line_of",
+    "lsn_of",
+    "park",
+    "start_lsn_of",
+    "state_of",
+    "summary_of",
+]
+
+_HEAD: Final = struct.Struct("<QQQQHBB")
+_LSN: Final = struct.Struct("<Q")
+_STATUSES: Final[tuple[RunStatus, ...]] = (
+    "pending",
+    "running",
+    "completed",
+    "failed",
+    "cancelled",
+)
+_NUMBERS: Final[dict[str, int]] = {status: number for number, status in enumerate(_STATUSES)}
+_STATUS_AT: Final = 34
+_ENDED: Final = frozenset(map(_NUMBERS.__getitem__, FINISHED))
+_COMPRESSED: Final = 1
+_LABELLED: Final = 2
+
+# Raw deflate with a window that holds words and line: small to set up, and as good as a large one.
+_WINDOW: Final = -11
+_MEMORY: Final = 3
+_LEVEL: Final = 6
+# The likeliest last: what is near is cheaper to refer to.
+_WORDS: Final = (
+    b'"t":"child.started","workflow":"","child":"run_","awaited":true'
+    b'"t":"child.ended","error":{"type":"","message":"","attempts":'
+    b'"t":"event.kept","payload":"t":"step.retrying","due":"t":"step.failed"'
+    b'"t":"sleep.ended","t":"sleep.started","t":"wait.timedout","t":"wait.resolved","payload":'
+    b'"tags":[""],"idem":"","by":"key:","by":"run:run_","parent":"run_","parent_key":"'
+    b'{"k":"run","id":"run_","lsn":,"payloads":{"":},"records":[{"t":"run.started","workflow":"'
+    b'","input":{"","events":[""],"lsn":,"r":"run_","rs":1,"ts":17958},{"t":"step.started","key":"'
+    b'#1","name":"","fn":"","args":"","solo":true,"lsn":,"r":"run_","rs":2,"ts":17958},{"t":"'
+    b'step.completed","key":"#1","result":{"","lsn":,"r":"run_","rs":3,"ts":17958},{"t":"'
+    b'wait.started","key":"#1","name":"","event":"","due":,"solo":true,"lsn":,"r":"run_","rs":4,'
+    b'"ts":17958}]}'
+)
+
+
+class Names:
+    """Workflow ids by number: there are few of them, and each is held once."""
+
+    __slots__ = ("_names", "_numbers")
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """Return the name's number, a new one for a new name."""
+        number = self._numbers.get(name)
+        if number is None:
+            number = self._numbers[name] = len(self._names)
+            self._names.append(name)
+        return number
+
+    def __getitem__(self, number: int) -> str:
+        return self._names[number]
+
+
+def park(state: RunState, start_lsn: int, names: Names) -> bytes:
+    """Return the run as one `bytes` object."""
+    start = state.started
+    flags = _LABELLED if start is not None and (start.tags or start.idem or start.by) else 0
+    line = state.pack()
+    if not state.finished:
+        deflate = zlib.compressobj(
+            _LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _WORDS
+        )
+        line = deflate.compress(line) + deflate.flush()
+        flags |= _COMPRESSED
+    head = _HEAD.pack(
+        start_lsn,
+        state.lsn,
+        state.created_ms,
+        state.updated_ms,
+        names.number(state.workflow),
+        _NUMBERS[state.status],
+        flags,
+    )
+    return head + line
+
+
+def line_of(parked: bytes) -> bytes:
+    """Return the run's snapshot line."""
+    line = parked[_HEAD.size :]
+    if parked[_STATUS_AT + 1] & _COMPRESSED:
+        return zlib.decompressobj(_WINDOW, _WORDS).decompress(line)
+    return line
+
+
+def state_of(parked: bytes) -> RunState:
+    """Return the run's state, open."""
+    return RunState.unpack(line_of(parked))
+
+
+def start_lsn_of(parked: bytes) -> int:
+    """Return the LSN of the run's start."""
+    (lsn,) = _LSN.unpack_from(parked)
+    return int(lsn)
+
+
+def lsn_of(parked: bytes) -> int:
+    """Return the LSN of the run's last record."""
+    (lsn,) = _LSN.unpack_from(parked, 8)
+    return int(lsn)
+
+
+def finished_of(parked: bytes) -> bool:
+    """Tell whether the run has ended."""
+    return parked[_STATUS_AT] in _ENDED
+
+
+def summary_of(parked: bytes, names: Names) -> RunSummary:
+    """Return what lists show; opens the run only for tags and the like, where it has any."""
+    _, lsn, created_ms, updated_ms, name, status, flags = _HEAD.unpack_from(parked)
+    if flags & _LABELLED:
+        return state_of(parked).summary()
+    return RunSummary(names[name], _STATUSES[status], created_ms, updated_ms, lsn)

@@ -1,0 +1,165 @@
+"""The table of all runs: by id, and in order of creation.
+
+A row is an actor, or, for a run that nobody moves, its parked `bytes` (parked.py): a hundred
+thousand sleepers cost what their bytes cost. `get` makes the actor when it is asked for. A run has
+one actor at a time, whoever still holds it: one that was parked is found again as long as anybody
+has it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+from stepflow.model.ids import RunId
+from stepflow.runtime.parked import Names, finished_of, line_of, lsn_of, start_lsn_of, summary_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stepflow.model.run import RunSummary
+    from stepflow.runtime.actor import RunActor
+
+__all__ = ["Order", "Runs"]
+
+_VISITED_MAX: Final = 1000
+_ORDER_SLACK: Final = 1000
+
+
+class Order:
+    """LSNs of starts, rising, each with its run's id; those of purged runs are skipped."""
+
+    __slots__ = ("ids", "lsns")
+
+    def __init__(self) -> None:
+        self.lsns: array[int] = array("Q")
+        self.ids: list[RunId] = []
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, lsn: int, run_id: RunId) -> None:
+        """Enter a run; a second one of the same record has no place of its own."""
+        if not self.lsns or lsn > self.lsns[-1]:
+            self.lsns.append(lsn)
+            self.ids.append(run_id)
+
+    def before(self, lsn: int) -> int:
+        """Return how many runs were started before the LSN."""
+        return bisect_left(self.lsns, lsn)
+
+
+class Runs:
+    """Runs by id. `order` has their ids by the LSN of their start."""
+
+    __slots__ = ("_held", "_make", "_rows", "_visited", "names", "order")
+
+    def __init__(self, make: Callable[[RunId, bytes], RunActor]) -> None:
+        self._make = make
+        self._rows: dict[str, RunActor | bytes] = {}
+        self._held: WeakValueDictionary[str, RunActor] = WeakValueDictionary()
+        """Parked, but somebody still has the actor."""
+        self._visited: deque[RunActor] = deque()
+        """Made from parked rows by `get`: they go back when nothing came of it."""
+        self.names = Names()
+        self.order = Order()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, run_id: object) -> bool:
+        return run_id in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __getitem__(self, run_id: str) -> RunActor:
+        actor = self.get(run_id)
+        if actor is None:
+            raise KeyError(run_id)
+        return actor
+
+    def get(self, run_id: str) -> RunActor | None:
+        """Return the run's actor, or None where there is no such run."""
+        row = self._rows.get(run_id)
+        return self._visit(run_id, row) if isinstance(row, bytes) else row
+
+    def _visit(self, run_id: str, parked: bytes) -> RunActor:
+        actor = self._held.get(run_id)
+        if actor is None:
+            actor = self._make(self._own_id(run_id, parked), parked)
+        self._rows[run_id] = actor
+        self._visited.append(actor)
+        if len(self._visited) > _VISITED_MAX:
+            self._visited.popleft().leave()
+        return actor
+
+    def _own_id(self, run_id: str, parked: bytes) -> RunId:
+        """Return the table's own copy of the id: what is entered by it must not hold another."""
+        place = self.order.before(start_lsn_of(parked))
+        if place < len(self.order) and self.order.ids[place] == run_id:
+            return self.order.ids[place]
+        return RunId(run_id)
+
+    def values(self) -> Iterator[RunActor]:
+        """Yield every run's actor, parked ones too."""
+        return (self[run_id] for run_id in list(self._rows))
+
+    def awake(self) -> list[RunActor]:
+        """Return the actors there are: nobody waits on any other run."""
+        rows = [row for row in self._rows.values() if not isinstance(row, bytes)]
+        return [*rows, *self._held.values()]
+
+    def finished(self, run_id: str) -> bool:
+        """Whether the run has ended, or is not known."""
+        row = self._rows.get(run_id)
+        if row is None:
+            return True
+        return finished_of(row) if isinstance(row, bytes) else row.finished
+
+    def summary(self, run_id: str) -> RunSummary | None:
+        """Return what lists show of the run, without making its actor."""
+        row = self._rows.get(run_id)
+        if row is None:
+            return None
+        return summary_of(row, self.names) if isinstance(row, bytes) else row.summary()
+
+    def line(self, run_id: str) -> tuple[int, bytes] | None:
+        """Return the LSN of the run's last record and its snapshot line."""
+        row = self._rows.get(run_id)
+        if row is None:
+            return None
+        return (lsn_of(row), line_of(row)) if isinstance(row, bytes) else (row.lsn, row.line())
+
+    def enter(self, actor: RunActor, start_lsn: int) -> None:
+        """Enter a run: a new one, or one that recovery found."""
+        self._rows[actor.id] = actor
+        self.order.add(start_lsn, actor.id)
+
+    def opened(self, actor: RunActor) -> None:
+        """The actor has opened its state: it is the row now, if the run was not purged."""
+        if actor.id in self._rows:
+            self._rows[actor.id] = actor
+
+    def park(self, actor: RunActor, parked: bytes) -> None:
+        """Keep the run as bytes; the actor goes when nobody has it any more."""
+        if self._rows.get(actor.id) is actor:
+            self._rows[actor.id] = parked
+            self._held[actor.id] = actor
+
+    def pop(self, run_id: str, default: None = None) -> RunActor | bytes | None:
+        """Forget a purged run."""
+        return self._rows.pop(run_id, default)
+
+    def tidy(self) -> None:
+        """Drop the places of purged runs once they are the more."""
+        if len(self.order) > 2 * len(self._rows) + _ORDER_SLACK:
+            # A new one: a list that is being made goes on with the one it began with.
+            order = Order()
+            for lsn, run_id in zip(self.order.lsns, self.order.ids, strict=True):
+                if run_id in self._rows:
+                    order.add(lsn, run_id)
+            self.order = order
