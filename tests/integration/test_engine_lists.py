@@ -221,6 +221,7 @@ async def test_readiness_says_where_the_engine_is_and_what_is_degraded() -> None
             "quarantinedRuns": 0,
             "zombies": 0,
             "snapshotFailures": 0,
+            "diskHangsS": 0.0,
         }
         run_id = await world.trigger("gated")
         async with reborn(world, without=frozenset({"gated"})) as other:
