@@ -62,8 +62,8 @@ class Runs:
         self._rows: dict[str, RunActor | bytes] = {}
         self._held: WeakValueDictionary[str, RunActor] = WeakValueDictionary()
         """Parked, but somebody still has the actor."""
-        self._visited: deque[RunActor] = deque()
-        """Made from parked rows by `get`: they go back when nothing came of it."""
+        self._visited: deque[RunId] = deque()
+        """Whose actor was made from a parked row by `get`: it goes when nothing came of it."""
         self.names = Names()
         self.order = Order()
 
@@ -92,9 +92,11 @@ class Runs:
         if actor is None:
             actor = self._make(self._own_id(run_id, parked), parked)
         self._rows[run_id] = actor
-        self._visited.append(actor)
+        self._visited.append(actor.id)
         if len(self._visited) > _VISITED_MAX:
-            self._visited.popleft().leave()
+            longest_ago = self._rows.get(self._visited.popleft())
+            if longest_ago is not None and not isinstance(longest_ago, bytes):
+                longest_ago.leave()
         return actor
 
     def _own_id(self, run_id: str, parked: bytes) -> RunId:
