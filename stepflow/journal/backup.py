@@ -62,14 +62,17 @@ def _fill(source: Disk, target: Disk) -> None:
     target.make_root()
     if target.listdir():
         raise ConfigurationError(f"{target.path} is not empty: back up into a new directory")
-    for attempt in range(_TRIES):
+    tries = 0
+    while True:
         try:
             _copy(source, target)
-            break
         except FileNotFoundError:
-            if attempt == _TRIES - 1:
+            tries += 1
+            if tries == _TRIES:
                 raise
             _empty(target)
+        else:
+            return
 
 
 def _copy(source: Disk, target: Disk) -> None:

@@ -244,8 +244,7 @@ class Recovery:
 
     def _read_journal(self) -> None:
         """Read the segments from the base on, each bounded by the header of the next."""
-        base = self.found.base_lsn
-        needed, headers = self._needed_segments(base)
+        needed, headers = self._needed_segments(self.found.base_lsn)
         self._bytes_done = 0
         self._bytes_total = sum(self.disk.size(name) for name in needed)
         if headers:
@@ -254,7 +253,7 @@ class Recovery:
         for index, name in enumerate(needed):
             last = index == len(needed) - 1
             following = None if last else headers[index + 1]
-            self._read_segment(name, headers[index], following, base)
+            self._read_segment(name, headers[index], following)
         self._tell("journal")
 
     def _needed_segments(self, base: int) -> tuple[list[str], list[SegmentHeader]]:
@@ -279,7 +278,12 @@ class Recovery:
                 f"the journal of lsn {base} on is missing: the snapshot needs it, the journal "
                 f"{begins}",
             )
-        return self._corrupt("SFW208", f"no snapshot is whole, and the journal {begins}")
+        # No repair can help here, so none is named.
+        return JournalCorruptError(
+            "SFW208",
+            f"no snapshot is whole, and the journal {begins}. Nothing was changed in "
+            f"{self.disk.path}. Restore a backup; nothing in the directory can replace it",
+        )
 
     def _glance(self, name: str) -> None:
         """Look at the header of a segment that the snapshot makes needless."""
@@ -308,7 +312,7 @@ class Recovery:
         return header
 
     def _read_segment(
-        self, name: str, header: SegmentHeader, following: SegmentHeader | None, base: int
+        self, name: str, header: SegmentHeader, following: SegmentHeader | None
     ) -> None:
         if not self.read_only:
             # First the sync, then the read past the cache: what is seen is what the disk has.
@@ -317,7 +321,7 @@ class Recovery:
         data = self.disk.read(name)
         bound = following.first_lsn - 1 if following else None
         reader = SegmentReader(data, header, bound)
-        self._hand_over(reader, name, base)
+        self._hand_over(reader, name)
         self.found.lsn = reader.lsn
         self.found.chain = reader.chain
         if following:
@@ -327,7 +331,7 @@ class Recovery:
         if reader.lsn >= header.first_lsn and len(data) > reader.offset:
             self.found.trims.append((name, reader.offset))
 
-    def _hand_over(self, reader: SegmentReader, name: str, base: int) -> None:
+    def _hand_over(self, reader: SegmentReader, name: str) -> None:
         data = reader.data
         for frame in reader:
             try:
@@ -339,11 +343,10 @@ class Recovery:
                     self._closed = record.startswith(CLOSE_PREFIX)
                     continue
                 self._closed = False
-                if lsn >= base:
-                    try:
-                        self.on_record(lsn, record)
-                    except LeftOutError as error:
-                        self._leave_out(lsn, record, error)
+                try:
+                    self.on_record(lsn, record)
+                except LeftOutError as error:
+                    self._leave_out(lsn, record, error)
             self.found.records += len(records)
             self._tell("journal", frame.end)
         self._bytes_done += len(data)
@@ -385,7 +388,7 @@ class Recovery:
                     f"{bad.reason}, and no power cut leaves it so"
                 )
                 raise self._corrupt("SFW202", message, name, bad.offset)
-            case Verdict.MIDDLE:
+            case _:  # Verdict.MIDDLE
                 good = f"good data after it from @{bad.later} (lsn {bad.later_lsn})"
                 other = f"other data after it from @{bad.later}, damaged too"
                 message = (
