@@ -22,9 +22,18 @@ from stepflow.journal.segment import (
     FORMAT,
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
+    SegmentStock,
     segment_lsn,
+    segment_name,
 )
-from stepflow.journal.snapshot import BadSnapshotError, snapshot_lsn, verify_snapshot
+from stepflow.journal.snapshot import (
+    BadSnapshotError,
+    SnapshotFile,
+    SnapshotInfo,
+    read_snapshot,
+    snapshot_lsn,
+    verify_snapshot,
+)
 from stepflow.journal.store import (
     FORMAT_FILE,
     Store,
@@ -39,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["repair"]
 
+_HOPELESS: Final = frozenset({"SFW208", "SFW301"})
+"""What nothing in the directory can mend, or nobody but a newer version may."""
 _CUT: Final = frozenset({"SFW201", "SFW202", "SFW203", "SFW204", "SFW206", "SFW210"})
 
 
@@ -73,14 +84,12 @@ class _Repair:
 
     def run(self) -> list[str]:
         # Each round takes at least one thing away, so there are no more rounds than files.
-        for _ in range(len(self._disk.listdir()) + 2):
-            error = self._ask()
-            if error is None:
-                return self._done
+        rounds = len(self._disk.listdir()) + 2
+        while (error := self._ask()) is not None:
+            if not rounds:
+                raise error
+            rounds -= 1
             self._mend(error)
-        error = self._ask()
-        if error is not None:
-            raise error
         return self._done
 
     def _ask(self) -> JournalCorruptError | None:
@@ -94,7 +103,7 @@ class _Repair:
 
     def _mend(self, error: JournalCorruptError) -> None:
         name = error.path
-        if error.code == "SFW301":
+        if error.code in _HOPELESS:
             raise error
         if error.code == "SFW211":
             self._write_format(error)
@@ -104,19 +113,47 @@ class _Repair:
             self._cut(name, error.offset)
         elif segment_lsn(name) is not None:
             self._drop_from(name)
-        elif snapshots := [n for n in self._disk.listdir() if snapshot_lsn(n) is not None]:
-            # The journal behind the newest snapshot is missing: try the one before.
-            self._move_aside(snapshots[-1])
+        elif (info := self._newest_snapshot()) is not None:
+            self._begin_behind(info)
         else:
             raise error
+
+    def _newest_snapshot(self) -> SnapshotInfo | None:
+        """Return the newest snapshot that is whole, as recovery finds it."""
+        for name in reversed([n for n in self._disk.listdir() if snapshot_lsn(n) is not None]):
+            try:
+                return verify_snapshot(self._disk, name)
+            except BadSnapshotError:
+                continue
+        return None
+
+    def _begin_behind(self, info: SnapshotInfo) -> None:
+        """Begin the journal anew behind a snapshot whose own segment is missing.
+
+        It has more than the one before could reach. Where its lines include records from behind its
+        base it is written again with a base behind them all.
+        """
+        base = max(info.base_lsn, info.end_lsn + 1)
+        self._drop_after(segment_name(info.base_lsn))
+        if base > info.base_lsn:
+            lines: list[tuple[int, bytes]] = []
+            read_snapshot(self._disk, info.name, lambda lsn, value: lines.append((lsn, value)))
+            file = SnapshotFile(self._disk, base, info.created_ms, info.store_id)
+            file.write(lines)
+            file.seal()
+            file.publish()
+            self._done.append(f"wrote {info.name} again as {file.name}")
+        header = SegmentHeader(info.store_id, base, 0, SEGMENT_HEADER_BYTES)
+        segment = SegmentStock(self._disk).name_next(header)
+        segment.file.close()
+        self._done.append(f"began the journal anew at lsn {base}, behind {info.name}")
 
     def _cut(self, name: str, offset: int) -> None:
         """Keep the segment's frames before `offset`, and no segment behind it."""
         data = self._disk.read(name)
         header = SegmentHeader.decode(data)
-        if header is None or offset < SEGMENT_HEADER_BYTES:
-            self._drop_from(name)
-            return
+        # Recovery read the header and came as far as `offset`.
+        assert header is not None
         self._make_broken()
         copy = self._broken(name)
         copy_bytes(self._disk, copy, data)

@@ -433,7 +433,8 @@ TABLE: Final = (
         rot_all_snapshots,
         "SFW208",
         "begins with lsn 49",
-        *NEXT_MOVES,
+        "Nothing was changed",
+        "Restore a backup; nothing in the directory can replace it",
     ),
     refused(16, "no journal at all", lose_all_segments, "SFW206", "is not there", *NEXT_MOVES),
     Row(

@@ -16,10 +16,11 @@ from stepflow.errors import (
     JournalCorruptError,
 )
 from stepflow.journal.lock import LOCK
+from stepflow.journal.recovery import Recovery
 from stepflow.journal.repair import repair
 from stepflow.journal.segment import SegmentHeader, segment_lsn, segment_name
 from stepflow.journal.snapshot import snapshot_lsn, snapshot_name
-from stepflow.journal.store import FORMAT_FILE
+from stepflow.journal.store import FORMAT_FILE, read_store
 from stepflow.journal.verify import dump, verify
 from tests.damage.damage_kit import (
     NOW_MS,
@@ -30,7 +31,7 @@ from tests.damage.damage_kit import (
     long_journal,
 )
 from tests.damage.mending import kept, mend_image
-from tests.damage.snapshot_text import with_head
+from tests.damage.snapshot_text import rows_of, snapshot, with_head
 from tests.damage.sweep import ENDS, confused_files, cuts, flips, subject
 from tests.journal_kit import flip, recover, write_file
 
@@ -62,6 +63,20 @@ def no_snapshot_and_no_beginning(disk: MemoryDisk) -> None:
     disk.unlink(segment_name(1))
 
 
+def no_journal_at_all(disk: MemoryDisk) -> None:
+    for name in disk.listdir():
+        if segment_lsn(name) is not None:
+            disk.unlink(name)
+
+
+def a_missing_segment_behind_a_fuzzy_snapshot(disk: MemoryDisk) -> None:
+    """The newest snapshot's lines include records from behind its base."""
+    text = disk.read(snapshot_name(7))
+    rows = [*rows_of(text), (8, b'"as of lsn 8"'), (7, b'"as of lsn 7"')]
+    write_file(disk, snapshot_name(7), snapshot(text.partition(b"\n")[0] + b"\n", rows))
+    disk.unlink(segment_name(7))
+
+
 def a_missing_format(disk: MemoryDisk) -> None:
     disk.unlink(FORMAT_FILE)
 
@@ -88,6 +103,8 @@ DAMAGES = [
     header_of_a_needed_segment,
     a_missing_segment,
     no_snapshot_and_no_beginning,
+    no_journal_at_all,
+    a_missing_segment_behind_a_fuzzy_snapshot,
     a_missing_format,
     a_damaged_format,
     a_lost_end,
@@ -115,7 +132,9 @@ def test_a_repaired_directory_starts_with_a_prefix_and_keeps_what_was_cut(
     assert kept(before, files_of(disk)) == []
     _, seen = recover(disk)
     assert seen.items() <= whole.items()
-    assert verify(disk).ok
+    report = verify(disk)
+    # The restore point before may be incomplete now: that is said, and no start needs it.
+    assert report.ok or all(m.startswith(("recovered", "SFW107")) for m in report.messages)
     assert repair(disk, NOW_MS) == []
 
 
@@ -156,11 +175,55 @@ def _quietly(disk: MemoryDisk) -> None:
 
 
 def outcome(disk: MemoryDisk) -> object:
+    lines: list[tuple[int, bytes]] = []
+    seen: dict[int, bytes] = {}
     try:
-        found, seen = recover(disk, read_only=True)
+        store = read_store(disk)
+        assert store is not None, "it would be taken for a new one"
+        found = Recovery(
+            disk,
+            store,
+            NOW_MS,
+            lambda lsn, line: lines.append((lsn, line)),
+            seen.__setitem__,
+            read_only=True,
+        ).run()
     except JournalCorruptError as error:
         return error.code
-    return found.lsn, seen
+    return found.lsn, lines, seen
+
+
+@pytest.mark.parametrize(
+    ("damage", "lsn", "lines"),
+    [
+        (no_journal_at_all, 6, [(6, b'"all up to here"')]),
+        (a_missing_segment, 6, [(6, b'"all up to here"')]),
+        (
+            a_missing_segment_behind_a_fuzzy_snapshot,
+            8,
+            [(6, b'"all up to here"'), (8, b'"as of lsn 8"'), (7, b'"as of lsn 7"')],
+        ),
+    ],
+)
+def test_a_whole_snapshot_is_enough_to_start_from_when_its_journal_is_missing(
+    damage: Callable[[MemoryDisk], None], lsn: int, lines: list[tuple[int, bytes]]
+) -> None:
+    disk = disk_of(damaged(damage))
+    repair(disk, NOW_MS)
+    assert outcome(disk) == (lsn, lines, {})
+
+
+def test_what_no_repair_can_mend_is_not_touched() -> None:
+    before = damaged(no_snapshot_and_no_beginning)
+    disk = disk_of(before)
+    with pytest.raises(
+        JournalCorruptError, match=r"SFW208.*Restore a backup; nothing in"
+    ) as caught:
+        repair(disk, NOW_MS)
+    assert "stepflow repair" not in str(caught.value)
+    after = files_of(disk)
+    after.pop(LOCK)
+    assert after == before
 
 
 def test_a_start_between_two_halves_of_a_repair_is_refused() -> None:
@@ -182,6 +245,8 @@ def test_a_directory_of_a_newer_version_is_not_touched(
     newer: str, also: Callable[[MemoryDisk], None] | None
 ) -> None:
     disk = disk_of(files_of(long_journal().disk))
+    if also is no_journal_at_all:
+        newer = "format"
     if newer in {"format", "both"} and also not in {a_missing_format, a_damaged_format}:
         data = disk.read(FORMAT_FILE).replace(b'"min_reader": 1', b'"min_reader": 2')
         assert data != disk.read(FORMAT_FILE)
@@ -254,4 +319,5 @@ def test_nothing_that_leaves_the_directory_takes_the_name_of_what_lies_in_broken
     repair(disk, NOW_MS)
     assert kept(before, files_of(disk)) == []
     names = [n for n in disk.listdir() if segment_lsn(n) or snapshot_lsn(n)]
-    assert segment_name(7) not in names
+    assert {segment_name(7), segment_name(10)} & set(names) == {segment_name(7)}
+    assert disk.read(segment_name(7)) != before[segment_name(7)]

@@ -515,12 +515,14 @@ def test_repair_moves_a_snapshot_aside_that_knows_more_than_the_journal():
     assert [n for n in made.disk.listdir() if snapshot_lsn(n)] == [snapshot_name(4)]
 
 
-def test_repair_goes_back_to_the_snapshot_before():
+def test_repair_begins_the_journal_anew_behind_a_snapshot_whose_segment_is_gone():
     made = history()
     flip(made.disk, segment_name(7), 1)
     _, report = repaired(made)
     assert report.lsn == 6
-    assert [n for n in made.disk.listdir() if snapshot_lsn(n)] == [snapshot_name(4)]
+    snapshots = [n for n in made.disk.listdir() if snapshot_lsn(n)]
+    assert snapshots == [snapshot_name(4), snapshot_name(7)]
+    assert recover(made.disk)[1] == {}
 
 
 @pytest.mark.parametrize("cut", [10, 600, 900])
