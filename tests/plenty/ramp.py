@@ -6,6 +6,7 @@ Runs that only sleep stay as they are; those of which a step was under way are w
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,7 @@ SLICE_S: Final = 0.05
 class Ramp:
     """What was seen."""
 
+    runs: int
     answered: int
     """Triggers that were answered, and whose runs ended, while runs were still being woken."""
     samples: int
@@ -34,23 +36,40 @@ class Ramp:
 
 
 def climb(
-    place: Path, *, busy: int, asleep: int, rate: int, say: Callable[[str], None] = print
+    place: Path,
+    *,
+    busy: int,
+    asleep: int,
+    rate: int,
+    fill_s: float = math.inf,
+    say: Callable[[str], None] = print,
 ) -> Ramp:
-    """Make so many runs, kill the server, start it again and watch it wake them."""
+    """Make so many runs, kill the server, start it again and watch it wake them.
+
+    Where `fill_s` is over first, there are fewer that sleep.
+    """
     env = {"STEPFLOW_WAKES_PER_SECOND": str(rate), "STEPFLOW_PASSIVATE_AFTER_S": "0.5"}
     with Served(place, APP, env=env) as server:
         server.ready()
-        fill(server, "sleeps", asleep, say)
-        fill(server, "busy", busy, say)
+        asleep = fill(server, "sleeps", asleep, fill_s, say)
+        fill(server, "busy", busy, math.inf, say)
         until(lambda: server.metric("stepflow_steps_running") == busy, lambda: server.said)
         server.kill()
     with Served(place, APP, env=env) as server:
         return watch(server.ready(), busy, asleep, rate)
 
 
-def fill(server: Served, workflow: str, count: int, say: Callable[[str], None]) -> None:
-    """Start so many runs, in batches; runs that sleep are put to sleep before many more come."""
+def fill(
+    server: Served, workflow: str, count: int, fill_s: float, say: Callable[[str], None]
+) -> int:
+    """Start so many runs, in batches, and return how many.
+
+    Runs that sleep are put to sleep before many more come.
+    """
+    ends = time.monotonic() + fill_s
     for begin in range(0, count, BATCH):
+        if time.monotonic() > ends:
+            return begin
         numbers = list(range(begin, min(count, begin + BATCH)))
         answer = server.post(f"/trigger/{workflow}/batch", numbers)
         assert answer.status_code == 200, answer.text
@@ -58,6 +77,7 @@ def fill(server: Served, workflow: str, count: int, say: Callable[[str], None]) 
             until(lambda: server.metric("stepflow_runs_active") < 10 * BATCH, lambda: server.said)
         if begin and begin % (50 * BATCH) == 0:
             say(f"{begin} runs live")
+    return count
 
 
 def watch(server: Served, busy: int, asleep: int, rate: int) -> Ramp:
@@ -80,9 +100,10 @@ def watch(server: Served, busy: int, asleep: int, rate: int) -> Ramp:
         assert told - begun < 600, f"it wakes no more: {seen[-3:]}"
     assert server.metric("stepflow_runs_live") == busy + asleep
     assert server.metric("stepflow_runs_quarantined") == 0
-    return Ramp(answered, len(seen), server.resident_bytes(), seen[-1][1] - begun)
+    seconds = seen[-1][1] - begun
+    return Ramp(busy + asleep, answered, len(seen), server.resident_bytes(), seconds)
 
 
-def per_run(ramp: Ramp, runs: int) -> float:
+def per_run(ramp: Ramp) -> float:
     """Return how many KiB the process has for each run."""
-    return (ramp.resident_bytes - 60 * MIB) / runs / 1024
+    return (ramp.resident_bytes - 60 * MIB) / ramp.runs / 1024

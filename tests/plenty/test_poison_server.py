@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from tests.cli_kit import run_cli
-from tests.plenty.server import KEY, ROOT, Served
-from tests.served import doomed, end_group
+from tests.plenty.kills_from_outside import killed
+from tests.plenty.server import KEY, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 APP = "tests/plenty/poison_app.py"
@@ -92,21 +89,6 @@ def test_whatever_way_a_run_kills_the_process_it_is_set_aside_and_all_others_go_
         assert story.server.post(f"/runs/{aside[2]}/resume").status_code == 409
         assert story.server.stop() == 0
         assert story.start().ready().metric("stepflow_runs_quarantined") == len(WAYS) - 1
-
-
-def killed(data: Path, kills: int, seed: int, within_s: float) -> Mapping[str, Any]:
-    """Kill a process so often at random moments; return what `kills.py` reports."""
-    command = [sys.executable, "-m", "tests.plenty.kills", str(data), str(kills), str(seed)]
-    process = subprocess.Popen(
-        doomed(command), cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        out, _ = process.communicate(timeout=within_s)
-    finally:
-        end_group(process)
-    assert process.returncode == 0
-    report: Mapping[str, Any] = json.loads(out)
-    return report
 
 
 @pytest.mark.timeout(300)
