@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
-from tests.sim.ledger import Notice
+from tests.sim.ledger import Notice, failing
 from tests.sim.program import WORKFLOW
 
 if TYPE_CHECKING:
@@ -45,6 +45,14 @@ class _Row(msgspec.Struct):
         return bytes(self.result if self.status == "completed" else self.error)
 
 
+class _Error(msgspec.Struct):
+    """A run's error, as far as it is looked at."""
+
+    type: str = ""
+    message: str = ""
+
+
+_decode_error: Final = msgspec.json.Decoder(_Error).decode
 _decode_row: Final = msgspec.json.Decoder(_Row).decode
 _decode_input: Final = msgspec.json.Decoder(dict[str, int]).decode
 
@@ -223,10 +231,18 @@ class Answers:
             run.ended = (status, value)
         elif run.ended != (status, value):
             self._wrong(f"{run.id}: ended as {run.ended}, and then as {(status, value)}")
+        if status == "failed" and not self._planned(run, value):
+            self._wrong(f"{run.id}: failed with {value!r}, which its program does not")
         if run.cancel_told and status != "cancelled":
             self._wrong(f"{run.id}: its cancel was acknowledged, and it ended as {status}")
         if status == "cancelled" and run.root and not run.cancel_asked:
             self._wrong(f"{run.id}: cancelled by nobody")
+
+    def _planned(self, run: RunLog, error: bytes) -> bool:
+        """Whether the run's program fails so."""
+        found = _decode_error(error)
+        paths = failing(self.ledger.programs[run.program], "") if run.program >= 0 else ()
+        return found.type == "StepBroke" and found.message in paths
 
     def outcome(self, run: RunLog, key: str, status: str, value: bytes) -> None:
         """Somebody was told how a call came out."""

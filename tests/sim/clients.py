@@ -167,7 +167,9 @@ class Clients:
         return count
 
     async def _begin(self, action: Action) -> None:
-        await self.engine.notify(START_EVENT, b'"go"')
+        count = await self.engine.notify(START_EVENT, b'"go"')
+        if self.answers.heard() and count != 1:
+            self.ledger.wrong(f"the event that begins a run has begun {count}")
 
     async def _cancel(self, action: Action) -> None:
         run_id = self._target(action)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.sim.loop import SimClock
     from tests.sim.plan import Op
 
-__all__ = ["Activation", "Ledger", "Notice", "RunLog"]
+__all__ = ["Activation", "Ledger", "Notice", "RunLog", "failing"]
 
 ATTEMPTS = 3
 RETRY_MS = 50
@@ -343,7 +343,8 @@ class Ledger:
         same_life = log.life == self.life
         if step.attempt <= (log.attempt if same_life else log.floor):
             self.wrong(f"{where}: attempt {step.attempt} after {max(log.attempt, log.floor)}")
-        if same_life and log.returned and not self._races[run.program]:
+        racing = run.program >= 0 and self._races[run.program]
+        if same_life and log.returned and not racing:
             self.wrong(f"{where}: runs again after it had returned")
         op = self.op_at(run, log.path)
         if op is not None and op.flags == "once" and log.life and log.broke_s < 0:
@@ -399,7 +400,7 @@ class Ledger:
 
     def child_ends(self, program: int) -> set[str]:
         """Return what a call of the program may come to, beside its result."""
-        failures = {f"child failed {path}" for path in _failing(self.programs[program], "")}
+        failures = {f"child failed {path}" for path in failing(self.programs[program], "")}
         return {"child cancelled", *failures}
 
     def op_at(self, run: RunLog, path: str) -> Op | None:
@@ -423,11 +424,11 @@ def _has_race(ops: Sequence[Op]) -> bool:
     return any(op.kind == "race" or any(map(_has_race, op.parts)) for op in ops)
 
 
-def _failing(ops: Sequence[Op], at: str) -> Iterator[str]:
+def failing(ops: Sequence[Op], at: str) -> Iterator[str]:
     """Yield the paths at which a program fails."""
     for index, op in enumerate(ops):
         path = f"{at}.{index}" if at else f"{index}"
         if op.kind == "fail":
             yield path
         for number, part in enumerate(op.parts):
-            yield from _failing(part, f"{path}.{number}")
+            yield from failing(part, f"{path}.{number}")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import multiprocessing
 import signal
+import subprocess
+import sys
+import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from tests.sim.bugs import BUGS
 from tests.sim.plan import draw
@@ -151,25 +156,82 @@ def _run(
 
 
 def _in_processes(blocks: Iterable[tuple[int, int]], jobs: int) -> Iterator[Summary]:
-    """Keep the processes busy, never more than a block each ahead."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, _die_with_parent) as pool:
-        source = iter(blocks)
-        running: set[Future[Summary]] = set()
+    """Let `jobs` processes take blocks, each its next one when it is done."""
+    source = iter(blocks)
+    mutex = threading.Lock()
+    done: SimpleQueue[Summary | BaseException | None] = SimpleQueue()
+    workers = [_Worker() for _ in range(jobs)]
+
+    def serve(worker: _Worker) -> None:
         try:
             while True:
-                while len(running) < 2 * jobs and (block := next(source, None)) is not None:
-                    running.add(pool.submit(run_block, *block))
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                with mutex:
+                    block = next(source, None)
+                if block is None:
+                    break
+                done.put(worker.run(*block))
+        except BaseException as error:  # noqa: BLE001  told to whoever waits
+            done.put(error)
+        done.put(None)
+
+    try:
+        for worker in workers:
+            threading.Thread(target=serve, args=(worker,), daemon=True).start()
+        left = jobs
+        while left:
+            summary = done.get()
+            if isinstance(summary, BaseException):
+                raise summary
+            if summary is None:
+                left -= 1
+            else:
+                yield summary
+    finally:
+        for worker in workers:
+            worker.end()
 
 
-def _die_with_parent() -> None:
+class _Worker:
+    """A process that runs blocks: it ends with its standard input, or with its parent."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from tests.sim.many import work; work()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+
+    def run(self, first: int, seeds: int) -> Summary:
+        """Return what came of a block."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{first} {seeds}\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        if not line:
+            message = f"the process for seeds {first} to {first + seeds - 1} is gone"
+            raise ChildProcessError(message)
+        return msgspec.json.decode(line, type=Summary)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
+
+
+def work() -> None:
+    """Run the blocks that standard input names; a line of JSON for each."""
+    die_with_parent()
+    for line in sys.stdin:
+        first, seeds = map(int, line.split())
+        sys.stdout.write(msgspec.json.encode(run_block(first, seeds)).decode() + "\n")
+        sys.stdout.flush()
+
+
+def die_with_parent() -> None:
     """Whoever starts us may be killed: nothing is to be left behind."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -247,6 +247,7 @@ class _Draw:
             "trigger": 9,
             "many": 1,
             "notify": 6,
+            "begin": 1,
             "cancel": 2,
             "read": 3,
             "list": 1,
