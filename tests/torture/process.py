@@ -137,7 +137,10 @@ def _take(message: Message, outcome: Outcome, say: Callable[[str], None]) -> Non
     if message.say is not None:
         say(message.say)
     if message.counts is not None:
-        outcome.counts, outcome.verdict = message.counts, "passed"
+        # A rate cannot be added to another: the report makes its own.
+        counts = message.counts.items()
+        outcome.counts = {name: n for name, n in counts if not name.endswith("_per_hour")}
+        outcome.verdict = "passed"
     if message.failed is not None:
         outcome.why, outcome.verdict = message.failed, "failed"
     outcome.left += message.left
