@@ -61,10 +61,11 @@ async def _make(root: Path) -> Directories:
             if number == 0:
                 _copy(made.stopped, made.young)
         # The first snapshot is gone by now, and the journal before the second one's base.
-        for run_id in (AFTER, LAST):
-            await engine.sup.journal.rotate()
-            await flow.trigger("adds", 5, run_id=run_id)
-            await engine.wait(run_id)
+        await flow.trigger("adds", 5, run_id=AFTER)
+        await engine.wait(AFTER)
+        await engine.sup.journal.rotate()
+        await flow.trigger("adds", 5, run_id=LAST)
+        await engine.wait(LAST)
         _copy(made.stopped, made.killed)
     return made
 
