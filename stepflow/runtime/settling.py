@@ -158,7 +158,9 @@ def event_arrived(actor: RunActor, message: msg.EventArrived) -> None:
 def child_finished(actor: RunActor, message: msg.ChildFinished) -> None:
     """Record how an awaited child ended."""
     call = actor.state.calls.get(message.key)
-    if call is None or call.status != "pending" or actor.state.finished:
+    if call is None or call.status != "pending" or call.cancelled or actor.state.finished:
+        return
+    if _given_up(actor, call):
         return
     actor.record(rec.ChildEnded, key=message.key, result=message.result, error=message.error)
     actor.recorded(message.key)

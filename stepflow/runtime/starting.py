@@ -71,7 +71,7 @@ def start_call(actor: RunActor, ask: RunAsk) -> None:
         case EventAsk():
             _start_wait(actor, ask)
         case ChildAsk():
-            actor.sup.start_child(actor, ask, _same_call(actor, ask))
+            actor.sup.start_child(actor, ask, _same_call(actor, ask, given_up=True))
         case NotifyAsk():
             actor.sup.send_notify(actor, ask)
         case _:
@@ -79,12 +79,12 @@ def start_call(actor: RunActor, ask: RunAsk) -> None:
             raise TypeError(message)
 
 
-def _same_call(actor: RunActor, ask: RunAsk) -> CallState | None:
-    """Return the call as it was begun before a restart, if it was."""
+def _same_call(actor: RunActor, ask: RunAsk, *, given_up: bool = False) -> CallState | None:
+    """Return the call as it was begun before a restart, if it was; given up, if that counts."""
     call = actor.state.calls.get(ask.key)
     if call is None or (call.kind, call.fn, call.args) != (ask.kind, ask.fn, ask.args):
         return None
-    return None if call.cancelled else call
+    return None if call.cancelled and not given_up else call
 
 
 def _start_step(actor: RunActor, ask: StepAsk) -> None:

@@ -250,6 +250,9 @@ class Supervisor:
         """Start a child and record it with its parent in one frame."""
         if call is not None and call.status == "pending" and call.child:
             # Started before a restart: its end is told by its own actor, or was missed.
+            if call.cancelled:
+                # The body gave it up, and before it does so again it waits for the same child.
+                self._record_child(parent, ask, call.child)
             child = self.runs.get(call.child)
             if child is None or child.finished:
                 self._tell_parent(parent.id, ask.key, child)
@@ -260,17 +263,7 @@ class Supervisor:
             raise WorkflowNotFoundError(message)
         with self.recorder.group():
             child_id = self.new_run_id()
-            self.recorder.write(
-                parent,
-                rec.ChildStarted,
-                key=ask.key,
-                name=ask.name,
-                workflow=ask.workflow,
-                child=child_id,
-                args=ask.args,
-                solo=parent.session is not None and parent.session.gate.solo,
-                awaited=ask.awaited,
-            )
+            self._record_child(parent, ask, child_id)
             events = workflow.event_ids(ask.body)
             self.start_run(
                 workflow,
@@ -283,6 +276,19 @@ class Supervisor:
             )
         if not ask.awaited and parent.session is not None:
             parent.session.gate.recorded(parent.state.calls[ask.key])
+
+    def _record_child(self, parent: RunActor, ask: ChildAsk, child_id: str) -> None:
+        self.recorder.write(
+            parent,
+            rec.ChildStarted,
+            key=ask.key,
+            name=ask.name,
+            workflow=ask.workflow,
+            child=child_id,
+            args=ask.args,
+            solo=parent.session is not None and parent.session.gate.solo,
+            awaited=ask.awaited,
+        )
 
     def cancel_children(self, parent: RunActor) -> None:
         """A cancel reaches the children that the run awaits."""

@@ -238,3 +238,42 @@ async def test_a_child_that_was_given_up_ends_by_itself() -> None:
 
 def error_of_or_none(view: Any) -> Any:
     return error_of(view) if view.status == "failed" else None
+
+
+async def test_a_child_that_was_given_up_is_the_same_when_its_call_is_made_again() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> str:
+        await ctx.sleep("nap", "1h")
+        return "late"
+
+    async def passes() -> str:
+        # Ends by itself after the call was begun: nothing recorded says so to a replay.
+        for _ in range(40):
+            await asyncio.sleep(0)
+        return "passes"
+
+    async def parent(ctx: Context) -> str:
+        racers = [asyncio.create_task(ctx.call("child")), asyncio.create_task(passes())]
+        done, late = await asyncio.wait(racers, return_when=asyncio.FIRST_COMPLETED)
+        for task in late:
+            task.cancel()
+        await asyncio.wait(racers)
+        await ctx.sleep("rest", "2h")
+        return done.pop().result()
+
+    world.redeploy(parent, child)
+    with world.clock.driving():
+        async with world:
+            run_id = await world.trigger("parent")
+            await world.until(lambda: "rest#1" in world.actor(run_id).state.calls)
+            journal = world.engine.sup.journal
+            await journal.durable(journal.last_lsn)
+            before = set(world.engine.sup.runs)
+            await world.crash()
+            await world.start()
+            assert result_of(await world.finished(run_id)) == "passes"
+            assert set(world.engine.sup.runs) == before
+            call = next(c for c in world.actor(run_id).state.calls.values() if c.kind == "child")
+            assert call.child in before
+            assert call.cancelled
