@@ -217,7 +217,7 @@ class BatchTrigger(AnswerEndpoint):
 def _inputs_of(body: bytes, count_max: int) -> list[bytes]:
     try:
         raws = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInputError("The body is not a JSON array of inputs") from None
     if len(raws) > count_max:
         raise InvalidInputError(f"{len(raws)} inputs in one batch: send at most {count_max}")
@@ -485,7 +485,7 @@ class MintToken(AnswerEndpoint):
     def _ttl_s(self, body: bytes) -> float | None:
         try:
             wanted = msgspec.json.decode(body, type=TokenRequest | None)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidInputError(f"ttl: {error}") from None
         if wanted is None or wanted.ttl is None:
             return None

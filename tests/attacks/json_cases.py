@@ -108,6 +108,8 @@ REFUSED_JSON: Final[dict[str, bytes]] = {
     "a form feed": b"[\f1]",
     "a no-break space": "[\u00a01]".encode(),
     "a byte that is no UTF-8": b'"\xff"',
+    "a name that is no UTF-8": b'{"\xff":1}',
+    "a name that is cut off in a character": b'{"ttl\xe4":1}',
     "half of a character": b'"\xe4"',
     "an overlong slash": b'"\xc0\xaf"',
     "a surrogate in UTF-8": b'"\xed\xa0\x80"',

@@ -51,6 +51,31 @@ ID_TEXTS: Final = (
 )
 
 
+# Lifetimes of a token that are none, or out of bounds.
+TTLS: Final = (
+    b"0",
+    b"-1",
+    b"59.999",
+    b"2592001",
+    b"1e308",
+    b"1e400",
+    b"9" * 40,
+    b"-" + b"9" * 400,
+    b"NaN",
+    b"true",
+    b"[]",
+    b"{}",
+    b'""',
+    b'"1"',
+    b'"-1h"',
+    b'"31d"',
+    b'"1h\\u0000"',
+    b'"' + b"9" * 400 + b'd"',
+    b'"\xff"',
+    '"１h"'.encode(),
+)
+
+
 def run_ids(door: Door) -> Iterator[Attack]:
     """Texts that are no run id are 404 like a run that is not there, with a good key."""
     for text in ID_TEXTS:
@@ -201,6 +226,16 @@ def bodies(door: Door) -> Iterator[Attack]:
     for path in ("/trigger/echo", f"/notify/go-1?runId={door.run}"):
         for name, text in REFUSED_JSON.items():
             yield Attack(f"{path} {name}", Request("POST", path, door.as_admin(), text), (400,))
+    # A batch is taken apart before its inputs are looked at one by one: each answers for itself.
+    for path in ("/trigger/echo/batch", f"/runs/{door.run}/token"):
+        for name, text in REFUSED_JSON.items():
+            request = Request("POST", path, door.as_admin(), text)
+            yield Attack(
+                f"{path[:12]} {name}", request, (200, 400) if "batch" in path else (400, 413)
+            )
+    for ttl in TTLS:
+        request = Request("POST", f"/runs/{door.run}/token", door.as_admin(), b'{"ttl":%b}' % ttl)
+        yield Attack(f"ttl {ttl[:20]!r}", request, (400,))
     for name, text in ACCEPTED.items():
         yield Attack(name, Request("POST", "/trigger/echo", door.as_admin(), text), (200,))
     for name, text in EITHER.items():

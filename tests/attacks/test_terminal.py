@@ -74,14 +74,13 @@ def test_no_command_prints_a_control_character(url: str, tmp_path: Path, how: st
             assert any(TEXT in values(each) for each in parsed)
 
 
-def values(value: Any) -> list[Any]:
+def values(value: object) -> list[object]:
     """Return every text in a JSON value."""
     if isinstance(value, dict):
-        inner = cast("dict[str, Any]", value)
+        inner = cast("dict[str, object]", value)
         return [text for each in inner.values() for text in values(each)]
     if isinstance(value, list):
-        rows = cast("list[Any]", value)
-        return [text for each in rows for text in values(each)]
+        return [text for each in cast("list[object]", value) for text in values(each)]
     return [value]
 
 

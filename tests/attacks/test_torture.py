@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.attacks.door import Door
-from tests.attacks.torture import crowd, forge, garble, texts
+from tests.attacks.torture import crowd, forge, garble, queries, texts
 from tests.attacks.wire import Wire, on_a_socket
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ def wire() -> Iterator[Wire]:
 
 def test_no_changed_credential_opens_the_door(door: Door) -> None:
     assert forge(door, random.Random(1), 3000) == 3000
+
+
+def test_no_path_query_or_body_is_answered_as_a_defect(door: Door) -> None:
+    assert queries(door, random.Random(5), 3000) == 3000
 
 
 def test_what_is_taken_as_json_is_json_and_comes_back(door: Door) -> None:

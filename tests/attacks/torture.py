@@ -4,6 +4,7 @@
 forge            keys, JWTs and tokens made of good ones by random changes: 401
 garble           good requests with random bytes changed, over a real socket: some
                  answer or none, never 500, and the next client is served
+queries          paths, queries and bodies with random changes: never 500, always why
 texts            JSON with random changes: what is taken is what Python's parser
                  reads, and is given back as it was
 machine          random sequences of calls beside the model (`api_machine.py`)
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from tests.attacks.wire import Reply
 
-__all__ = ["crowd", "forge", "garble", "texts", "torture"]
+__all__ = ["crowd", "forge", "garble", "queries", "texts", "torture"]
 
 _STORM_S: Final = 45.0
 _SILENT_S: Final = 60.0
@@ -79,6 +80,7 @@ def _round(door: Door, wire: Wire, seed: int, counts: dict[str, int]) -> None:
     dice = random.Random(seed)
     try:
         counts["attacks"] += forge(door, dice, 300) + texts(door, dice, 200)
+        counts["attacks"] += queries(door, dice, 300)
         counts["attacks"] += garble(wire, dice, 100)
         if dice.random() < 0.1:
             counts["attacks"] += crowd(wire, dice, 100)
@@ -193,6 +195,61 @@ def _changed_bytes(data: bytes, dice: random.Random) -> bytes:
             case _:
                 changed[place:place] = changed[: dice.randrange(20)]
     return bytes(changed)
+
+
+# ---------------------------------------------------------------- paths and queries
+
+_PATHS: Final = (
+    "/runs",
+    "/runs/{run}",
+    "/runs/{run}/stream",
+    "/workflows/echo",
+    "/events",
+    "/metrics",
+    "/ready",
+    "/health",
+)
+_QUERIES: Final = (
+    "limit=3",
+    "status=completed",
+    "workflowId=echo",
+    "tag=a",
+    "createdAfter=2024-01-15T10:30:00Z",
+    "createdBefore=2024-01-15T10:30:00.123+02:00",
+    "lastEventId=3",
+    "token={token}",
+    "cursor={cursor}",
+)
+_BODIES: Final = (b'{"ttl":60}', b'{"ttl":86400.5}', b"{}", b"null", b"[1,2]", b'{"id":"1"}')
+_WRITES: Final = ("/runs/{run}/token", "/runs/{run}/resume", "/trigger/echo/batch", "/notify/go-z")
+
+
+def queries(door: Door, dice: random.Random, count: int) -> int:
+    """Change paths, queries and bodies of good requests; the answer is no defect and says why."""
+    page = json.loads(door.ask(Request("GET", "/runs?limit=1", door.as_admin())).body)
+    given = {"run": door.other, "token": door.token, "cursor": page["nextCursor"]}
+    for _ in range(count):
+        if dice.random() < 0.7:
+            terms = dice.choices(_QUERIES, k=dice.randrange(4))
+            target = dice.choice(_PATHS) + "?" + "&".join(terms)
+            method, body = dice.choice(["GET", "GET", "GET", "HEAD", "OPTIONS", "PATCH"]), b""
+        else:
+            target, method = dice.choice(_WRITES), "POST"
+            body = _changed_bytes(dice.choice(_BODIES), dice)
+        target = target.format(**given)
+        for _ in range(dice.randrange(3)):
+            place = dice.randrange(1, len(target))
+            piece = dice.choice(
+                ["%00", "%", "%ff", "&", "=", "+", "%2e%2e/", "9" * 25, "é", ";", "#"]
+            )
+            target = target[:place] + piece + target[place + dice.randrange(3) :]
+        if "stream" in target:
+            method = "HEAD"  # a stream that is open does not end
+        reply = door.ask(Request(method, target, door.as_admin(), body))
+        assert reply.status < 500, (method, target, body, reply)
+        if reply.status >= 400 and method != "HEAD":
+            assert list(json.loads(reply.body)) == ["error", "code"], (method, target, reply)
+    return count
 
 
 # ---------------------------------------------------------------- the connection
