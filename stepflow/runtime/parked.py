@@ -148,4 +148,4 @@ def summary_of(parked: bytes, names: Names) -> RunSummary:
     _, lsn, created_ms, updated_ms, name, status, flags = _HEAD.unpack_from(parked)
     if flags & _LABELLED:
         return state_of(parked).summary()
-    return RunSummary(names[name], _STATUSES[status], created_ms, updated_ms, lsn)
+    return RunSummary(names[name], _STATUSES[int(status)], created_ms, updated_ms, lsn)
