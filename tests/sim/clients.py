@@ -115,6 +115,7 @@ class Clients:
         ):
             # The id may be free again: nothing is to be said of it.
             return
+        was_known = before is not None and before.known
         answers.tried.setdefault(run_id, 0)
         answers.tried[run_id] += 1
         try:
@@ -126,8 +127,7 @@ class Clients:
             # Certainly not done.
             answers.tried[run_id] -= 1
             raise
-        run = self.ledger.runs.get(run_id)
-        if run is not None and run.known:
+        if was_known:
             self.ledger.wrong(f"{run_id} was there, and was started once more")
         answers.triggered(run_id, program)
 

@@ -343,8 +343,7 @@ class Ledger:
         same_life = log.life == self.life
         if step.attempt <= (log.attempt if same_life else log.floor):
             self.wrong(f"{where}: attempt {step.attempt} after {max(log.attempt, log.floor)}")
-        racing = run.program >= 0 and self._races[run.program]
-        if same_life and log.returned and not racing:
+        if same_life and log.returned and not self.races(run):
             self.wrong(f"{where}: runs again after it had returned")
         op = self.op_at(run, log.path)
         if op is not None and op.flags == "once" and log.life and log.broke_s < 0:
@@ -397,6 +396,10 @@ class Ledger:
             return
         self.note("returned", step.run_id, step.key, step.attempt)
         self.runs[step.run_id].steps[step.key].returned = True
+
+    def races(self, run: RunLog) -> bool:
+        """Whether the run's program gives calls up."""
+        return run.program >= 0 and self._races[run.program]
 
     def child_ends(self, program: int) -> set[str]:
         """Return what a call of the program may come to, beside its result."""
