@@ -4,6 +4,7 @@ python -m tests.attacks            every table
 python -m tests.attacks jwt tokens those
 python -m tests.attacks --list     names and numbers
 python -m tests.attacks --torture 60 --seed 7
+python -m tests.attacks --round 7000021   one round of it again
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import sys
 
 from tests.attacks.run import TABLES, run_table
-from tests.attacks.torture import torture
+from tests.attacks.torture import repeat, torture
 
 
 def main() -> int:
@@ -21,9 +22,13 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say what there is")
     parser.add_argument("--torture", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--round", type=int, metavar="SEED")
     options = parser.parse_args()
     if unknown := set(options.names) - set(TABLES):
         parser.error(f"no table {', '.join(sorted(unknown))}")
+    if options.round is not None:
+        say(str(repeat(options.round)))
+        return 0
     if options.torture:
         say(str(torture(options.torture, options.seed, say)))
         return 0

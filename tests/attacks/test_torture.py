@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.attacks.door import Door
-from tests.attacks.torture import crowd, forge, garble, queries, texts
+from tests.attacks.torture import crowd, forge, garble, queries, texts, torture
 from tests.attacks.wire import Wire, on_a_socket
 
 if TYPE_CHECKING:
@@ -56,3 +56,12 @@ def test_a_forgery_that_opens_is_noticed(door: Door, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("stepflow.auth.api_key.hmac.compare_digest", yes)
     with pytest.raises(AssertionError):
         forge(door, random.Random(1), 300)
+
+
+def test_the_long_form_counts_what_it_did_and_ends_in_time() -> None:
+    said: list[str] = []
+    counts = torture(1, 1, said.append)
+    assert counts["attacks"] > 2500
+    assert counts["cases"] >= 2
+    assert counts["violations"] == 0
+    assert said

@@ -23,7 +23,7 @@ import socket
 import tempfile
 import time
 from asyncio import run
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,11 +36,11 @@ from tests.attacks.storm import reconnect_storm
 from tests.attacks.wire import KEY, Wire, on_a_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from tests.attacks.wire import Reply
 
-__all__ = ["crowd", "forge", "garble", "queries", "texts", "torture"]
+__all__ = ["crowd", "forge", "garble", "queries", "repeat", "texts", "torture"]
 
 _STORM_S: Final = 45.0
 _SILENT_S: Final = 60.0
@@ -63,20 +63,35 @@ def torture(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, 
         counts["kills"] += 2
         say(f"{streams} streams survived two kills")
     number = 0
-    with ExitStack() as stack:
-        door = stack.enter_context(Door(cors=(ORIGIN,), changes={"finished_bytes_max": 16 * MIB}))
-        wire = stack.enter_context(
-            on_a_socket(header_deadline_s=0.5, body_deadline_s=0.5, linger_s=0.1)
-        )
+    with _targets() as (door, wire):
         while time.monotonic() < until_s:
-            _round(door, wire, seed * 1_000_003 + number, counts)
+            one_round(door, wire, seed * 1_000_003 + number, counts)
             number += 1
             if number % 20 == 0:
                 say(f"{counts['attacks']} attacks, {counts['cases']} sequences of calls")
     return counts
 
 
-def _round(door: Door, wire: Wire, seed: int, counts: dict[str, int]) -> None:
+@contextmanager
+def _targets() -> Generator[tuple[Door, Wire]]:
+    with ExitStack() as stack:
+        door = stack.enter_context(Door(cors=(ORIGIN,), changes={"finished_bytes_max": 16 * MIB}))
+        wire = stack.enter_context(
+            on_a_socket(header_deadline_s=0.5, body_deadline_s=0.5, linger_s=0.1)
+        )
+        yield door, wire
+
+
+def repeat(seed: int) -> dict[str, int]:
+    """Make the round of that seed again."""
+    counts = {"attacks": 0, "cases": 0}
+    with _targets() as (door, wire):
+        one_round(door, wire, seed, counts)
+    return counts
+
+
+def one_round(door: Door, wire: Wire, seed: int, counts: dict[str, int]) -> None:
+    """Make one round, all chance from `seed`: `python -m tests.attacks --round SEED` repeats it."""
     dice = random.Random(seed)
     try:
         counts["attacks"] += forge(door, dice, 300) + texts(door, dice, 200)
@@ -87,8 +102,7 @@ def _round(door: Door, wire: Wire, seed: int, counts: dict[str, int]) -> None:
         run_machine(examples=2, steps=40, seed=seed, shorten=False)
         counts["cases"] += 2
     except AssertionError as error:
-        error.add_note(f"repeat it with tests.attacks.torture and round seed {seed}")
-        raise
+        raise AssertionError(f"attacks, round {seed}: {error}") from error
 
 
 # ---------------------------------------------------------------- forging
