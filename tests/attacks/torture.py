@@ -64,7 +64,7 @@ def torture(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, 
         say(f"{streams} streams survived two kills")
     number = 0
     with _targets() as (door, wire):
-        while time.monotonic() < until_s:
+        while not number or time.monotonic() < until_s:
             one_round(door, wire, seed * 1_000_003 + number, counts)
             number += 1
             if number % 20 == 0:
