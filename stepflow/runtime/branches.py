@@ -64,8 +64,8 @@ class Branch:
 
     def key(self, name: str) -> str:
         """Return the step key of the next use of `name` in this branch."""
-        number = self._names.get(name, 0) + 1
-        self._names[name] = number
+        names = self._names
+        number = names[name] = names.get(name, 0) + 1
         return f"{self.path}/{name}#{number}" if self.path else f"{name}#{number}"
 
     def child(self, qualname: str) -> Branch:

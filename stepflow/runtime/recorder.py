@@ -22,7 +22,7 @@ from stepflow.model.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from stepflow.clock import HybridTime
     from stepflow.journal.api import Journal
@@ -39,21 +39,20 @@ _BINDING = (ValueRecorded, VersionChosen)
 class Recorder:
     """Turns decisions into records."""
 
-    __slots__ = ("_depth", "_group", "_strict", "journal", "live_bytes", "time")
+    __slots__ = ("_sink", "journal", "live_bytes", "time")
 
     def __init__(self, journal: Journal, time: HybridTime) -> None:
         self.journal = journal
         self.time = time
         self.live_bytes = 0
         """What the records of the runs that live hold; whoever ends one takes it away."""
-        self._group: list[bytes] = []
-        self._strict = False
-        self._depth = 0
+        self._sink: Journal | _Group = journal
+        """Where records go: into the journal, or into the group that is open."""
 
     @property
     def next_lsn(self) -> int:
         """The LSN of the next record."""
-        return self.journal.next_lsn + len(self._group)
+        return self._sink.next_lsn
 
     def write(
         self,
@@ -70,9 +69,8 @@ class Recorder:
         Raises `ApplyError`, with nothing changed or queued.
         """
         state = actor.state
-        lsn = self.journal.next_lsn
-        if self._depth:
-            lsn += len(self._group)
+        sink = self._sink
+        lsn = sink.next_lsn
         record = kind(lsn=lsn, r=state.id, rs=state.rs + 1, ts=self.time.now_ms(), **fields)
         data = encode_record(record)
         before = state.nbytes
@@ -80,11 +78,7 @@ class Recorder:
         self.live_bytes += state.nbytes - before
         if lazy is None:
             lazy = kind.lazy
-        if self._depth:
-            self._group.append(data)
-            self._strict |= not lazy
-        else:
-            self.journal.append((data,), strict=not lazy)
+        sink.append((data,), strict=not lazy)
         if not lazy or kind in _BINDING:
             actor.strict_lsn = lsn
         if actor.feed is not None:
@@ -104,33 +98,44 @@ class Recorder:
             takers=takers,
             by=by,
         )
-        self._queue(encode_record(record), strict=True)
+        self._sink.append((encode_record(record),), strict=True)
         return lsn
 
     def write_purge(self, run_id: str, rs: int, by: str) -> int:
         """Record that a run is forgotten; return the record's LSN."""
         lsn = self.next_lsn
         record = RunPurged(lsn=lsn, r=run_id, rs=rs, ts=self.time.now_ms(), by=by)
-        self._queue(encode_record(record), strict=True)
+        self._sink.append((encode_record(record),), strict=True)
         return lsn
 
     @contextmanager
     def group(self) -> Generator[None]:
         """Put all records written inside into one frame. Groups nest; the outermost counts."""
-        self._depth += 1
+        if self._sink is not self.journal:
+            yield
+            return
+        group = self._sink = _Group(self.journal.next_lsn)
         try:
             yield
         finally:
-            self._depth -= 1
-            if not self._depth and self._group:
+            self._sink = self.journal
+            if group.records:
                 # Also after an exception: what was applied must be queued.
-                group, self._group = self._group, []
-                strict, self._strict = self._strict, False
-                self.journal.append(group, strict=strict)
+                self.journal.append(group.records, strict=group.strict)
 
-    def _queue(self, data: bytes, *, strict: bool) -> None:
-        if self._depth:
-            self._group.append(data)
-            self._strict |= strict
-        else:
-            self.journal.append((data,), strict=strict)
+
+class _Group:
+    """Gathers records for one frame."""
+
+    __slots__ = ("next_lsn", "records", "strict")
+
+    def __init__(self, next_lsn: int) -> None:
+        self.next_lsn = next_lsn
+        self.records: list[bytes] = []
+        self.strict = False
+
+    def append(self, records: Sequence[bytes], *, strict: bool) -> None:
+        """Take records whose LSNs follow those of the last ones."""
+        self.records += records
+        self.next_lsn += len(records)
+        self.strict |= strict

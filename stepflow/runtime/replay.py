@@ -168,7 +168,8 @@ class Gate(Plain):
         if self.closed:
             return
         ask = self._started.pop(outcome.key, None)
-        if ask is not None and not self._heap and not self._undecided and self.solo:
+        alone = self.outstanding == 1 and self.tasks == 1
+        if alone and ask is not None and not self._heap and not self._undecided:
             # Nothing comes before it, and the run is quiet by nature.
             if ask.alive and ask.deliver(outcome):
                 self._passes = 0

@@ -39,10 +39,12 @@ def start_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
     """Begin what of these calls may begin now; several go into one frame."""
     try:
         first = asks[0]
-        if len(asks) == 1 and isinstance(first, StepAsk) and isinstance(first.wait, OneWait):
+        if len(asks) > 1 or not isinstance(first, StepAsk) or type(first.wait) is not OneWait:
+            _start_waits(actor, asks)
+        elif first.key in actor.state.calls:
             _start_step(actor, first)
         else:
-            _start_waits(actor, asks)
+            begin_attempt(actor, first, 1)
     except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
         actor.sup.actor_failed(actor, error)
 
@@ -136,7 +138,7 @@ def begin_attempt(actor: RunActor, ask: StepAsk, attempt: int) -> None:
 def _release_step(
     actor: RunActor, session: Session, ask: StepAsk, attempt: int, failed: BaseException | None
 ) -> None:
-    if failed is None and ask.alive and not session.fenced:
+    if failed is None and not session.fenced and not ask.wait.future.done():
         actor.sup.steps.run(actor, session, ask, attempt)
 
 

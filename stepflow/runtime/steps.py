@@ -205,8 +205,9 @@ class StepRunner:
 
     def _forget(self, attempt: Attempt) -> None:
         # A late end must not take the next attempt's place.
-        if self._running.get(attempt.ask) is attempt:
-            del self._running[attempt.ask]
+        ask, running = attempt.ask, self._running
+        if running.get(ask) is attempt:
+            del running[ask]
             attempt.session.running -= 1
         if self._drained is not None and not self._running:
             self._drained.set()
