@@ -149,6 +149,7 @@ class Journal:
         self._stopped = False
         self._over: BaseException | None = None
         self._starting: asyncio.Future[None] | None = None
+        self._start_lsn = found.lsn + 1
         self._hung = False
         self._stalls = Stalls(clock, settings, hold=self._space.hold, dead=self._dead)
         self._releases = Releases()
@@ -209,11 +210,12 @@ class Journal:
             self._loop.call_soon(callback, None if lsn <= self.durable_lsn else self._over)
 
     async def durable(self, lsn: int) -> None:
-        """Return when `lsn` is on disk.
+        """Return when `lsn` is on disk, or everything before the record of this start.
 
-        Raises `OutcomeUnknownError` when the journal fails, or after `outcome_wait_s`.
+        That record is the journal's own: no answer rests on it, and on a full disk it waits for
+        room. Raises `OutcomeUnknownError` when the journal fails, or after `outcome_wait_s`.
         """
-        if lsn <= self.durable_lsn:
+        if lsn <= self.durable_lsn or lsn == self._start_lsn == self.durable_lsn + 1:
             return
         if self._over is not None:
             raise OutcomeUnknownError

@@ -12,7 +12,8 @@ import pytest
 from stepflow import Context, Stepflow
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
-from stepflow.errors import UnavailableError
+from stepflow.engine.protocol import RunFilter
+from stepflow.errors import RunNotFoundError, UnavailableError
 from tests.engine_kit import Service, reborn, service
 from tests.harness import KIB
 
@@ -159,6 +160,27 @@ async def test_a_start_on_a_full_disk_is_read_only_until_there_is_room() -> None
         assert (await world.get(run_id)).status == "running"
         make_room(world)
         assert (await world.finished(run_id)).status == "completed"
+
+
+async def test_a_start_on_a_full_disk_lists_what_is_on_it_at_once() -> None:
+    async with service() as world:
+        run_id = await world.trigger("waits", "ev")
+        await world.waiting(run_id)
+        await fill(world)
+        await world.crash(keep_unsynced=True)
+        world.disk.capacity = 0
+        await world.start()
+        assert world.engine.state == "read-only"
+        # The record of the start waits for room; no answer rests on it.
+        page = asyncio.create_task(world.engine.list_runs(RunFilter(), limit=200, cursor=None))
+        gone = asyncio.create_task(world.engine.require_run("run_AAAAAAAAAAAAAAAAAAAAAA"))
+        events = asyncio.create_task(world.engine.waiting_events())
+        await world.settle()
+        assert page.done()
+        assert run_id in {run.id for run in page.result().runs}
+        assert isinstance(gone.exception(), RunNotFoundError)
+        assert [row.event_id for row in events.result()] == ["ev"]
+        make_room(world)
 
 
 async def test_room_that_comes_and_goes_loses_nothing() -> None:
