@@ -1,6 +1,6 @@
 """Records with right checksums and wrong contents: 0 crashes, 0 silent, 0 wrong.
 
-`make test` takes every sixth case, `make torture` all of them.
+`make test` takes every twelfth case, `make torture` all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 from tests.damage.hostile import baseline, cases, check
 
 PARTS = 4
-EVERY = 6
+EVERY = 12
 
 
 @pytest.mark.parametrize("number", range(PARTS))
@@ -33,6 +33,7 @@ def test_the_whole_history_is_believed() -> None:
 
 
 def test_there_are_thousands_of_cases_of_which_most_must_show() -> None:
-    found = list(cases())
-    assert len(found) > 3000
+    every = 40
+    found = list(islice(cases(), 0, None, every))
+    assert len(found) * every > 5000
     assert sum(case.must_show for case in found) > len(found) // 3

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
-EVERY = 97
+EVERY = 149
 
 
 def spoiled(groups: list[list[bytes]], run_id: str, kind: str, **changes: Any) -> list[list[bytes]]:

@@ -130,7 +130,7 @@ def test_no_flipped_bit_of_a_small_file_ends_in_a_traceback_or_loses_a_run(
     shutil.copytree(made.stopped, data)
     path = data / name
     original = path.read_bytes()
-    for at in range(0, len(original), max(1, len(original) // 24)):
+    for at in range(0, len(original), max(1, len(original) // 12)):
         image = bytearray(original)
         image[at] ^= 1 << at % 8
         path.write_bytes(image)
