@@ -113,19 +113,20 @@ class _Repair:
             self._cut(name, error.offset)
         elif segment_lsn(name) is not None:
             self._drop_from(name)
-        elif (info := self._newest_snapshot()) is not None:
-            self._begin_behind(info)
         else:
-            raise error
+            # The journal behind the newest whole snapshot is missing: that alone names no file.
+            self._begin_behind(self._newest_snapshot())
 
-    def _newest_snapshot(self) -> SnapshotInfo | None:
-        """Return the newest snapshot that is whole, as recovery finds it."""
-        for name in reversed([n for n in self._disk.listdir() if snapshot_lsn(n) is not None]):
-            try:
-                return verify_snapshot(self._disk, name)
-            except BadSnapshotError:
-                continue
-        return None
+    def _newest_snapshot(self) -> SnapshotInfo:
+        """Return the newest snapshot that is whole, as recovery found it."""
+        names = reversed([n for n in self._disk.listdir() if snapshot_lsn(n) is not None])
+        return next(filter(None, map(self._whole, names)))
+
+    def _whole(self, name: str) -> SnapshotInfo | None:
+        try:
+            return verify_snapshot(self._disk, name)
+        except BadSnapshotError:
+            return None
 
     def _begin_behind(self, info: SnapshotInfo) -> None:
         """Begin the journal anew behind a snapshot whose own segment is missing.
@@ -211,11 +212,7 @@ class _Repair:
                 header = SegmentHeader.decode(self._disk.read(name))
                 if header is not None:
                     return header.store_id
-            elif snapshot_lsn(name) is not None:
-                try:
-                    info = verify_snapshot(self._disk, name)
-                except BadSnapshotError:
-                    continue
+            elif snapshot_lsn(name) is not None and (info := self._whole(name)) is not None:
                 refuse_newer(self._disk.path, name, info.min_reader)
                 return info.store_id
         return None
