@@ -59,6 +59,9 @@ def main() -> int:
     if not whole:
         print("It was cut short.")
         return 130
+    if report.total("seeds") < arguments.seeds:
+        print(f"{arguments.seeds:,} simulated worlds were asked for: {report.total('seeds'):,}.")
+        return 1
     return 0 if report.passed else 1
 
 

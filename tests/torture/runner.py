@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 OTHER_SEEDS = 10_000_000
 """How far the seeds of another instance of the same part are: no part gets that far in one run."""
 
+MORE_S = 60.0
+"""A round of further worlds takes so long at least: it looks for planted bugs first."""
+
 
 class Show(Protocol):
     """Who wants to know how it goes."""
@@ -86,7 +89,7 @@ class Programme:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.jobs):
                     seed = self.seed + number * OTHER_SEEDS
-                    group.create_task(self._run(sim, self.seconds, seed))
+                    group.create_task(self._run(sim, max(self.seconds, MORE_S), seed))
                     number += 1
             if self._seen() == seen or not all(outcome.passed for outcome in self.outcomes):
                 return

@@ -190,6 +190,11 @@ def test_the_command_says_in_its_status_whether_every_rule_held(
     assert "1,234 acknowledged, 0 lost, 0 of 0 planted bugs found; every rule held" in printed
     assert "half way" in printed
 
+    few = ["torture", "--seconds=9", "--seed=3", "--parts=good", "--jobs=1", "--seeds=6"]
+    monkeypatch.setattr(sys, "argv", few)
+    assert command.main() == 1, "fewer worlds than were asked for"
+    assert "6 simulated worlds were asked for: 5." in capsys.readouterr().out
+
     monkeypatch.setattr(sys, "argv", ["torture", "--seconds=9", "--seed=3"])
     assert command.main() == 1
     printed = capsys.readouterr().out
