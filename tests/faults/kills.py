@@ -33,12 +33,17 @@ _ENOUGH: Final = 1000
 
 @dataclass
 class Lives:
-    """The lives of one data directory, with the log of steps of each."""
+    """The lives of one data directory, with the log of steps of each.
+
+    `data` is it, where it is not one of the folder's.
+    """
 
     folder: Path
     load: Load
     unsafe: str = ""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
+    wrap: Sequence[str] = ()
+    data: Path | None = None
     count: int = 0
     kills: int = 0
     faults: list[str] = field(default_factory=list[str])
@@ -49,9 +54,9 @@ class Lives:
         self._before = self.load.ledger()
         self.count += 1
         return Served(
-            self.folder / "data",
+            self.data or self.folder / "data",
             self.folder,
-            wrap=wrap,
+            wrap=[*self.wrap, *wrap],
             env={"STEP_LOG": str(self._steps), "UNSAFE": self.unsafe, **_TINY, **self.env},
             url_file=self.load.url_file,
         )
@@ -74,7 +79,8 @@ class Lives:
             server.ready()
             ledger = self.load.stop()
             self.faults += check(ledger, server.url)
-            self.faults += self._told_by_the_records(server)
+            if self.data is None:
+                self.faults += self._told_by_the_records(server)
             self.faults += self._before.run_again(self._steps)
         assert not self.faults, self.faults[:10]
         return {"kills": self.kills, "acknowledged": ledger.acknowledged, "lost": 0}

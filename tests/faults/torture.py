@@ -76,7 +76,7 @@ def _fault(folder: Path, kind: int, rng: random.Random, *, cuts: bool) -> dict[s
         case 3 if FAKETIME.exists():
             return jump_at_random(folder, 2, rng)
         case 4 if cuts:
-            return fill_and_empty(folder, 5)
+            return fill_and_empty(folder, 5, rng)
         case _:
             return kill_at_random(folder, _KILLS, rng)
 
