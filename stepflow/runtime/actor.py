@@ -86,10 +86,12 @@ class RunActor:
         "id",
         "purged",
         "reason",
+        "retried",
         "session",
         "start_lsn",
         "strict_lsn",
         "sup",
+        "undecided",
     )
 
     def __init__(self, sup: Supervisor, run_id: RunId, parked: bytes = b"") -> None:
@@ -109,6 +111,10 @@ class RunActor:
         """What the records alone do not say: `parked`, `quarantined`, `missing-workflow`."""
         self.reason = ""
         self.failures = 0
+        self.undecided: msg.Message | None = None
+        """The message on which the actor failed, to be tried once more."""
+        self.retried: msg.Message | None = None
+        """The message that was tried once more."""
         self.purged = False
         self.finish_waiters: list[asyncio.Future[None]] = []
 
@@ -203,19 +209,22 @@ class RunActor:
                 self.drain()
             return
         self._draining = True
+        held = False
         try:
             _DECIDE[type(message)](self, message)
         except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
-            self.sup.actor_failed(self, error)
+            held = self._failed_on(message, error)
             return
         finally:
-            self._draining = False
+            self._draining = held
         if self._mailbox:
             self.drain()
 
     def drain(self) -> None:
         """Decide what is in the mailbox, as long as there is room for records."""
         self._draining = True
+        message: msg.Message | None = None
+        held = False
         try:
             while self._mailbox:
                 if not (self.has_room(self._mailbox[0]) or self._cancel_goes_first()):
@@ -224,9 +233,22 @@ class RunActor:
                 message = self._mailbox.popleft()
                 _DECIDE[type(message)](self, message)
         except Exception as error:  # noqa: BLE001  border: an actor's own failure stops it alone
-            self.sup.actor_failed(self, error)
+            held = self._failed_on(message, error)
         finally:
-            self._draining = False
+            self._draining = held
+
+    def _failed_on(self, message: msg.Message | None, error: Exception) -> bool:
+        """Say whether what comes until it has started again must stay behind this message."""
+        self.sup.actor_failed(self, error, message)
+        return self.undecided is not None and self.condition is None
+
+    def go_on(self) -> None:
+        """It has started again: decide what it failed on once more, then what came meanwhile."""
+        self.retried, self.undecided = self.undecided, None
+        if self.retried is not None:
+            self._mailbox.appendleft(self.retried)
+        self._mailbox.append(msg.WakeUp())
+        self.drain()
 
     def has_room(self, message: msg.Message) -> bool:
         """Whether what the message leads to may be decided now."""

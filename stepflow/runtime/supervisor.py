@@ -380,13 +380,20 @@ class Supervisor:
             _log.warning("workflow %r is not registered; its runs wait until it is back", name)
         runs.add(actor.id)
 
-    def actor_failed(self, actor: RunActor, error: Exception) -> None:
-        """An actor's own code failed: start it again from its records, then set it aside."""
+    def actor_failed(
+        self, actor: RunActor, error: Exception, message: msg.Message | None = None
+    ) -> None:
+        """An actor's own code failed, on this message: start it again from its records.
+
+        The message is tried once more. When that fails, or too much else, the run is set aside.
+        """
         _log.error("%s: the actor failed", actor.id, exc_info=error)
         actor.failures += 1
         if actor.session is not None:
             actor.session.fence()
-        if actor.failures > _FAILURES_MAX:
+        again = message is not None and message is actor.retried
+        actor.undecided = message if _may_be_tried_again(actor, message) else None
+        if again or actor.failures > _FAILURES_MAX:
             self.set_aside(actor, f"SFW401 set aside: {type(error).__name__}: {error}")
         self.spawn(self._restart(actor))
 
@@ -402,7 +409,7 @@ class Supervisor:
         actor.condition = None
         actor.reason = ""
         actor.failures = 0
-        actor.tell(msg.WakeUp())
+        actor.go_on()
 
     def replay(self, actor: RunActor) -> None:
         """Suspend the run and run its body again from its records."""
@@ -413,7 +420,9 @@ class Supervisor:
     async def _restart(self, actor: RunActor) -> None:
         await actor.suspend()
         if actor.condition is None and not actor.finished:
-            actor.tell(msg.WakeUp())
+            actor.go_on()
+        else:
+            actor.drain()
 
     def stall(self, actor: RunActor) -> None:
         """There is no room for the actor's next record: it goes on when there is."""
@@ -559,6 +568,13 @@ class Supervisor:
         for begin in range(0, len(actors), _SUSPENDED_AT_ONCE):
             some = actors[begin : begin + _SUSPENDED_AT_ONCE]
             await asyncio.gather(*(actor.suspend() for actor in some))
+
+
+def _may_be_tried_again(actor: RunActor, message: msg.Message | None) -> bool:
+    """Whether the message was not decided, and nothing else brings it back."""
+    if isinstance(message, msg.EventArrived):
+        return message.lsn not in actor.state.payloads
+    return isinstance(message, msg.TimerFired | msg.ChildFinished | msg.CancelAsked)
 
 
 def sleeps(state: RunState) -> bool:

@@ -212,6 +212,31 @@ async def test_what_a_child_cannot_take_is_its_callers_error() -> None:
             assert len(world.engine.sup.runs) == 2
 
 
+async def test_a_child_that_is_no_longer_registered_fails_its_parent_on_replay() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> None:
+        await ctx.wait_for_event("go", timeout=None)
+
+    async def parent(ctx: Context) -> Any:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ctx.call("child"))
+            group.create_task(ctx.sleep("nap", "1h"))
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        await world.start()
+        run_id = await world.trigger("parent")
+        await world.until(lambda: len(world.engine.sup.waiters) == 1)
+        await world.saved()
+        await world.crash()
+        world.redeploy(parent)
+        async with world:
+            failed = await world.finished(run_id)
+            assert failed.status == "failed"
+            assert "Workflow 'child' is not registered" in bytes(failed.error).decode()
+
+
 async def test_a_child_that_was_given_up_ends_by_itself() -> None:
     world = World()
 

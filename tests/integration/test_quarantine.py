@@ -11,6 +11,8 @@ from stepflow.errors import ConflictError
 from stepflow.journal.suspects import Suspects
 from stepflow.model import records as rec
 from stepflow.model.records import decode_record
+from stepflow.runtime import actor as actors
+from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from tests.harness import World, result_of
 
@@ -162,3 +164,84 @@ async def test_what_happens_to_a_run_that_is_set_aside_waits_for_its_release(
             assert world.state(one) == "quarantined"
             await world.engine.resume(one)
             assert result_of(await world.finished(one)) == "end"
+
+
+def failing_on(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Any], run_id: str, times: int
+) -> list[Any]:
+    """Let the run's actor fail on the first messages of a kind; return the list of those."""
+    decide: dict[type[Any], Any] = dict(actors._DECIDE)
+    failed: list[Any] = []
+
+    def fails(actor: RunActor, message: Any) -> None:
+        if actor.id == run_id and len(failed) < times:
+            failed.append(message)
+            raise RuntimeError("a defect")
+        decide[kind](actor, message)
+
+    monkeypatch.setitem(actors._DECIDE, kind, fails)
+    return failed
+
+
+async def takes(ctx: Context) -> list[Any]:
+    return [await ctx.wait_for_event("go", timeout=None) for _ in range(3)]
+
+
+async def test_the_message_on_which_an_actor_failed_is_tried_once_more_and_in_its_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    with world.clock.driving():
+        world.redeploy(takes)
+        async with world:
+            run_id = await world.trigger("takes")
+            await world.until(lambda: len(world.engine.sup.waiters) == 1)
+            failed = failing_on(monkeypatch, msg.EventArrived, run_id, 1)
+            # The second comes while the actor starts again: it must not get in first.
+            for word in (b"1", b"2", b"3"):
+                assert await world.engine.notify("go", word, run_id=run_id) == 1
+            assert len(failed) == 1
+            assert result_of(await world.finished(run_id)) == [1, 2, 3]
+
+
+async def test_an_actor_that_fails_twice_on_a_message_is_set_aside_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    with world.clock.driving():
+        world.redeploy(takes)
+        async with world:
+            run_id = await world.trigger("takes")
+            await world.until(lambda: len(world.engine.sup.waiters) == 1)
+            failed = failing_on(monkeypatch, msg.EventArrived, run_id, 2)
+            assert await world.engine.notify("go", b"1", run_id=run_id) == 1
+            await world.until(lambda: world.state(run_id) == "quarantined")
+            assert len(failed) == 2
+            assert failed[0] is failed[1]
+            # Released, it decides what it owes.
+            await world.engine.resume(run_id)
+            for word in (b"2", b"3"):
+                assert await world.engine.notify("go", word, run_id=run_id) == 1
+            assert result_of(await world.finished(run_id)) == [1, 2, 3]
+
+
+async def test_a_timer_and_a_cancel_on_which_an_actor_failed_are_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def sleeps(ctx: Context) -> str:
+        await ctx.sleep("nap", "1h")
+        return "awake"
+
+    for kind, end in ((msg.TimerFired, "completed"), (msg.CancelAsked, "cancelled")):
+        world = World()
+        with world.clock.driving():
+            world.redeploy(sleeps)
+            async with world:
+                run_id = await world.trigger("sleeps")
+                await world.until(lambda: len(world.engine.sup.timers))  # noqa: B023  used here
+                failed = failing_on(monkeypatch, kind, run_id, 1)
+                if kind is msg.CancelAsked:
+                    await world.engine.cancel(run_id)
+                assert (await world.finished(run_id)).status == end
+                assert len(failed) == 1
+        monkeypatch.undo()
