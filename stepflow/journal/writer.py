@@ -16,9 +16,11 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from stepflow.errors import DiskFailedError
 from stepflow.journal.disk import is_full, write_all
@@ -27,7 +29,7 @@ from stepflow.journal.segment import SEGMENT_HEADER_BYTES, Segment, SegmentHeade
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from stepflow.clock import Clock
 
@@ -40,8 +42,7 @@ class NoRoomError(Exception):
     """The disk is full; nothing of the batch was acknowledged, it can be tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, eq=False):
     """Groups of records that become one frame. `size` counts their bytes with prefixes."""
 
     first_lsn: int
@@ -55,8 +56,7 @@ class Batch:
         return self.first_lsn + self.count - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """What the writer reports after a batch or a rotation."""
 
     durable_lsn: int
