@@ -14,7 +14,7 @@ from msgspec import Raw
 from stepflow.authoring.context import Missing
 from stepflow.authoring.options import check_event_id, check_key, check_name
 from stepflow.authoring.signature import function_name, step_function
-from stepflow.errors import AuthoringError
+from stepflow.errors import AuthoringError, WorkflowNotFoundError
 from stepflow.model import records as rec
 from stepflow.model.codec import Converter, args_hash, encode
 from stepflow.model.durations import parse_duration_ms
@@ -329,6 +329,8 @@ class RunContext:
     def _child(
         self, workflow: str | Callable[..., Any], value: object, name: str | None, *, awaited: bool
     ) -> Coroutine[Any, Any, Any]:
+        if isinstance(workflow, str) and self._was_called(workflow):
+            return self._known_child(workflow, value, name, awaited=awaited)
         child = self._actor.sup.registry.find(workflow)
         body = child.signature.input.encode(value, "input")
         # Refused here, where the body hears of it, and before anything is recorded.
@@ -340,6 +342,30 @@ class RunContext:
         ask.body = body
         ask.awaited = awaited
         ask.converter = child.signature.output if awaited else Converter.of(str)
+        return self._one(ask)
+
+    def _was_called(self, workflow: str) -> bool:
+        """Whether children of a workflow that is not registered any more are recorded as ended."""
+        if self._actor.sup.workflow(workflow) is not None:
+            return False
+        fn = f"{FN_CHILD}:{workflow}"
+        calls = self._actor.state.calls.values()
+        return any(call.fn == fn and call.status != "pending" for call in calls)
+
+    def _known_child(
+        self, workflow: str, value: object, name: str | None, *, awaited: bool
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask for a child whose workflow has gone: only what is recorded of it can be had."""
+        fn = f"{FN_CHILD}:{workflow}"
+        ask = self._ask(ChildAsk, "child", name or workflow, fn, args_hash((value,)))
+        known = self._actor.state.calls.get(ask.key)
+        if known is None or known.status == "pending":
+            message = f"Workflow {workflow!r} is not registered"
+            raise WorkflowNotFoundError(message)
+        ask.workflow = workflow
+        ask.body = b"null"
+        ask.awaited = awaited
+        ask.converter = Converter.of(Any)
         return self._one(ask)
 
     def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:

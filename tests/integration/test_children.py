@@ -237,6 +237,34 @@ async def test_a_child_that_is_no_longer_registered_fails_its_parent_on_replay()
             assert "Workflow 'child' is not registered" in bytes(failed.error).decode()
 
 
+async def test_what_a_child_returned_stays_though_it_is_no_longer_registered() -> None:
+    world = World()
+
+    async def child(ctx: Context, value: int) -> int:
+        return value + 1
+
+    async def parent(ctx: Context) -> Any:
+        found = [await ctx.call("child", n) for n in (1, 2)]
+        await ctx.wait_for_event("go", timeout=None)
+        try:
+            await ctx.call("child", 3)
+        except WorkflowNotFoundError:
+            return found
+        return "called"
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        await world.start()
+        run_id = await world.trigger("parent")
+        await world.until(lambda: len(world.engine.sup.waiters) == 1)
+        await world.saved()
+        await world.crash()
+        world.redeploy(parent)
+        async with world:
+            assert await world.engine.notify("go", b"1") == 1
+            assert result_of(await world.finished(run_id)) == [2, 3]
+
+
 async def test_a_child_that_was_given_up_ends_by_itself() -> None:
     world = World()
 
