@@ -125,6 +125,22 @@ async def test_records_that_came_during_a_rotation_without_room_are_written_afte
     await session.journal.close()
 
 
+async def test_a_lazy_record_that_is_waited_for_during_a_sync_goes_with_the_next_one() -> None:
+    disk = MemoryDisk()
+    session = await opened(disk)
+    works = held(session)
+    session.append()
+    await passes(4)
+    lazy = session.append(strict=False)
+    session.journal.hurry(lazy)
+    report = works[0]()
+    let_go(session)
+    report()
+    await passes()
+    assert session.journal.durable_lsn == lazy
+    await session.journal.close()
+
+
 async def test_no_rotation_begins_while_records_wait_for_room() -> None:
     disk = MemoryDisk()
     session = await opened(disk)
@@ -253,6 +269,15 @@ async def test_a_segment_without_room_for_its_header_leaves_nothing() -> None:
         stock.name_next(SegmentHeader(7, 1, 0, 4 * KIB))
     disk.before = None
     assert disk.listdir() == []
+
+
+async def test_giving_up_a_snapshot_that_has_its_name_takes_nothing_away() -> None:
+    disk = MemoryDisk()
+    file = SnapshotFile(disk, 1, 0, 7)
+    file.seal()
+    file.publish()
+    file.abandon()
+    assert disk.listdir() == [file.name]
 
 
 async def test_a_snapshot_of_which_nothing_was_written_leaves_nothing() -> None:
