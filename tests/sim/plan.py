@@ -170,9 +170,8 @@ class _Draw:
         if kind in {"call", "start"}:
             return Op(kind, n=dice.randrange(index + 1, programs))
         if kind == "map":
-            return Op(
-                "map", n=dice.randrange(1, 5), ms=self.pick(0, 3), flags=self.pick("", "limit")
-            )
+            fails, flags = self.pick(0, 0, 0, 1, 99), self.pick("", "limit")
+            return Op(kind, n=dice.randrange(1, 5), ms=self.pick(0, 3), fails=fails, flags=flags)
         if kind in {"gather", "race"}:
             parts = tuple(
                 self.ops(programs, index, depth - 1)[:3] for _ in range(dice.randrange(2, 4))
@@ -188,8 +187,11 @@ class _Draw:
     def step(self) -> Op:
         fails = self.dice.choices((0, 1, 2, 99), (12, 3, 1, 1))[0]
         flags = self.dice.choices(
-            ("", "thread", "relaxed", "once", "undo", "emit", "key"), (8, 4, 2, 2, 2, 1, 1)
+            ("", "thread", "relaxed", "once", "undo", "emit", "key", "timeout"),
+            (8, 4, 2, 2, 2, 1, 1, 1),
         )[0]
+        if flags == "timeout":
+            return Op("step", ms=self.pick(20, 600), flags=flags)
         return Op("step", ms=self.pick(0, 0, 0, 2, 40, 600), fails=fails, flags=flags)
 
     # ------------------------------------------------------------ lives

@@ -37,6 +37,7 @@ STARTED: Final = "started"
 START_EVENT: Final = "begin"
 ATTEMPTS: Final = 3
 RETRY_MS: Final = 50
+TIMEOUT_S: Final = 0.1
 POLICY: Final = RetryPolicy(
     max_attempts=ATTEMPTS, initial=RETRY_MS / 1000, factor=2.0, max_delay=1.0, jitter=False
 )
@@ -80,18 +81,27 @@ def _end(step: Any, path: str, fails: int) -> dict[str, str]:
     return {"p": path}
 
 
+async def _take_time(step: Any, path: str, ms: int) -> None:
+    if not ms:
+        return
+    try:
+        await asyncio.sleep(ms / 1000)
+    except asyncio.CancelledError:
+        # Timed out, or given up: only what timed out is tried again.
+        _Stage.scene.ledger.broke(step, path)
+        raise
+
+
 async def work(path: str, fails: int, ms: int) -> dict[str, str]:
     step = _begin(path, fails)
-    if ms:
-        await asyncio.sleep(ms / 1000)
+    await _take_time(step, path, ms)
     return _end(step, path, fails)
 
 
 async def chatty(path: str, fails: int, ms: int) -> dict[str, str]:
     step = _begin(path, fails)
     await step.emit({"path": path})
-    if ms:
-        await asyncio.sleep(ms / 1000)
+    await _take_time(step, path, ms)
     return _end(step, path, fails)
 
 
@@ -107,11 +117,10 @@ async def undo(path: str, fails: int, ms: int) -> None:
 
 
 async def work_on_item(item: list[Any]) -> dict[str, str]:
-    path, ms = item
-    step = _begin(path, 0)
-    if ms:
-        await asyncio.sleep(ms / 1000)
-    return _end(step, path, 0)
+    path, ms, fails = item
+    step = _begin(path, fails)
+    await _take_time(step, path, ms)
+    return _end(step, path, fails)
 
 
 # ---------------------------------------------------------------- bodies
@@ -152,6 +161,7 @@ class _Interpreter:
                 compensate=undo if op.flags == "undo" else None,
                 durability="relaxed" if op.flags == "relaxed" else "strict",
                 at_most_once=op.flags == "once",
+                timeout=TIMEOUT_S if op.flags == "timeout" else None,
             )
         except StepInterruptedError:
             return "interrupted"
@@ -201,9 +211,13 @@ class _Interpreter:
         return [self.ctx.random(), str(self.ctx.uuid()), self.ctx.now().timestamp()]
 
     async def _map(self, op: Op, path: str) -> Any:
-        items = [[f"{path}.{i}", op.ms] for i in range(op.n)]
+        fails = [0] * (op.n - 1) + [op.fails]
+        items = [[f"{path}.{i}", op.ms, fails[i]] for i in range(op.n)]
         limit = 2 if op.flags == "limit" else None
-        return await self.ctx.map(f"m{path}", work_on_item, items, limit=limit)
+        try:
+            return await self.ctx.map(f"m{path}", work_on_item, items, limit=limit, retry=POLICY)
+        except StepFailedError as error:
+            return f"failed {error.error_type} {error.message}"
 
     async def _fail(self, op: Op, path: str) -> None:
         raise StepBroke(path)
