@@ -70,6 +70,8 @@ def _shapes(good: str, exp: dict[str, Any]) -> dict[str, str]:
         "trailing space": good + " ",
         "trailing line feed": good + "\n",
         "a NUL at the end": good + "\0",
+        "one letter more in the header": f"{head}A.{claims}.{mac}",
+        "one letter more in the claims": f"{head}.{claims}A.{mac}",
         "padded header": f"{head}==.{claims}.{mac}",
         "padded claims": f"{head}.{claims}==.{mac}",
         "padded signature": good + "=",
