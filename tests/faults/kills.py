@@ -83,7 +83,8 @@ class Lives:
                 self.faults += self._told_by_the_records(server)
             self.faults += self._before.run_again(self._steps)
         assert not self.faults, self.faults[:10]
-        return {"kills": self.kills, "acknowledged": ledger.acknowledged, "lost": 0}
+        told = {"lives": self.count, "kills": self.kills, "lost": 0}
+        return told | {"acknowledged": ledger.acknowledged}
 
     def _told_by_the_records(self, server: Served) -> list[str]:
         """Return where another reader of the directory finds something else than is served."""

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _WAYS: Final = ("clone", "clone", "ext4", "seen", "xfs")
-_CUTS: Final = {"clone": 10, "ext4": 5, "seen": 4, "xfs": 4}
-_KILLS: Final = 12
+_CUTS: Final = {"clone": 6, "ext4": 3, "seen": 3, "xfs": 3}
+_KILLS: Final = 8
+_SELDOM: Final = {"fsync": 12, "rename": 10, "ftruncate": 10, "unlink": 4}
+"""Of some calls a short life has no more; of the others it has hundreds."""
+_OFTEN: Final = 60
 _MARGIN_S: Final = 25.0
 """What a round may take at most is not known before: none begins in the last seconds."""
 
@@ -69,14 +72,15 @@ def _round(seed: int, number: int, *, cuts: bool) -> dict[str, int]:
 def _fault(folder: Path, kind: int, rng: random.Random, *, cuts: bool) -> dict[str, int]:
     match kind:
         case 1:
-            numbers = [rng.randint(1, 30) for _ in range(_KILLS // 2)]
-            return kill_at_calls(folder, rng.choice(CALLS), numbers, seed=rng.randrange(10**6))
+            call = rng.choice(CALLS)
+            numbers = [rng.randint(1, _SELDOM.get(call, _OFTEN)) for _ in range(_KILLS // 2)]
+            return kill_at_calls(folder, call, numbers, seed=rng.randrange(10**6))
         case 2:
             return fail_at_random(folder, _KILLS // 2, rng)
         case 3 if FAKETIME.exists():
             return jump_at_random(folder, 2, rng)
         case 4 if cuts:
-            return fill_and_empty(folder, 5, rng)
+            return fill_and_empty(folder, 4, rng)
         case _:
             return kill_at_random(folder, _KILLS, rng)
 
