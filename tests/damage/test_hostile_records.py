@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 
+import msgspec
 import pytest
+from msgspec import Raw
 
+from stepflow.model import records as rec
+from stepflow.model.soundness import TIME_MAX_MS, doubt
 from tests.damage.hostile import baseline, cases, check
 
 PARTS = 4
@@ -22,6 +27,29 @@ def test_a_record_that_makes_no_sense_sets_its_run_aside_and_no_other(
     caplog.set_level("CRITICAL", "stepflow.recovery")
     for case in islice(cases(), number, None, PARTS * EVERY):
         check(case)
+
+
+def made(kind: type[rec.Record], **changes: Any) -> str:
+    """Return the doubt about a record of that kind with the least that it must have."""
+    samples: dict[Any, Any] = {int: 1, str: "x", Raw: Raw(b'{"type":"E","message":""}')}
+    members: dict[str, Any] = {}
+    for member in msgspec.structs.fields(kind):
+        if member.required:
+            members[member.name] = samples.get(member.type, "step" if member.name == "kind" else 0)
+    members["r"] = "" if kind is rec.EventReceived else "run_aaaaaaaa"
+    members["rs"] = 0 if kind is rec.EventReceived else 1
+    record = kind(**members | changes)
+    return doubt(record, rec.encode_record(record))
+
+
+@pytest.mark.parametrize("kind", rec.Record.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_every_time_and_error_of_every_kind_is_looked_at(kind: type[rec.Record]) -> None:
+    assert made(kind) == ""
+    assert "calendar" in made(kind, ts=-1)
+    for name in {"due", "deadline"} & set(kind.__struct_fields__):
+        assert "calendar" in made(kind, **{name: TIME_MAX_MS + 1})
+    if "error" in kind.__struct_fields__:
+        assert "error" in made(kind, error=Raw(b"[]"))
 
 
 def test_the_whole_history_is_believed() -> None:
