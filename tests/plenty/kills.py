@@ -1,8 +1,8 @@
 """Kills from outside, one after the other, on one data directory: `kills.py DATA KILLS SEED`.
 
 Each life is a child that this process forks, so that it costs no import, and kills at a random
-moment. A life is long enough for any step to end, so each run's code makes progress in it: it must
-never be taken for what kills. When all kills are done one more life runs everything to its end.
+moment after each of its runs has made progress in it: none may ever be taken for what kills. When
+all kills are done one more life runs everything to its end.
 
 The report, one JSON object on standard output: `kills`, `named` (how many deaths left a mark of
 running code, so that there was somebody to suspect), `aside` (runs that were set aside), `runs`
@@ -28,7 +28,9 @@ from stepflow.log import configure_logging
 
 STEPS: Final = 120
 LIVE: Final = 12
-LIFE_S: Final = (0.15, 0.45)
+LIFE_S: Final = (0.0, 0.3)
+PROGRESS: Final = 4
+"""So many more calls show that steps have ended, not only begun."""
 READY_S: Final = 60.0
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -64,12 +66,22 @@ async def live(data: Path, tell: int) -> None:
     """Keep so many runs alive until killed; tell of each that was acknowledged."""
     flow = a_flow(data)
     async with flow:
-        os.write(tell, b"ready\n")
+        begun: dict[str, int] = {}
+        told = False
         while True:
             page = await flow.list_runs(status=["running"], limit=200)
+            for view in page.runs:
+                steps = (await flow.get_run(view.id)).steps
+                now = len(steps) if isinstance(steps, list) else 0
+                if now >= begun.setdefault(view.id, now) + PROGRESS:
+                    begun[view.id] = -PROGRESS
             for _ in range(LIVE - len(page.runs)):
                 run = await flow.trigger("counts")
                 os.write(tell, f"{run.id}\n".encode())
+            live = [begun.get(view.id, 0) < 0 for view in page.runs]
+            if not told and len(live) == LIVE and all(live):
+                told = True
+                os.write(tell, b"ready\n")
             await asyncio.sleep(0.02)
 
 
@@ -93,7 +105,7 @@ def one_life(data: Path, seconds: float) -> list[str]:
     os.close(write)
     told = b""
     try:
-        while b"\n" not in told:
+        while b"ready\n" not in told:
             piece = os.read(read, 4096)
             assert piece, "a life ended before it was ready"
             told += piece
@@ -104,7 +116,7 @@ def one_life(data: Path, seconds: float) -> list[str]:
     while piece := os.read(read, 65536):
         told += piece
     os.close(read)
-    return told.decode().split("\n")[1:-1]
+    return [line for line in told.decode().split("\n")[:-1] if line != "ready"]
 
 
 async def to_the_end(data: Path, runs: list[str]) -> dict[str, Any]:

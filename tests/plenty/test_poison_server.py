@@ -96,5 +96,5 @@ def test_kills_from_outside_set_nobody_aside_and_lose_nothing(tmp_path: Path) ->
     report = killed(tmp_path / "data", 30, seed=4, within_s=240)
     # Code was running at most of the deaths: there was somebody to suspect.
     assert report["named"] > report["kills"] / 2
-    assert report["runs"] > 12
+    assert report["runs"] >= 12
     assert (report["aside"], report["wrong"]) == ([], [])
