@@ -81,6 +81,7 @@ class Refusal(Exception):  # noqa: N818  raised through the parser, which then s
 
 
 MALFORMED: Final = Refusal(400, "INVALID_INPUT", "Malformed HTTP request")
+BROKEN: Final = Refusal(500, "INTERNAL", "Internal error")
 NO_HOST: Final = Refusal(400, "INVALID_INPUT", "An HTTP/1.1 request has one Host header")
 TOO_SLOW: Final = Refusal(408, "UNAVAILABLE", "The request did not arrive in time")
 URL_TOO_LONG: Final = Refusal(414, "PAYLOAD_TOO_LARGE", "The URL is too long")
@@ -160,8 +161,7 @@ class Guard(HttpToolsProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
-            reason = error.__context__
-            self._refuse(reason if isinstance(reason, Refusal) else MALFORMED)
+            self._refuse(_refusal_of(error))
             return
         is_new = self._messages != messages
         if self._phase is not _QUIET:
@@ -339,6 +339,17 @@ class Guard(HttpToolsProtocol):
             self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(lines) + b"\r\n")
         finally:
             self._muted = False
+
+
+def _refusal_of(error: httptools.HttpParserError) -> Refusal:
+    """Return the answer to what the parser raised: its own refusal, ours, or a defect of ours."""
+    reason = error.__context__
+    if isinstance(reason, Refusal):
+        return reason
+    if reason is None or isinstance(reason, httptools.HttpParserError):
+        return MALFORMED
+    logger.error("a request could not be handed on", exc_info=reason)
+    return BROKEN
 
 
 def _says_length(name: bytes, value: bytes) -> bool:

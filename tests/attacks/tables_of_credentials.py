@@ -165,7 +165,7 @@ def public_tokens(door: Door) -> Iterator[Attack]:
     )
     stream = f"/runs/{door.other}/stream?token={token}"
     yield Attack("the token of another run, its stream", Request("GET", stream), (404,))
-    # The contract takes the first; research/4.3 would have answered 400.
+    # The contract lets the first decide, where a server could also answer 400 to two.
     twice = f"{at}?token={token[:-1]}&token={token}"
     yield Attack("token twice, the first bad", Request("GET", twice))
     yield Attack(

@@ -1,4 +1,8 @@
-"""`serve --no-auth`: what a page of another site can do through a browser on this machine."""
+"""`serve --no-auth`: what a page of another site can do through a browser on this machine.
+
+HTTP has 421 for a wrong host; the contract's list of codes has not, so it is 403 `FORBIDDEN`. A
+POST without a content type stays good for programs, as the contract says: the origin decides.
+"""
 
 from __future__ import annotations
 

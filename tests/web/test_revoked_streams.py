@@ -1,4 +1,7 @@
-"""A stream ends with the credential that opened it: within a second, idle, busy or blocked."""
+"""A stream ends with the credential that opened it: within a second, idle, busy or blocked.
+
+The contract has one event for that, whatever ended the credential: `expired`.
+"""
 
 from __future__ import annotations
 
