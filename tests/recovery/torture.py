@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import sys
@@ -25,39 +26,41 @@ __all__ = ["torture"]
 
 _SHORT_SHARE: Final = 0.3
 _DEEP_SHARE: Final = 0.3
-_SWEEP_SHARE: Final = 0.3
+_SWEEP_SHARE: Final = 0.25
+_BROKEN_SHARE: Final = 0.15
 _SWEEP_STEPS: Final = 40
 
 
 def torture(seconds: float, seed: int, say: Callable[[str], None]) -> dict[str, int]:
     """Look for a loss in orders, damage and broken rules; return what was looked at."""
-    began = time.monotonic()
     counts = dict.fromkeys(
         ("seeds", "lives", "simulated_cuts", "recoveries", "cases", "sweeps", "violations"), 0
     )
     counts |= {"planted_found": 0, "planted_total": 0, "lost": 0}
     with _silent():
-        _order(began + seconds * _SHORT_SHARE, seed, counts, deep=False)
+        _order(seconds * _SHORT_SHARE, seed, counts, deep=False)
         say(f"order check: {counts}")
-        _order(began + seconds * (_SHORT_SHARE + _DEEP_SHARE), seed, counts, deep=True)
+        _order(seconds * _DEEP_SHARE, seed + 1, counts, deep=True)
         say(f"order check, cut again inside each start: {counts}")
-        _sweeps(began + seconds * (_SHORT_SHARE + _DEEP_SHARE + _SWEEP_SHARE), seed, counts)
+        _sweeps(seconds * _SWEEP_SHARE, seed, counts)
         say(f"sweeps: {counts}")
-        _broken(began + seconds, seed, counts)
+        _broken(seconds * _BROKEN_SHARE, seed, counts)
     return dict(counts)
 
 
-def _order(until: float, seed: int, counts: dict[str, int], *, deep: bool) -> None:
-    """Check other lives, at operations drawn at random in the deep form, until it is time."""
+def _order(seconds: float, seed: int, counts: dict[str, int], *, deep: bool) -> None:
+    """Check other lives, at operations drawn at random in the deep form, for so long."""
     dice = random.Random(seed)
-    while time.monotonic() < until:
+    until = 0.0
+    while not until or time.monotonic() < until:
         lives = dice.randrange(2, 1 << 30)
         trace = record_lives(lives)
+        until = until or time.monotonic() + seconds
         share = 0.05 if deep else 1.0
         chosen = frozenset(at for at in range(len(trace)) if dice.random() < share)
 
-        def look_at(at: int, chosen: frozenset[int] = chosen) -> bool:
-            return at in chosen and time.monotonic() < until
+        def look_at(at: int, chosen: frozenset[int] = chosen, end: float = until) -> bool:
+            return at in chosen and time.monotonic() < end
 
         report = OrderCheck(deep=deep, look_at=look_at).run(trace)
         counts["seeds"] += 1
@@ -69,20 +72,21 @@ def _order(until: float, seed: int, counts: dict[str, int], *, deep: bool) -> No
         assert report.violations == [], f"seed {seed}: {again}: {report.violations[:3]}"
 
 
-def _sweeps(until: float, seed: int, counts: dict[str, int]) -> None:
-    number = seed << 20
-    while time.monotonic() < until:
+def _sweeps(seconds: float, seed: int, counts: dict[str, int]) -> None:
+    until = time.monotonic() + seconds
+    for number in itertools.count(seed << 20):
         sweep = Sweep(number)
         for _ in range(_SWEEP_STEPS):
             sweep.step()
         counts["cases"] += sweep.cases
         counts["sweeps"] += 1
-        number += 1
+        if time.monotonic() > until:
+            return
 
 
-def _broken(until: float, seed: int, counts: dict[str, int]) -> None:
+def _broken(seconds: float, seed: int, counts: dict[str, int]) -> None:
     """Break as many rules as there is time for, in lives of other seeds; each must be found."""
-    dice = random.Random(seed)
+    dice, until = random.Random(seed), time.monotonic() + seconds
     for rule in dice.sample(BROKEN, len(BROKEN)):
         if time.monotonic() > until and counts["planted_total"]:
             return
