@@ -66,6 +66,8 @@ class Life:
     ending: Ending
     fail_operation: int = 0
     """The disk operation that fails with `EIO`; 0: none."""
+    full: bool = False
+    """Whether the disk is full when the service starts."""
     pause: float = 0.0
     """Seconds until the next start."""
     jump_ms: int = 0
@@ -210,6 +212,9 @@ class _Draw:
         if not number:
             actions.insert(0, Action("trigger", 0.0, n=0))
         failing = self.focus == "failing disk"
+        full = bool(number) and self.chance(0.4 if self.focus == "full disk" else 0.04)
+        if full:
+            actions.append(Action("room", dice.uniform(0, length)))
         if self.chance(0.9 if self.focus == "full disk" else 0.15):
             begin = self.pick(0.0, dice.uniform(0, length))
             actions += [Action("full", begin), Action("room", begin + dice.uniform(0, length))]
@@ -217,6 +222,7 @@ class _Draw:
             tuple(actions),
             self.ending(length),
             fail_operation=dice.randrange(1, 160) if self.chance(0.9 if failing else 0.1) else 0,
+            full=full,
             pause=self.pick(0.0, 0.0, 0.5, 6.0),
             jump_ms=self.pick(0, 0, 0, -3_600_000, -5000, 5000, 3_600_000),
         )

@@ -55,6 +55,7 @@ def _fewer_accidents(plan: Plan) -> Iterator[Plan]:
         ending = life.ending
         for simpler in (
             replace(life, fail_operation=0),
+            replace(life, full=False),
             replace(life, pause=0.0),
             replace(life, jump_ms=0),
             replace(life, ending=Ending("cut", ending.at, chance=0.0)),
@@ -124,9 +125,11 @@ def tell(plan: Plan) -> str:
         lines.append(f"program {number}:")
         lines += _tell_ops(ops, "  ")
     for number, life in enumerate(plan.lives, 1):
+        begins = "begins on a full disk, " if life.full else ""
+        fails = f"EIO at operation {life.fail_operation}, " if life.fail_operation else ""
         lines.append(
-            f"life {number}: ends with {life.ending}; EIO at operation {life.fail_operation or '-'}"
-            f"; then {life.pause} s, wall clock {life.jump_ms:+} ms"
+            f"life {number}: {begins}{fails}ends with {life.ending}; then {life.pause} s, "
+            f"wall clock {life.jump_ms:+} ms"
         )
         lines += [f"  {_short(action)}" for action in life.actions]
     return "\n".join(lines)

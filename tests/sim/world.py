@@ -147,6 +147,7 @@ class World:
         disk.begin_life()
         disk.die_at, disk.die_on, disk.die_when = ending.operation, ending.on, ending.when
         disk.fail_at = life.fail_operation
+        disk.full = self.ledger.stalls = life.full
         disk.short_writes = self.plan.short_writes
         number = self.report.lives
         loop = SimLoop(self.clock, random.Random(f"{self.plan.seed} {number} loop"))
@@ -208,7 +209,9 @@ class World:
         try:
             await self.engine.start()
         except DiskFailedError as error:
-            if not self.disk.failed:
+            # A store cannot be made where there is no room for it; one that is there is shown.
+            nothing_yet = self.disk.full and "FORMAT" not in self.disk.names
+            if not (self.disk.failed or nothing_yet):
                 self.ledger.wrong(f"the start failed: {error}")
             return False
         except StepflowError as error:
@@ -222,13 +225,13 @@ class World:
         loop, begin_s = self.loop, self.clock.now_s
         if not await self._start():
             return
+        for action in life.actions:
+            loop.call_at(begin_s + action.at, self._begin, action)
         try:
             await self._see()
         except (UnavailableError, OutcomeUnknownError):
-            if not self.disk.failed:
+            if not (self.disk.failed or life.full):
                 raise
-        for action in life.actions:
-            loop.call_at(begin_s + action.at, self._begin, action)
         rest_s = max(0.0, begin_s + life.ending.at - self.clock.now_s)
         await asyncio.sleep(rest_s)
         if life.ending.kind == "stop":
