@@ -31,7 +31,7 @@ PARTS: Final = (
     Part("damage", "tests.damage.torture", 10, "bytes cut, bits flipped, files swapped"),
     Part("plenty", "tests.plenty.torture", 8, "floods, huge values, many live runs, blocked loops"),
     Part("attacks", "tests.attacks.torture", 10, "forged credentials, hostile bytes, enumeration"),
-    Part("marked", "tests.torture.marked", 5, "the tests that pytest marks as torture"),
+    Part("marked", "tests.torture.marked", 1, "the tests that pytest marks as torture"),
 )
 
 COUNTS: Final = {

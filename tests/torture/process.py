@@ -102,6 +102,10 @@ async def run_part(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(hearing, 5)
     outcome.took_s = time.monotonic() - started
+    # A rate cannot be added to another: the report makes its own. Seeds are those of worlds.
+    left_out = {name for name in outcome.counts if name.endswith("_per_hour")}
+    left_out |= set() if part.many else {"seeds"}
+    outcome.counts = {name: n for name, n in outcome.counts.items() if name not in left_out}
     _judge(outcome, process.returncode)
     if outcome.passed:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -137,9 +141,7 @@ def _take(message: Message, outcome: Outcome, say: Callable[[str], None]) -> Non
     if message.say is not None:
         say(message.say)
     if message.counts is not None:
-        # A rate cannot be added to another: the report makes its own.
-        counts = message.counts.items()
-        outcome.counts = {name: n for name, n in counts if not name.endswith("_per_hour")}
+        outcome.counts = message.counts
         outcome.verdict = "passed"
     if message.failed is not None:
         outcome.why, outcome.verdict = message.failed, "failed"
