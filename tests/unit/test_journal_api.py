@@ -65,6 +65,18 @@ async def test_lsns_are_dense_and_the_journals_own_records_are_not_handed_out(di
     await again.journal.close()
 
 
+async def test_a_journal_that_closes_has_no_room(disk):
+    # So nothing is decided that could not be recorded any more: state and journal stay one.
+    session = await opened(disk)
+    assert session.journal.has_room(100)
+    closing = asyncio.create_task(session.journal.close())
+    await asyncio.sleep(0)
+    assert not session.journal.has_room(100)
+    assert not session.journal.has_room(100, reserve=True)
+    await closing
+    assert not session.journal.has_room(100)
+
+
 async def test_a_thousand_appends_of_one_turn_share_one_sync(disk):
     session = await opened(disk)
     trace = Trace(disk)
