@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stepflow.journal.marker import SLOTS, Marker, read_marker
+from stepflow.journal.marker import SLOTS, Marker, NoMarker, read_marker
 from stepflow.journal.suspects import Suspects
 from stepflow.model.run import RunState
 
@@ -192,6 +192,16 @@ def mark(data: Path, run_id: bytes) -> None:
     """Leave a mark as a killed process would."""
     loop = Loop()
     Suspects(data, clean=True).marker(loop.call_soon).enter(run_id)
+
+
+def test_a_marker_that_cannot_be_made_is_said_and_nothing_is_marked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "marker").mkdir()
+    marker = Suspects(tmp_path, clean=True).marker(lambda callback: None)
+    marker.enter("run_a")
+    assert type(marker) is NoMarker
+    assert "cannot be made, so nothing is marked" in caplog.text
 
 
 def test_a_clean_stop_suspects_nobody_and_progress_clears_the_count(tmp_path: Path) -> None:

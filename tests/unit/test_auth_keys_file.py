@@ -93,6 +93,13 @@ class TestFile:
     def test_revoking_an_unknown_id_gives_none(self, file: KeysFile):
         assert file.revoke("00000000", NOW_MS) is None
 
+    def test_revoking_one_key_leaves_the_others_alone(self, file: KeysFile):
+        _, first = file.create("a", ["read"], NOW_MS)
+        _, second = file.create("b", ["read"], NOW_MS)
+        assert file.revoke(second.id, NOW_MS + 5) is not None
+        assert [row.revoked_ms for row in file.rows()] == [None, NOW_MS + 5]
+        assert file.rows()[0] == first
+
     def test_dead_keys_can_be_forgotten(self, file: KeysFile):
         _, revoked = file.create("a", ["read"], NOW_MS)
         file.create("b", ["read"], NOW_MS, NOW_MS + 1)
