@@ -174,8 +174,6 @@ class Gate(Plain):
             if ask.alive and ask.deliver(outcome):
                 self._passes = 0
                 self._quiet = False
-                if self._heap or self._undecided:
-                    self._count()
             return
         if ask is None:
             self._untaken[outcome.key] = outcome
