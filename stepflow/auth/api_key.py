@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from stepflow.auth.principal import ALL_SCOPES, Principal, Scope
-from stepflow.auth.secret_file import read_secret, write_secret
+from stepflow.auth.secret_file import read_own_secret, write_secret
 from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -170,9 +170,10 @@ def _base62(number: int, width: int) -> str:
 def load_default_key(path: Path) -> str | None:
     """Return the key that `create_default_key` kept there, or None.
 
-    Raises `ConfigurationError` when others may read the file or it holds no key.
+    Raises `ConfigurationError` when others may read the file or it holds no key, and
+    `DiskFailedError`.
     """
-    content = read_secret(path, bytes_max=1024)
+    content = read_own_secret(path, bytes_max=1024)
     if content is None:
         return None
     text = content.decode("ascii", "replace").strip()

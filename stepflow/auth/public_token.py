@@ -25,7 +25,7 @@ from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING, Final
 
 from stepflow.auth.principal import READ_ONLY, Principal
-from stepflow.auth.secret_file import read_secret, write_secret
+from stepflow.auth.secret_file import read_own_secret, write_secret
 from stepflow.errors import ConfigurationError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -135,9 +135,10 @@ def _key_id(key: bytes) -> bytes:
 def load_or_create_token_key(path: Path, entropy: Callable[[int], bytes] = os.urandom) -> bytes:
     """Return the key that the file holds as hex; make file and key (0600, synced) when absent.
 
-    Raises `ConfigurationError` for a file that others may read or that is not a key.
+    Raises `ConfigurationError` for a file that others may read or that is not a key, and
+    `DiskFailedError`.
     """
-    content = read_secret(path, bytes_max=1024)
+    content = read_own_secret(path, bytes_max=1024)
     if content is None:
         key = entropy(KEY_BYTES)
         write_secret(path, key.hex().encode() + b"\n")

@@ -10,17 +10,24 @@ its group, because that is how a container's platform hands it to a process that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from stepflow.errors import ConfigurationError
+from stepflow.errors import ConfigurationError, DiskFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
-__all__ = ["SECRET_NAMES", "read_secret", "with_secret_files", "write_secret"]
+__all__ = [
+    "SECRET_NAMES",
+    "read_own_secret",
+    "read_secret",
+    "with_secret_files",
+    "write_secret",
+]
 
 SECRET_NAMES: Final = ("STEPFLOW_API_KEYS", "STEPFLOW_JWT_SECRET", "STEPFLOW_TOKEN_KEY")
 """The variables that may be given as a file."""
@@ -90,8 +97,36 @@ def _check_private(path: Path, info: os.stat_result, forbidden: int) -> None:
         )
 
 
+def read_own_secret(path: Path, bytes_max: int) -> bytes | None:
+    """Return what `write_secret` kept in the data directory, or None.
+
+    Raises as `read_secret` does, and `DiskFailedError` where the system does not let it be read.
+    """
+    with _on_disk(path):
+        return read_secret(path, bytes_max)
+
+
 def write_secret(path: Path, content: bytes) -> None:
-    """Replace the file by `content`, mode 0600; durable when it returns."""
+    """Replace the file by `content`, mode 0600; durable when it returns.
+
+    Raises `DiskFailedError`.
+    """
+    with _on_disk(path):
+        _replace(path, content)
+
+
+@contextlib.contextmanager
+def _on_disk(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DiskFailedError(
+            f"cannot keep a secret in {path}: {error.strerror or error}. Check the disk, its room "
+            "and whose the directory is, then start again"
+        ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

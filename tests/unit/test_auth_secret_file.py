@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from stepflow.auth.api_key import create_default_key, load_default_key
 from stepflow.auth.chain import AuthChain
+from stepflow.auth.public_token import load_or_create_token_key
 from stepflow.auth.secret_file import SECRET_NAMES, read_secret, with_secret_files, write_secret
 from stepflow.cli.access import prepare_access
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
-from stepflow.errors import ConfigurationError
+from stepflow.errors import ConfigurationError, DiskFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,3 +137,33 @@ def test_what_is_written_is_private_and_whole(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
     with pytest.raises(ConfigurationError, match="longer than 2 bytes"):
         read_secret(path, 2)
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+def test_a_disk_that_does_not_keep_a_secret_is_told_as_a_failed_disk(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(DiskFailedError, match=r"token\.key: Input/output error\. Check the disk"):
+        load_or_create_token_key(tmp_path / "token.key")
+    with pytest.raises(DiskFailedError, match=r"api\.key"):
+        create_default_key(tmp_path / "api.key")
+
+
+def test_a_secret_that_cannot_be_read_is_told_as_a_failed_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "token.key"
+    load_or_create_token_key(path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "read", fail)
+    with pytest.raises(DiskFailedError, match=r"token\.key"):
+        load_or_create_token_key(path)
+    with pytest.raises(DiskFailedError, match=r"token\.key"):
+        load_default_key(path)
