@@ -127,3 +127,13 @@ def test_a_disk_that_hangs_is_said_refused_and_left(tmp_path: Path) -> None:
             assert server.ended() == DISK_FAILED, server.said
             assert "the disk hangs" in server.said
         lives.judge()
+
+
+@pytest.mark.parametrize("fault", ["fsync:error=EIO:when=2", "rename:error=ENOSPC:when=1"])
+def test_a_first_start_that_cannot_keep_its_keys_ends_with_74(fault: str, tmp_path: Path) -> None:
+    with Served(tmp_path / "data", tmp_path, wrap=strace(fault)) as server:
+        assert server.ended() == DISK_FAILED, server.said
+        assert "token.key" in server.said
+        assert "Traceback" not in server.said
+    with Served(tmp_path / "data", tmp_path) as server:
+        assert server.ready().result(server.trigger("tiny", 1)) == 4

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.kills import CALLS, kill_at_calls, kill_at_random
+from tests.faults.kills import CALLS, KILLED, kill_at_calls, kill_at_random
+from tests.faults.processes import Served, strace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +38,17 @@ def test_a_kill_at_the_nth_call_breaks_no_promise(call: str, tmp_path: Path) -> 
 def test_a_server_that_acknowledges_before_it_writes_is_caught(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"lost: run_|SFW|was promised"):
         kill_at_random(tmp_path, lives=4, rng=random.Random(2), unsafe="late-write")
+
+
+@pytest.mark.tool("strace")
+@pytest.mark.parametrize(
+    ("call", "number"), [("pwrite64", 2), ("fsync", 2), ("fsync", 4), ("rename", 1)]
+)
+def test_a_kill_in_the_first_start_leaves_a_directory_that_starts(
+    call: str, number: int, tmp_path: Path
+) -> None:
+    with Served(tmp_path / "data", tmp_path, wrap=strace(f"{call}:signal=KILL:when={number}")) as s:
+        assert s.ended() == KILLED
+    with Served(tmp_path / "data", tmp_path) as s:
+        s.ready()
+        assert s.result(s.trigger("tiny", 1)) == 4
