@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from stepflow.clock import rfc3339
 from stepflow.errors import DataDirLockedError
+from stepflow.journal.disk import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,13 @@ async def acquire_lock(
             waiting(f"waiting for the data directory {disk.path}: pid {pid} has it since {since}")
         await _pause(clock)
     text = {"pid": os.getpid(), "started": rfc3339(clock.wall_ms())}
-    lock.describe(json.dumps(text).encode() + b"\n")
+    try:
+        lock.describe(json.dumps(text).encode() + b"\n")
+    except OSError as error:
+        # The text is for messages only: a full disk is served, to read.
+        if not is_full(error):
+            lock.release()
+            raise
     return lock
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -123,3 +124,27 @@ async def test_a_directory_that_cannot_be_made_or_locked_is_said(tmp_path):
     (tmp_path / "data" / LOCK).mkdir(parents=True)
     with pytest.raises(DiskFailedError, match="cannot lock"):
         await opened(RealDisk(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+async def test_a_full_disk_cannot_say_whose_it_is_and_is_had_all_the_same(code, monkeypatch):
+    disk = MemoryDisk()
+    session = await opened(disk)
+    await session.journal.close()
+
+    def describe(*_):
+        raise OSError(code, os.strerror(code))
+
+    lock = disk.try_lock(LOCK)
+    assert lock is not None
+    monkeypatch.setattr(type(lock), "describe", describe)
+    lock.release()
+    if code == errno.EIO:
+        with pytest.raises(DiskFailedError, match="cannot lock"):
+            await opened(disk)
+    else:
+        session = await opened(disk)
+        assert disk.try_lock(LOCK) is None
+        await session.journal.close()
+    # It was given back.
+    assert disk.try_lock(LOCK) is not None
