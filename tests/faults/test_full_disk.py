@@ -11,7 +11,7 @@ import pytest
 from tests.faults.full import fill, fill_and_empty, refused, small_disk, taken
 from tests.faults.kills import Lives
 from tests.faults.ledger import until
-from tests.faults.processes import Load, Served
+from tests.faults.processes import Load, Served, strace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +79,16 @@ def test_a_start_on_a_full_disk_shows_what_is_on_it(tmp_path: Path) -> None:
             assert server.get(f"/runs/{nap}")["status"] == "running"
             (inside / "filler").unlink()
             assert server.result(nap) == 2
+
+
+@pytest.mark.tool("strace")
+@pytest.mark.parametrize("call", ["pwrite64", "rename"])
+def test_a_second_start_without_room_comes_up_all_the_same(call: str, tmp_path: Path) -> None:
+    with Served(tmp_path / "data", tmp_path) as server:
+        run = server.ready().trigger("tiny", 1)
+        assert server.result(run) == 4
+        server.kill()
+    # The first thing that a start writes is whose the directory is.
+    fault = f"{call}:error=ENOSPC:when=1"
+    with Served(tmp_path / "data", tmp_path, wrap=strace(fault)) as server:
+        assert server.ready().result(run) == 4
