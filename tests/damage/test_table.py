@@ -124,7 +124,7 @@ def test_a_directory_in_use_is_refused_with_its_owners_pid(
         with served(data, tmp_path, env={"STEPFLOW_LOCK_WAIT_S": "0"}) as second:
             assert second.ended() == 75, second.said
             assert "SFW501" in second.said
-            assert f"pid {first.pid} since " in second.said
+            assert f"pid {first.pid} since " in second.said, second.said
             assert "run one worker, or give each its own directory" in second.said
         assert first.result(first.trigger("adds", 1)) == 3
 
