@@ -212,7 +212,7 @@ class _Draw:
         if not number:
             actions.insert(0, Action("trigger", 0.0, n=0))
         failing = self.focus == "failing disk"
-        full = bool(number) and self.chance(0.4 if self.focus == "full disk" else 0.04)
+        full = bool(number) and self.chance(0.04)
         if full:
             actions.append(Action("room", dice.uniform(0, length)))
         if self.chance(0.9 if self.focus == "full disk" else 0.15):

@@ -53,7 +53,8 @@ _SETTINGS: Final = Settings(
     free_bytes_min=4 * KIB,
     lock_wait_s=0.0,
 )
-_ROUNDS: Final = 14
+_ROUNDS_MAX: Final = 200
+_IDLE_ROUNDS: Final = 3
 _ROUND_S: Final = 30.0
 _QUIET: Final = Life((), Ending("cut", 0.0, chance=0.0))
 
@@ -271,12 +272,19 @@ class World:
             run.touched = True
             if not run.gone:
                 followed.append(self._spawn(self.clients.stream(run_id, run.last_row)))
-        for _ in range(_ROUNDS):
+        lsn, idle = 0, 0
+        for _ in range(_ROUNDS_MAX):
             await asyncio.sleep(_ROUND_S)
             if not await self._let_go_once():
                 break
+            last = self.engine.sup.journal.last_lsn
+            lsn, idle = last, idle + 1 if last == lsn else 0
+            if idle == _IDLE_ROUNDS:
+                live = [(run.id, run.state) for run in await self._live_runs()]
+                self.ledger.wrong(f"nothing happens any more, and these have not ended: {live}")
+                break
         else:
-            self.ledger.wrong(f"these do not end: {await self._live_runs()}")
+            self.ledger.wrong(f"something goes on after {_ROUNDS_MAX} rounds")
         await asyncio.sleep(1.0)
         if any(not task.done() for task in followed):
             self.ledger.wrong("every run has ended, and a stream goes on")
