@@ -19,6 +19,8 @@ __all__ = ["Ended", "Retention", "ended_of"]
 
 _SLICE = 200
 _OVER = 8
+_OVER_BYTES_MIN = 8 * 1024 * 1024
+"""Or by so much: whoever waits for a run of a small store may still read it."""
 _PURGE_BYTES = 4096
 
 
@@ -60,7 +62,8 @@ class Retention:
         """The run has ended: it counts from now on."""
         self._add(ended_of(actor))
         limit = self._sup.settings.finished_bytes_max
-        if self.bytes > limit + limit // _OVER and not self._sweeping:
+        over = max(limit // _OVER, _OVER_BYTES_MIN)
+        if self.bytes > limit + over and not self._sweeping:
             # More than the regular sweep can wait for.
             self._sup.spawn(self.sweep())
 
