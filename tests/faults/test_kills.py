@@ -30,7 +30,7 @@ def test_kills_at_random_moments_break_no_promise(tmp_path: Path) -> None:
 def test_a_kill_at_the_nth_call_breaks_no_promise(call: str, tmp_path: Path) -> None:
     numbers = OFTEN if call in {"pwrite64", "fdatasync"} else SELDOM
     if call == "unlink":
-        numbers = (1, 2)
+        numbers = (1, 1)  # the next one comes with a later snapshot
     told = kill_at_calls(tmp_path, call, numbers, seed=1)
     assert told["kills"] == len(numbers)
 
