@@ -68,7 +68,11 @@ NODE_STAMP := $(if $(NODE_LOCK),tests/browser/node_modules/.stamp)
 
 tests/browser/node_modules/.stamp: $(NODE_LOCK)
 	@if command -v npm >/dev/null; then \
-		npm ci --prefix tests/browser --silent --no-audit --no-fund && touch $@; \
+		for try in 1 2 3; do \
+			npm ci --prefix tests/browser --loglevel error --no-audit --no-fund >/dev/null \
+				&& touch $@ && exit 0; \
+			echo "npm ci did not succeed (try $$try of 3)"; sleep $$((5 * try)); \
+		done; exit 1; \
 	else echo "no npm: browser tests will be skipped"; fi
 
 .PHONY: node-deps
