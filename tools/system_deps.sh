@@ -48,8 +48,8 @@ export DEBIAN_FRONTEND=noninteractive
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 # Another apt-get may be at work on the machine: its lock is waited for.
-if ! { apt-get update -qq &&
-    apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >"$log" 2>&1; then
+if ! { apt-get update -qq -o Acquire::Retries=3 &&
+    apt-get install -y -qq --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 "${missing[@]}"; } >"$log" 2>&1; then
     cat "$log" >&2
     exit 1
 fi

@@ -529,6 +529,8 @@ class LocalEngine:
             seen += 1
             if seen % _LIST_SLICE == 0:
                 await next_pass()
+            if where.status and sup.runs.status(run_id) not in where.status:
+                continue
             summary = sup.runs.summary(run_id)
             if summary is None or not _matches(summary, where):
                 continue
@@ -761,8 +763,7 @@ def _retention_hours(sup: Supervisor) -> float:
 
 def _matches(summary: RunSummary, where: RunFilter) -> bool:
     return not (
-        (where.status and summary.status not in where.status)
-        or (where.workflow_id and summary.workflow != where.workflow_id)
+        (where.workflow_id and summary.workflow != where.workflow_id)
         or (where.tag and where.tag not in summary.tags)
         or (where.created_after_ms and summary.created_ms <= where.created_after_ms)
         or (where.created_before_ms and summary.created_ms >= where.created_before_ms)

@@ -43,6 +43,7 @@ from stepflow.runtime.parked import (
     park,
     start_lsn_of,
     state_of,
+    status_of,
     summary_of,
 )
 from stepflow.runtime.replay import Gate
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stepflow.model.ids import RunId
-    from stepflow.model.run import CallState, RunSummary
+    from stepflow.model.run import CallState, RunStatus, RunSummary
     from stepflow.model.views import RunViewState
     from stepflow.runtime.hub import Feed
     from stepflow.runtime.replay import Ask
@@ -153,6 +154,11 @@ class RunActor:
     def lsn(self) -> int:
         """LSN of the run's last record."""
         return self._state.lsn if self._state is not None else lsn_of(self._parked)
+
+    @property
+    def status(self) -> RunStatus:
+        """The run's status."""
+        return self._state.status if self._state is not None else status_of(self._parked)
 
     @property
     def finished(self) -> bool:

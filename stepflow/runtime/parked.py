@@ -31,6 +31,7 @@ __all__ = [
     "park",
     "start_lsn_of",
     "state_of",
+    "status_of",
     "summary_of",
 ]
 
@@ -136,6 +137,11 @@ def lsn_of(parked: bytes) -> int:
     """Return the LSN of the run's last record."""
     (lsn,) = _LSN.unpack_from(parked, 8)
     return int(lsn)
+
+
+def status_of(parked: bytes) -> RunStatus:
+    """Return the run's status."""
+    return _STATUSES[parked[_STATUS_AT]]
 
 
 def finished_of(parked: bytes) -> bool:

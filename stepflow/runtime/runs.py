@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from stepflow.model.ids import RunId
-from stepflow.runtime.parked import Names, finished_of, line_of, lsn_of, start_lsn_of, summary_of
+from stepflow.runtime.parked import (
+    Names,
+    finished_of,
+    line_of,
+    lsn_of,
+    start_lsn_of,
+    status_of,
+    summary_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stepflow.model.run import RunSummary
+    from stepflow.model.run import RunStatus, RunSummary
     from stepflow.runtime.actor import RunActor
 
 __all__ = ["Order", "Runs"]
@@ -121,6 +129,13 @@ class Runs:
         if row is None:
             return True
         return finished_of(row) if isinstance(row, bytes) else row.finished
+
+    def status(self, run_id: str) -> RunStatus | None:
+        """Return the run's status, the quickest thing to ask; None where there is no such run."""
+        row = self._rows.get(run_id)
+        if row is None:
+            return None
+        return status_of(row) if isinstance(row, bytes) else row.status
 
     def summary(self, run_id: str) -> RunSummary | None:
         """Return what lists show of the run, without making its actor."""

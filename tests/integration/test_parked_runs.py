@@ -18,6 +18,7 @@ from stepflow.runtime.parked import (
     park,
     start_lsn_of,
     state_of,
+    status_of,
     summary_of,
 )
 from tests.engine_kit import Service, service
@@ -49,6 +50,7 @@ async def test_bytes_say_what_the_open_run_says() -> None:
             assert start_lsn_of(held) == 7
             assert lsn_of(held) == state.lsn
             assert finished_of(held) == state.finished
+            assert status_of(held) == state.status == world.engine.sup.runs.status(run_id)
             assert summary_of(held, names) == state.summary()
             assert line_of(held) == state.pack()
             assert state_of(held).pack() == state.pack()
@@ -141,6 +143,7 @@ async def test_a_purged_run_is_not_entered_again_by_who_still_has_its_actor() ->
         assert run_id not in world.engine.sup.runs
         assert world.engine.sup.runs.finished(run_id)
         assert world.engine.sup.runs.summary(run_id) is None
+        assert world.engine.sup.runs.status(run_id) is None
         assert world.engine.sup.runs.line(run_id) is None
         with pytest.raises(KeyError):
             world.engine.sup.runs[run_id]
