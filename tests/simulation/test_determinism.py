@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 FIRST, SEEDS = 5000, 40
 ELSEWHERE = """
 import json
-from tests.sim.many import _die_with_parent, digests
-_die_with_parent()
+from tests.sim.many import die_with_parent, digests
+die_with_parent()
 print(json.dumps(digests({first}, {seeds})))
 """
 
