@@ -102,6 +102,7 @@ class World:
         self.ledger = Ledger(self.clock, plan.programs, story=story)
         settings = replace(_SETTINGS, **plan.knobs)
         self.settings = settings
+        self.ledger.timers_per_second = settings.timers_per_second
         self.answers = Answers(self.ledger, retention=settings.finished_bytes_max < 1 << 20)
         self.report = Report([], "")
         self._hash = hashlib.sha256()
