@@ -68,7 +68,8 @@ class Lives:
         if status not in {KILLED, 0, *allowed}:
             said = f"life {self.count}, {fault}, ended with {status}: {server.said}"
             self.faults.append(said)
-        if status in allowed and "CRITICAL" not in server.said:
+        # Before it listens a command says it as all commands do.
+        if status in allowed and "CRITICAL" not in server.said and "error:" not in server.said:
             self.faults.append(f"life {self.count}, {fault}, ended and did not say why")
         if self._steps.exists():
             self.faults += self._before.run_again(self._steps)

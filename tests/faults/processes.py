@@ -44,6 +44,10 @@ SMALL: Final = {
 _URL = re.compile(r"listening on (http://\S+)")
 
 
+class EndedError(AssertionError):
+    """The server has ended before it said where it listens."""
+
+
 class Served:
     """One life of a server. Used as a context manager; it ends with the block."""
 
@@ -107,7 +111,8 @@ class Served:
         if not self._url:
             until(lambda: _URL.search(self.said) or not self.alive, lambda: self.said)
             found = _URL.search(self.said)
-            assert found, f"it ended with {self.process.poll()}: {self.said}"
+            if found is None:
+                raise EndedError(f"it ended with {self.process.poll()}: {self.said}")
             self._url = found[1]
         return self._url
 
@@ -129,7 +134,7 @@ class Served:
         """Return the status of a GET, 0 when there was no answer."""
         try:
             return httpx.get(f"{self.url}{path}", headers={"X-API-Key": KEY}).status_code
-        except httpx.HTTPError:
+        except (httpx.HTTPError, EndedError):
             return 0
 
     def get(self, path: str) -> Any:
