@@ -192,13 +192,14 @@ class Clients:
             return
         run = self.ledger.runs[run_id]
         was_asked, run.purge_asked = run.purge_asked, True
+        had_ended = run.ended is not None
         try:
             await self.engine.purge(run_id)
         except RunNotFoundError:
             self.answers.not_found(run_id)
         except ConflictError:
             run.purge_asked = was_asked
-            if self.answers.heard() and run.ended is not None:
+            if self.answers.heard() and had_ended:
                 self.ledger.wrong(f"{run_id} is said to live, it had ended as {run.ended}")
         else:
             if self.answers.heard():
