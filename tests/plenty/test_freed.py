@@ -76,18 +76,28 @@ async def parent(ctx: Context) -> Any:
     return await ctx.call("steps")
 
 
+BEFORE: Counter[type] = Counter()
+"""What other tests of this process left, which a failed one keeps for its report."""
+
+
 @pytest.fixture
 def uncollected() -> Iterator[None]:
     gc.collect()
     gc.disable()
+    BEFORE.clear()
+    BEFORE.update(map(type, gc.get_objects()))
     yield
     gc.enable()
 
 
 def held() -> list[str]:
-    """Return what there still is of runs, by type and number."""
+    """Return what there is more of runs than before the test, by type and number."""
     found: Counter[type] = Counter(map(type, gc.get_objects()))
-    return [f"{found[kind]} {kind.__name__}" for kind in (RunActor, Session) if found[kind]]
+    return [
+        f"{found[kind] - BEFORE[kind]} {kind.__name__}"
+        for kind in (RunActor, Session)
+        if found[kind] > BEFORE[kind]
+    ]
 
 
 async def purged(world: Service) -> None:
