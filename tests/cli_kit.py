@@ -106,16 +106,6 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def interrupt(self) -> None:
-        """Press Ctrl-C, and again after a while, as people do."""
-        for _ in range(6):
-            self.signal(signal.SIGINT)
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                continue
-            return
-
     def wait(self) -> int:
         code = self._process.wait()
         for reader in self._readers:

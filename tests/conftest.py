@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 UNDER_CI: Final = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 NEVER_HERE: Final = "platform:"
 ALIASES: Final = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
+
+# Whoever is started in a shell's background has Ctrl-C ignored, and so had all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is no bug, so no test of ours has a deadline.
 settings.register_profile(

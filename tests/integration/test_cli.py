@@ -390,7 +390,7 @@ def test_ctrl_c_leaves_the_run_running_and_says_how_to_come_back(serve, place) -
     url = serve().ready()
     following = follow(place, url, "gated", '"a"')
     following.says("waiting for event")
-    following.interrupt()
+    following.signal(signal.SIGINT)
     assert following.wait() == 130
     run_id = following.out.split()[0]
     assert f"stepflow runs watch {run_id}" in following.err
