@@ -107,3 +107,20 @@ def test_a_stop_ends_the_sweep() -> None:
     bench.adopt(rows_of([(True, 0, 1)] * 20))
     bench.sup.stopping = True
     assert bench.sweep() == []
+
+
+def test_a_store_a_little_over_its_limit_waits_for_the_regular_sweep() -> None:
+    """Whoever waits for the end of a run of a small store may still read it."""
+    bench = Bench(now_ms=0, finished_bytes_max=20_000)
+    spawned: list[Any] = []
+    bench.sup.spawn = spawned.append
+
+    def end(size: int) -> None:
+        state = SimpleNamespace(status="completed", lsn=1, rs=3, updated_ms=0, nbytes=size)
+        actor: Any = SimpleNamespace(id=f"run{len(bench.retention)}", state=state)
+        bench.retention.ended(actor)
+
+    end(20_000 + 8 * 1024 * 1024)
+    assert spawned == []
+    end(1)
+    assert [sweep.close() for sweep in spawned] == [None]
