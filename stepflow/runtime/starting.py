@@ -93,11 +93,12 @@ def _start_step(actor: RunActor, ask: StepAsk) -> None:
     if ask.key not in actor.state.calls:
         begin_attempt(actor, ask, 1)
         return
-    call = _same_call(actor, ask)
+    # Also one that the body gave up and asks for once more: it has begun, and has its number.
+    call = _same_call(actor, ask, given_up=True)
     if call is not None and call.due > actor.sup.time.now_ms():
         # A retry whose wait goes on: its timer is armed.
         return
-    if call is not None and call.once and not call.due:
+    if call is not None and call.once and call.failures < call.attempt:
         error = encode_error(StepInterruptedError(ask.name), step=ask.name, attempts=call.attempt)
         actor.record(rec.StepFailed, key=ask.key, error=Raw(error), attempt=call.attempt)
         actor.recorded(ask.key)
