@@ -11,17 +11,16 @@ import msgspec
 import orjson
 
 from stepflow.cli.connection import connect
+from stepflow.cli.control import cancel, purge, resume
 from stepflow.cli.errors import NOT_FOUND, USAGE, Failure, failing
 from stepflow.cli.follow import follow, pick_display
+from stepflow.cli.printing import json_option, print_json, print_table, state_text
 from stepflow.cli.render import detail, error_text, short, span, value_text
 from stepflow.cli.watching import RunWatch, millis
 from stepflow.clock import SystemClock
 from stepflow.errors import WorkflowNotFoundError
-from stepflow.log import escaped_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from stepflow.client import SyncClient
     from stepflow.model.views import RunView
 
@@ -29,8 +28,6 @@ __all__ = ["notify", "read_json", "runs", "token", "trigger"]
 
 _STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
 _COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def read_json(text: str | None) -> Any:
@@ -58,10 +55,6 @@ def _read_file(name: str) -> bytes:
         return Path(name).read_bytes()
     except OSError as error:
         raise Failure(f"cannot read {name}: {error.strerror}", USAGE) from None
-
-
-def _print_json(value: Any) -> None:
-    click.echo(escaped_json(msgspec.json.encode(value).decode()))
 
 
 @click.command()
@@ -97,7 +90,7 @@ def trigger(
             _say_triggered(run_id, as_json=as_json)
             return
         if as_json:
-            _print_json({"runId": run_id})
+            print_json({"runId": run_id})
         watch = RunWatch(run_id, workflow, SystemClock().wall_ms())
         code = follow(client, run_id, pick_display(watch, as_json=as_json), watch)
     sys.exit(code)
@@ -115,7 +108,7 @@ def _started(client: SyncClient, workflow: str, value: Any, key: str | None) -> 
 
 def _say_triggered(run_id: str, *, as_json: bool) -> None:
     if as_json:
-        _print_json({"runId": run_id})
+        print_json({"runId": run_id})
         return
     click.echo(run_id)
     if sys.stdout.isatty():
@@ -138,7 +131,7 @@ def notify(event: str, payload: str | None, run_id: str | None, as_json: bool) -
     with connect() as client, failing():
         client.notify(event, value, run_id=run_id)
     if as_json:
-        _print_json({"success": True})
+        print_json({"success": True})
     else:
         click.echo(f"delivered {event}")
 
@@ -152,7 +145,7 @@ def token(run: str, ttl: str | None, as_json: bool) -> None:
     with connect() as client, failing():
         grant = client.token(run, ttl)
     if as_json:
-        _print_json(grant)
+        print_json(grant)
     else:
         click.echo(grant.public_access_token)
 
@@ -188,29 +181,16 @@ def list_runs(
             status=status, workflow_id=workflow, tag=tag, limit=limit, cursor=cursor
         )
     if as_json:
-        _print_json(page)
+        print_json(page)
         return
     now_ms = SystemClock().wall_ms()
     rows = [("RUN", "WORKFLOW", "STATUS", "AGE")]
     for run in page.runs:
         age = span(max(0, now_ms - millis(run.created_at)) / 1000)
-        rows.append((run.id, run.workflow_id, _state(run), age))
-    _print_table(rows)
+        rows.append((run.id, run.workflow_id, state_text(run), age))
+    print_table(rows)
     if page.next_cursor:
         click.secho(f"more: --cursor {page.next_cursor}", dim=True, err=True)
-
-
-def _state(run: RunView) -> str:
-    state = run.state or run.status
-    return run.status if state in {run.status, "active"} else f"{run.status}, {state}"
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for place, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = "  ".join(cells).rstrip()
-        click.echo(click.style(line, dim=True) if place == 0 else line)
 
 
 @runs.command("show")
@@ -221,7 +201,7 @@ def show(run: str, as_json: bool) -> None:
     with connect() as client, failing():
         view = client.get_run(run)
     if as_json:
-        _print_json(view)
+        print_json(view)
         return
     for line in _shown(view):
         click.echo(line)
@@ -231,7 +211,7 @@ def _shown(view: RunView) -> list[str]:
     now_ms = SystemClock().wall_ms()
     watch = RunWatch(view.id, view.workflow_id, now_ms)
     watch.resync(view)
-    status = click.style(_state(view), fg=_COLOURS.get(view.status))
+    status = click.style(state_text(view), fg=_COLOURS.get(view.status))
     took = span(max(0, (watch.ended_ms or now_ms) - watch.began_ms) / 1000)
     lines = [
         f"{view.id}  {view.workflow_id}  {status}  {took}",
@@ -273,40 +253,5 @@ def _hinted(client: SyncClient, run_id: str) -> RunWatch:
     return watch
 
 
-@runs.command("cancel")
-@click.argument("run")
-@json_option
-def cancel(run: str, as_json: bool) -> None:
-    """Cancel RUN: its code gets CancelledError and 30 s to clean up."""
-    with connect() as client, failing():
-        view = client.cancel(run)
-    if as_json:
-        _print_json(view)
-    else:
-        click.echo(f"{run}  {_state(view)}")
-
-
-@runs.command("resume")
-@click.argument("run")
-@json_option
-def resume(run: str, as_json: bool) -> None:
-    """Let RUN go on, which was set aside because its code took the process down."""
-    with connect() as client, failing():
-        view = client.resume(run)
-    if as_json:
-        _print_json(view)
-    else:
-        click.echo(f"{run}  {_state(view)}")
-
-
-@runs.command("purge")
-@click.argument("run")
-@json_option
-def purge(run: str, as_json: bool) -> None:
-    """Forget RUN, which has ended: its history, kept events and idempotency key."""
-    with connect() as client, failing():
-        client.purge(run)
-    if as_json:
-        _print_json({"success": True})
-    else:
-        click.echo(f"purged {run}")
+for _command in (cancel, resume, purge):
+    runs.add_command(_command)

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
 
-from stepflow.clock import HybridTime, SystemClock, next_pass, rfc3339
+from stepflow.clock import HybridTime, SystemClock, next_pass
 from stepflow.config import MEMORY, Settings
-from stepflow.engine.protocol import EngineState, RunFilter, WaitingEvent
+from stepflow.engine.control import Control
+from stepflow.engine.figures import Figures
+from stepflow.engine.listing import Listing
+from stepflow.engine.part import RECORD_BYTES
 from stepflow.errors import (
     ApiError,
     ConflictError,
     EventNotFoundError,
     InvalidInputError,
     PayloadTooLargeError,
-    RunNotFoundError,
     StepflowError,
-    UnavailableError,
     WorkflowNotFoundError,
 )
 from stepflow.journal.api import open_journal
 from stepflow.journal.suspects import SUSPICIONS_MAX, Suspects
 from stepflow.model.codec import encode, parse_json
 from stepflow.model.ids import RunId, is_run_id
-from stepflow.model.views import RunEvent, RunPage, RunView, run_view
+from stepflow.model.views import RunEvent, RunView, run_view
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.restore import Restorer
@@ -41,14 +39,14 @@ from stepflow.runtime.supervisor import Supervisor, sleeps
 from stepflow.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from stepflow.authoring.registry import Registry, Workflow
     from stepflow.clock import Clock, TimerHandle
+    from stepflow.engine.protocol import EngineState
     from stepflow.entropy import Entropy
     from stepflow.journal.api import Journal, RecoveryProgress, RecoveryReport
     from stepflow.journal.disk import Disk
-    from stepflow.model.run import RunSummary
     from stepflow.model.views import WorkflowView
     from stepflow.runtime.hub import Subscriber
     from stepflow.runtime.retention import Ended
@@ -60,19 +58,14 @@ _log = logging.getLogger("stepflow.engine")
 
 _HOUSEKEEPING_S = 1.0
 _WAKE_SLICE_S = 0.05
-_LIST_SLICE = 2000
-_EVENT_RUNS_SHOWN = 100
-_CURSOR_BYTES_MAX = 20
 _CLOCK_BEHIND_MS = 1000
 """Hybrid time may itself be a little ahead of the clock."""
 _SMALL_EVENT_BYTES = 64 * 1024
-_RECORD_BYTES = 4096
-"""Without room for so much nothing new is decided: the engine is read-only."""
 _CHECKED_BYTES = 32 * 1024
 """So much of a batch's inputs is checked in one go."""
 
 
-class LocalEngine:
+class LocalEngine(Listing, Control, Figures):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
     def __init__(  # noqa: PLR0913  the seams that tests replace
@@ -118,29 +111,6 @@ class LocalEngine:
         self._hangs_s = 0.0
 
     # ------------------------------------------------------------ life
-
-    @property
-    def state(self) -> EngineState:
-        if self._state == "ready" and self._sup is not None:
-            if self._sup.journal.stalled:
-                return "stalled"
-            if not self._sup.journal.has_room(_RECORD_BYTES):
-                return "read-only"
-        return self._state
-
-    @property
-    def sup(self) -> Supervisor:
-        """The supervisor of the running engine, or `UnavailableError`."""
-        if self._state == "failed":
-            message = "The disk has failed and the engine has stopped"
-            raise UnavailableError(message, retry_after_s=5)
-        if self._sup is None:
-            if self._state == "starting":
-                message = "Stepflow is starting"
-                raise UnavailableError(message, retry_after_s=1)
-            message = "Stepflow is not running: its lifespan was not entered; see docs/embedding.md"
-            raise UnavailableError(message, retry_after_s=1)
-        return self._sup
 
     async def start(self) -> None:
         self._starts += 1
@@ -398,7 +368,7 @@ class LocalEngine:
             message = f"Run id {run_id} is taken"
             raise ConflictError(message)
         sup.check_capacity(1, len(data))
-        sup.check_room(len(data) + _RECORD_BYTES)
+        sup.check_room(len(data) + RECORD_BYTES)
         actor = sup.start_run(
             workflow,
             data,
@@ -436,7 +406,7 @@ class LocalEngine:
         sup = self._writable()
         good = [row for row in checked if not isinstance(row, ApiError)]
         sup.check_capacity(len(good), sum(len(data) for data, _ in good))
-        sup.check_room(sum(len(data) + 1024 for data, _ in good) + _RECORD_BYTES)
+        sup.check_room(sum(len(data) + 1024 for data, _ in good) + RECORD_BYTES)
         answers: list[str | ApiError] = []
         last_lsn = 0
         with sup.recorder.group():
@@ -450,13 +420,6 @@ class LocalEngine:
         if last_lsn:
             await sup.journal.durable(last_lsn)
         return answers
-
-    def _writable(self) -> Supervisor:
-        sup = self.sup
-        if self._state != "ready":
-            message = "Stepflow is stopping"
-            raise UnavailableError(message, retry_after_s=1)
-        return sup
 
     def _workflow(self, workflow_id: str) -> Workflow:
         workflow = self.registry.get(workflow_id)
@@ -490,65 +453,9 @@ class LocalEngine:
     async def require_run(self, run_id: str) -> None:
         await self._durable_run(run_id)
 
-    async def _durable_run(self, run_id: str) -> RunActor:
-        """Return the run once its start is durable; its absence once that is."""
-        sup = self.sup
-        actor = sup.runs.get(run_id)
-        if actor is None:
-            await sup.journal.durable(sup.journal.last_lsn)
-            raise RunNotFoundError
-        if actor.start_lsn > sup.journal.durable_lsn:
-            await sup.journal.durable(actor.start_lsn)
-        return actor
-
     async def get_run(self, run_id: str) -> RunView:
         actor = await self._durable_run(run_id)
         return await self._view(actor)
-
-    async def _view(self, actor: RunActor, *, steps: bool = True) -> RunView:
-        # Rendered first, sent when everything it shows is durable.
-        view = run_view(actor.peek(), actor.condition, steps=steps, reason=actor.reason)
-        lsn, journal = actor.lsn, self.sup.journal
-        if lsn > journal.durable_lsn:
-            await journal.durable(lsn)
-        return view
-
-    async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
-        sup = self.sup
-        before = _decode_cursor(cursor) if cursor else sup.journal.next_lsn
-        # This very one: housekeeping may put a shorter one in its place meanwhile.
-        order = sup.runs.order
-        index = order.before(before)
-        rows: list[RunView] = []
-        next_cursor: str | None = None
-        seen = nbytes = 0
-        last = before
-        while index > 0:
-            index -= 1
-            lsn, run_id = order.lsns[index], order.ids[index]
-            seen += 1
-            if seen % _LIST_SLICE == 0:
-                await next_pass()
-            if where.status and sup.runs.status(run_id) not in where.status:
-                continue
-            summary = sup.runs.summary(run_id)
-            if summary is None or not _matches(summary, where):
-                continue
-            if len(rows) == limit:
-                next_cursor = _encode_cursor(last)
-                break
-            actor = sup.runs[run_id]
-            state = actor.peek()
-            nbytes += len(state.input) + len(state.result or b"")
-            rows.append(run_view(state, actor.condition, steps=False, reason=actor.reason))
-            last = lsn
-            if nbytes > self.settings.page_bytes_max:
-                next_cursor = _encode_cursor(last)
-                break
-        journal = sup.journal
-        stream_cursor = f"{journal.store_id}-{journal.last_lsn}"
-        await journal.durable(journal.last_lsn)
-        return RunPage(runs=rows, next_cursor=next_cursor, stream_cursor=stream_cursor)
 
     async def stream(self, run_id: str, after: int | None = None) -> Subscriber:
         actor = await self._durable_run(run_id)
@@ -576,15 +483,6 @@ class LocalEngine:
                 if ended in actor.finish_waiters:
                     actor.finish_waiters.remove(ended)
         return await self._view(actor, steps=False)
-
-    async def waiting_events(self) -> list[WaitingEvent]:
-        sup = self.sup
-        rows = [
-            WaitingEvent(event, len(runs), tuple(runs[:_EVENT_RUNS_SHOWN]))
-            for event, runs in sup.waiters.rows()
-        ]
-        await sup.journal.durable(sup.journal.last_lsn)
-        return sorted(rows, key=lambda row: row.event_id)
 
     # ------------------------------------------------------------ acting
 
@@ -614,63 +512,6 @@ class LocalEngine:
             raise EventNotFoundError
         return count
 
-    async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
-        actor = await self._durable_run(run_id)
-        if actor.finished:
-            await self.sup.journal.durable(actor.lsn)
-            message = f"Run {run_id} has ended: it is {actor.summary().status}"
-            raise ConflictError(message)
-        if self.sup.stopping:
-            # The journal may be closed before the body has heard of it.
-            message = "Stepflow is stopping"
-            raise UnavailableError(message, retry_after_s=1)
-        if not self.sup.journal.has_room(_RECORD_BYTES + len(reason), reserve=True):
-            message = f"{self.sup.journal.why_no_room}; not even a cancel can be recorded"
-            raise UnavailableError(message, retry_after_s=5)
-        actor.tell(msg.CancelAsked(by, reason))
-        return await self._view(actor)
-
-    async def resume(self, run_id: str, *, by: str = "") -> RunView:
-        actor = await self._durable_run(run_id)
-        sup = self._writable()
-        releasable = sup.aside.get(run_id)
-        if not releasable:
-            await sup.journal.durable(actor.lsn)
-            message = f"Run {run_id} was not set aside"
-            if releasable is False:
-                message = f"The records of run {run_id} cannot be applied: it can only be cancelled"
-            raise ConflictError(message)
-        if self._suspects is not None:
-            await sup.journal.run_blocking(partial(self._forget, self._suspects, run_id))
-        if run_id in sup.aside:
-            # Not cancelled, nor released by another call, meanwhile.
-            _log.warning("run %s was released%s", run_id, f" by {by}" if by else "")
-            sup.release(actor)
-        return await self._view(actor)
-
-    @staticmethod
-    def _forget(suspects: Suspects, run_id: str) -> None:
-        """Forget what was counted of the run before its code gets a turn: it may die at once."""
-        try:
-            suspects.release(run_id)
-        except OSError as error:
-            message = f"The disk does not let the run be released: {error.strerror}"
-            raise UnavailableError(message, retry_after_s=5) from error
-
-    async def purge(self, run_id: str, *, by: str = "") -> None:
-        actor = await self._durable_run(run_id)
-        sup = self._writable()
-        if not actor.finished:
-            await sup.journal.durable(actor.lsn)
-            message = f"Run {run_id} is live; cancel it first"
-            raise ConflictError(message)
-        sup.check_room(_RECORD_BYTES)
-        if sup.runs.get(run_id) is not actor:
-            # Another purge was faster.
-            await sup.journal.durable(sup.journal.last_lsn)
-            raise RunNotFoundError
-        await sup.journal.durable(sup.retention.purge(actor, by))
-
     def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:
         if self._sign is None:
             message = "This engine signs no tokens"
@@ -678,58 +519,6 @@ class LocalEngine:
         life_s = self.settings.token_ttl_s if ttl_s is None else ttl_s
         expires_ms = self.clock.wall_ms() + int(life_s * 1000)
         return self._sign(run_id, expires_ms), expires_ms
-
-    # ------------------------------------------------------------ what operators see
-
-    def readiness(self) -> Mapping[str, object]:
-        body: dict[str, object] = {"status": self.state, "timestamp": rfc3339(self.clock.wall_ms())}
-        if self.progress is not None and self._state == "starting":
-            body["recovered"] = self.progress.records
-        sup = self._sup
-        if sup is not None:
-            body["degraded"] = {
-                "missingWorkflows": sorted(sup.missing),
-                "quarantinedRuns": len(sup.aside),
-                "diskHangsS": round(self._hangs_s, 1),
-                "zombies": sup.zombies + sup.steps.zombies,
-                "snapshotFailures": self._snapshotter.failures if self._snapshotter else 0,
-            }
-        return body
-
-    def metrics(self) -> Mapping[str, float]:
-        sup = self._sup
-        if sup is None or self._state == "failed":
-            return {"stepflow_up": 0.0}
-        stats = sup.journal.stats()
-        figures: dict[str, float] = {
-            "stepflow_up": 1.0,
-            "stepflow_runs_live": sup.live,
-            "stepflow_runs_active": len(sup.active),
-            "stepflow_runs_quarantined": len(sup.aside),
-            "stepflow_runs_known": len(sup.runs),
-            "stepflow_runs_live_bytes": sup.recorder.live_bytes,
-            "stepflow_runs_finished_bytes": sup.retention.bytes,
-            "stepflow_runs_started_total": sup.started_total,
-            "stepflow_runs_purged_total": sup.retention.purged_total,
-            "stepflow_events_delivered_total": sup.delivery.delivered_total,
-            "stepflow_event_waiters": len(sup.waiters),
-            "stepflow_timers": len(sup.timers),
-            "stepflow_steps_running": sup.steps.running,
-            "stepflow_step_zombies": sup.steps.zombies,
-            "stepflow_task_zombies": sup.zombies,
-            "stepflow_stream_subscribers": sup.hub.subscribers,
-            "stepflow_idempotency_keys": len(sup.idempotency),
-            "stepflow_retention_hours": _retention_hours(sup),
-        }
-        for status, count in sup.ended_total.items():
-            figures[f"stepflow_runs_{status}_total"] = count
-        figures["stepflow_journal_hangs_seconds"] = self._hangs_s
-        if self._watchdog is not None:
-            figures["stepflow_loop_blocked_total"] = self._watchdog.blocked_total
-            figures["stepflow_loop_blocked_seconds_max"] = self._watchdog.blocked_s_max
-        for name in stats.__slots__:
-            figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
-        return figures
 
 
 def _say_clock(behind_ms: int) -> None:
@@ -749,37 +538,3 @@ def _say_poison(run_id: str) -> str:
     )
     _log.error("%s", reason)
     return reason
-
-
-def _retention_hours(sup: Supervisor) -> float:
-    """Return for how many hours finished runs are kept at the rate since the start; 0: unknown."""
-    ended = sum(sup.ended_total.values())
-    if not ended or not len(sup.retention):
-        return 0.0
-    per_run = sup.retention.bytes / len(sup.retention)
-    rate = ended / max(sup.clock.monotonic_s() - sup.started_s, 1.0)
-    return sup.settings.finished_bytes_max / max(per_run * rate, 1e-9) / 3600
-
-
-def _matches(summary: RunSummary, where: RunFilter) -> bool:
-    return not (
-        (where.workflow_id and summary.workflow != where.workflow_id)
-        or (where.tag and where.tag not in summary.tags)
-        or (where.created_after_ms and summary.created_ms <= where.created_after_ms)
-        or (where.created_before_ms and summary.created_ms >= where.created_before_ms)
-    )
-
-
-def _encode_cursor(lsn: int) -> str:
-    return base64.urlsafe_b64encode(b"r%d" % lsn).decode().rstrip("=")
-
-
-def _decode_cursor(cursor: str) -> int:
-    try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    except (ValueError, binascii.Error):
-        text = b""
-    if text[:1] != b"r" or not text[1:].isdigit() or len(text) > _CURSOR_BYTES_MAX:
-        message = "cursor is not one that this API gave"
-        raise InvalidInputError(message)
-    return int(text[1:])

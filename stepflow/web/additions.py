@@ -1,4 +1,4 @@
-"""The routes beyond the contract: lists, batch, one run's control, tokens, readiness, metrics."""
+"""The routes beyond the contract: lists, batch, events, readiness, metrics."""
 
 from __future__ import annotations
 
@@ -7,41 +7,32 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
-from stepflow.clock import rfc3339
 from stepflow.engine.protocol import RunFilter, WaitingEvent
 from stepflow.errors import (
     ApiError,
-    ConflictError,
     ForbiddenError,
     InvalidInputError,
     OutcomeUnknownError,
     PayloadTooLargeError,
-    RunNotFoundError,
     UnavailableError,
     WorkflowNotFoundError,
 )
-from stepflow.model.durations import parse_duration_ms
 from stepflow.model.run import RunStatus
-from stepflow.model.views import RunPage, RunView, WorkflowView
+from stepflow.model.views import RunPage, WorkflowView
 from stepflow.web.asgi import query_all, read_json
 from stepflow.web.endpoints import ANY_JSON, RUN_EXAMPLE, encode, trigger_result
 from stepflow.web.operations import (
     AnswerEndpoint,
     Content,
-    Endpoint,
     Operation,
     Param,
-    run_id_of,
     taking_work,
 )
-from stepflow.web.policy import require_run, require_scope, require_whole
+from stepflow.web.policy import require_scope, require_whole
 from stepflow.web.problems import json_answer, problem, text_answer
 from stepflow.web.schemas import (
     EventList,
     Readiness,
-    Success,
-    TokenGrant,
-    TokenRequest,
     WorkflowList,
 )
 
@@ -55,16 +46,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchTrigger",
-    "CancelRun",
     "GetMetrics",
     "GetReady",
     "GetWorkflow",
     "ListEvents",
     "ListRuns",
     "ListWorkflows",
-    "MintToken",
-    "PurgeRun",
-    "ResumeRun",
     "run_filter",
 ]
 
@@ -351,161 +338,6 @@ def _limit_of(text: str | None, default: int, most: int) -> int:
         raise InvalidInputError("limit: write a whole number from 1")
     # Beyond nine digits it is over every maximum, and int() need not look at a long text.
     return most if len(text) > 9 else min(int(text), most)
-
-
-class CancelRun(AnswerEndpoint):
-    """Cancel a run."""
-
-    operation = Operation(
-        id="cancelRun",
-        method="POST",
-        path="/runs/{runId}/cancel",
-        switch="runs",
-        tag="Runs",
-        summary="Cancel a run",
-        description=(
-            "Recorded; the workflow hears `CancelledError` and has 30 s to clean up. Meanwhile the "
-            "run's `state` is `cancelling`. A second cancel while it is cancelling is 200."
-        ),
-        scope="control",
-        replies={200: Content(description="The run", schema=RunView, example=RUN_EXAMPLE)},
-        errors=(
-            ForbiddenError,
-            RunNotFoundError,
-            ConflictError,
-            UnavailableError,
-            OutcomeUnknownError,
-        ),
-    )
-
-    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
-        run_id, by = await _controlled(self, scope)
-        return json_answer(encode(await self.engine.cancel(run_id, by=by)))
-
-
-class ResumeRun(AnswerEndpoint):
-    """Let a run go on that was set aside."""
-
-    operation = Operation(
-        id="resumeRun",
-        method="POST",
-        path="/runs/{runId}/resume",
-        switch="runs",
-        tag="Runs",
-        summary="Let a run go on that was set aside",
-        description=(
-            "For a run whose `state` is `quarantined` because its code took the process down: it "
-            "goes on from its records, and what was counted against it is forgotten. A run that "
-            "was not set aside, or whose records cannot be applied, is 409."
-        ),
-        scope="control",
-        replies={200: Content(description="The run", schema=RunView, example=RUN_EXAMPLE)},
-        errors=(
-            ForbiddenError,
-            RunNotFoundError,
-            ConflictError,
-            UnavailableError,
-            OutcomeUnknownError,
-        ),
-    )
-
-    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
-        run_id, by = await _controlled(self, scope)
-        return json_answer(encode(await self.engine.resume(run_id, by=by)))
-
-
-class PurgeRun(AnswerEndpoint):
-    """Forget a finished run."""
-
-    operation = Operation(
-        id="purgeRun",
-        method="DELETE",
-        path="/runs/{runId}",
-        switch="runs",
-        tag="Runs",
-        summary="Forget a finished run",
-        description="With its events and its idempotency key. A live run is 409: cancel it first.",
-        scope="control",
-        replies={200: Content(description="It is gone", schema=Success, example={"success": True})},
-        errors=(
-            ForbiddenError,
-            RunNotFoundError,
-            ConflictError,
-            UnavailableError,
-            OutcomeUnknownError,
-        ),
-    )
-
-    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
-        run_id, by = await _controlled(self, scope)
-        await self.engine.purge(run_id, by=by)
-        return json_answer(b'{"success":true}')
-
-
-class MintToken(AnswerEndpoint):
-    """Make a public access token of a run."""
-
-    operation = Operation(
-        id="createRunToken",
-        method="POST",
-        path="/runs/{runId}/token",
-        switch="runs",
-        tag="Runs",
-        summary="Make a public access token",
-        description=(
-            "It reads this one run and its stream, from a browser, and nothing else. "
-            "`ttl` is 24 hours unless given; from one minute to 30 days."
-        ),
-        scope="control",
-        body=Content(
-            description="How long it is to be good",
-            schema=TokenRequest,
-            example={"ttl": "2h"},
-        ),
-        replies={
-            200: Content(
-                description="The token",
-                schema=TokenGrant,
-                example={
-                    "publicAccessToken": "pat_AQFd0k…",
-                    "expiresAt": "2024-01-15T12:30:00.000Z",
-                },
-            )
-        },
-        errors=(InvalidInputError, ForbiddenError, RunNotFoundError, PayloadTooLargeError),
-    )
-
-    async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:
-        run_id, _ = await _controlled(self, scope)
-        ttl_s = self._ttl_s(await read_json(scope, receive, _TOKEN_BODY_MAX))
-        token, expires_ms = self.engine.public_token(run_id, ttl_s)
-        grant = TokenGrant(public_access_token=token, expires_at=rfc3339(expires_ms))
-        return json_answer(encode(grant))
-
-    def _ttl_s(self, body: bytes) -> float | None:
-        try:
-            wanted = msgspec.json.decode(body, type=TokenRequest | None)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidInputError(f"ttl: {error}") from None
-        if wanted is None or wanted.ttl is None:
-            return None
-        ttl_s = parse_duration_ms(wanted.ttl) / 1000
-        least_s, most_s = self.settings.token_ttl_min_s, self.settings.token_ttl_max_s
-        if not least_s <= ttl_s <= most_s:
-            raise InvalidInputError(f"ttl: from {least_s:.0f} to {most_s:.0f} seconds")
-        return ttl_s
-
-
-_TOKEN_BODY_MAX: Final = 4096
-
-
-async def _controlled(endpoint: Endpoint, scope: AsgiScope) -> tuple[str, str]:
-    """Return the run in the path and who controls it, after the checks that all of these make."""
-    principal = await endpoint.principal(scope)
-    run_id = run_id_of(scope)
-    await require_run(endpoint.engine, principal, run_id)
-    require_scope(principal, "control")
-    return run_id, principal.id
 
 
 # ---------------------------------------------------------------- events, readiness, metrics

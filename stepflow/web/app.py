@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketClose
 
 from stepflow.errors import NotFoundError
-from stepflow.web import additions, docs_page, endpoints, sse
+from stepflow.web import additions, control, docs_page, endpoints, sse, tokens
 from stepflow.web.asgi import send_answer
 from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
@@ -42,15 +42,15 @@ __all__ = ["ENDPOINTS", "NoSuchRoute", "build_app", "build_routes"]
 ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     endpoints.Trigger,
     endpoints.GetRun,
-    additions.PurgeRun,
+    control.PurgeRun,
     sse.StreamRun,
     endpoints.Notify,
     endpoints.GetHealth,
     additions.BatchTrigger,
     additions.ListRuns,
-    additions.CancelRun,
-    additions.ResumeRun,
-    additions.MintToken,
+    control.CancelRun,
+    control.ResumeRun,
+    tokens.MintToken,
     additions.ListWorkflows,
     additions.GetWorkflow,
     additions.ListEvents,

@@ -19,7 +19,7 @@ from stepflow.auth.jwt_bearer import ClaimRules, JwtBearer
 from stepflow.auth.principal import ALL_SCOPES, ANONYMOUS
 from stepflow.auth.public_token import TokenSigner
 from stepflow.model import codec
-from stepflow.web import additions, asgi, endpoints, operations, problems, sse
+from stepflow.web import additions, asgi, control, endpoints, operations, problems, sse
 from stepflow.web import app as web_app
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _why(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_scopes(patch: pytest.MonkeyPatch) -> None:
-    for module in (endpoints, additions):
+    for module in (endpoints, additions, control):
         patch.setattr(module, "require_scope", nothing)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepflow.engine.local import _decode_cursor, _encode_cursor
+from stepflow.engine.listing import decode_cursor, encode_cursor
 from stepflow.errors import InvalidInputError
 from tests.engine_kit import Service, reborn, service
 
@@ -138,18 +138,18 @@ async def test_the_events_that_somebody_waits_for_are_listed_with_their_runs() -
 )  # fmt: skip
 def test_a_cursor_that_nobody_gave_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidInputError):
-        _decode_cursor(cursor)
+        decode_cursor(cursor)
 
 
 @given(st.integers(0, 2**63))
 def test_cursors_come_back_as_they_went(lsn: int) -> None:
-    assert _decode_cursor(_encode_cursor(lsn)) == lsn
+    assert decode_cursor(encode_cursor(lsn)) == lsn
 
 
 @given(st.text(max_size=60))
 def test_no_text_is_more_than_a_bad_cursor(text: str) -> None:
     with contextlib.suppress(InvalidInputError):
-        assert _decode_cursor(text) >= 0
+        assert decode_cursor(text) >= 0
 
 
 @pytest.mark.asyncio

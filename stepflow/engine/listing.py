@@ -1,0 +1,99 @@
+"""Lists of runs and of awaited events, with cursors that stay good while runs come and go."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from stepflow.clock import next_pass
+from stepflow.engine.part import EnginePart
+from stepflow.engine.protocol import RunFilter, WaitingEvent
+from stepflow.errors import InvalidInputError
+from stepflow.model.views import RunPage, RunView, run_view
+
+if TYPE_CHECKING:
+    from stepflow.model.run import RunSummary
+
+__all__ = ["Listing", "decode_cursor", "encode_cursor", "matches"]
+
+_LIST_SLICE = 2000
+_EVENT_RUNS_SHOWN = 100
+_CURSOR_BYTES_MAX = 20
+
+
+class Listing(EnginePart):
+    """What `GET /runs` and `GET /events` ask for."""
+
+    async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        sup = self.sup
+        before = decode_cursor(cursor) if cursor else sup.journal.next_lsn
+        # This very one: housekeeping may put a shorter one in its place meanwhile.
+        order = sup.runs.order
+        index = order.before(before)
+        rows: list[RunView] = []
+        next_cursor: str | None = None
+        seen = nbytes = 0
+        last = before
+        while index > 0:
+            index -= 1
+            lsn, run_id = order.lsns[index], order.ids[index]
+            seen += 1
+            if seen % _LIST_SLICE == 0:
+                await next_pass()
+            if where.status and sup.runs.status(run_id) not in where.status:
+                continue
+            summary = sup.runs.summary(run_id)
+            if summary is None or not matches(summary, where):
+                continue
+            if len(rows) == limit:
+                next_cursor = encode_cursor(last)
+                break
+            actor = sup.runs[run_id]
+            state = actor.peek()
+            nbytes += len(state.input) + len(state.result or b"")
+            rows.append(run_view(state, actor.condition, steps=False, reason=actor.reason))
+            last = lsn
+            if nbytes > self.settings.page_bytes_max:
+                next_cursor = encode_cursor(last)
+                break
+        journal = sup.journal
+        stream_cursor = f"{journal.store_id}-{journal.last_lsn}"
+        await journal.durable(journal.last_lsn)
+        return RunPage(runs=rows, next_cursor=next_cursor, stream_cursor=stream_cursor)
+
+    async def waiting_events(self) -> list[WaitingEvent]:
+        sup = self.sup
+        rows = [
+            WaitingEvent(event, len(runs), tuple(runs[:_EVENT_RUNS_SHOWN]))
+            for event, runs in sup.waiters.rows()
+        ]
+        await sup.journal.durable(sup.journal.last_lsn)
+        return sorted(rows, key=lambda row: row.event_id)
+
+
+def matches(summary: RunSummary, where: RunFilter) -> bool:
+    """Whether the run is one that is asked for; its status is compared elsewhere."""
+    return not (
+        (where.workflow_id and summary.workflow != where.workflow_id)
+        or (where.tag and where.tag not in summary.tags)
+        or (where.created_after_ms and summary.created_ms <= where.created_after_ms)
+        or (where.created_before_ms and summary.created_ms >= where.created_before_ms)
+    )
+
+
+def encode_cursor(lsn: int) -> str:
+    """Return the cursor after the run that was started at `lsn`."""
+    return base64.urlsafe_b64encode(b"r%d" % lsn).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> int:
+    """Return the LSN in a cursor. Raises `InvalidInputError` for what nobody gave."""
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except (ValueError, binascii.Error):
+        text = b""
+    if text[:1] != b"r" or not text[1:].isdigit() or len(text) > _CURSOR_BYTES_MAX:
+        message = "cursor is not one that this API gave"
+        raise InvalidInputError(message)
+    return int(text[1:])

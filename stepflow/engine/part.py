@@ -1,0 +1,78 @@
+"""What the parts of the local engine share: its supervisor, and runs whose start is durable."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from stepflow.errors import RunNotFoundError, UnavailableError
+from stepflow.model.views import RunView, run_view
+
+if TYPE_CHECKING:
+    from stepflow.config import Settings
+    from stepflow.engine.protocol import EngineState
+    from stepflow.journal.suspects import Suspects
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.supervisor import Supervisor
+
+__all__ = ["RECORD_BYTES", "EnginePart"]
+
+RECORD_BYTES: Final = 4096
+"""Without room for so much nothing new is decided: the engine is read-only."""
+
+
+class EnginePart:
+    """One room of the engine: `LocalEngine` is made of these."""
+
+    settings: Settings
+    _state: EngineState
+    _sup: Supervisor | None
+    _suspects: Suspects | None
+
+    @property
+    def state(self) -> EngineState:
+        if self._state == "ready" and self._sup is not None:
+            if self._sup.journal.stalled:
+                return "stalled"
+            if not self._sup.journal.has_room(RECORD_BYTES):
+                return "read-only"
+        return self._state
+
+    @property
+    def sup(self) -> Supervisor:
+        """The supervisor of the running engine, or `UnavailableError`."""
+        if self._state == "failed":
+            message = "The disk has failed and the engine has stopped"
+            raise UnavailableError(message, retry_after_s=5)
+        if self._sup is None:
+            if self._state == "starting":
+                message = "Stepflow is starting"
+                raise UnavailableError(message, retry_after_s=1)
+            message = "Stepflow is not running: its lifespan was not entered; see docs/embedding.md"
+            raise UnavailableError(message, retry_after_s=1)
+        return self._sup
+
+    def _writable(self) -> Supervisor:
+        sup = self.sup
+        if self._state != "ready":
+            message = "Stepflow is stopping"
+            raise UnavailableError(message, retry_after_s=1)
+        return sup
+
+    async def _durable_run(self, run_id: str) -> RunActor:
+        """Return the run once its start is durable; its absence once that is."""
+        sup = self.sup
+        actor = sup.runs.get(run_id)
+        if actor is None:
+            await sup.journal.durable(sup.journal.last_lsn)
+            raise RunNotFoundError
+        if actor.start_lsn > sup.journal.durable_lsn:
+            await sup.journal.durable(actor.start_lsn)
+        return actor
+
+    async def _view(self, actor: RunActor, *, steps: bool = True) -> RunView:
+        # Rendered first, sent when everything it shows is durable.
+        view = run_view(actor.peek(), actor.condition, steps=steps, reason=actor.reason)
+        lsn, journal = actor.lsn, self.sup.journal
+        if lsn > journal.durable_lsn:
+            await journal.durable(lsn)
+        return view
