@@ -11,6 +11,7 @@ from msgspec import Raw
 from stepflow.errors import AuthoringError, StepFailedError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode, encode_error
+from stepflow.runtime.children import cancel_children
 
 if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
@@ -37,7 +38,7 @@ def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
     deadline = actor.sup.time.now_ms() + int(actor.sup.settings.cancel_grace_s * 1000)
     actor.record(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
     actor.sup.timers.add(deadline, actor.id, CANCEL_TIMER)
-    actor.sup.cancel_children(actor)
+    cancel_children(actor)
     if actor.session is not None and not actor.session.fenced:
         actor.session.gate.cancel(state.cancel_lsn)
     elif actor.condition in {"parked", "quarantined", "missing-workflow"}:

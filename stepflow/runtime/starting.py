@@ -23,6 +23,7 @@ from stepflow.runtime.calls import (
     SleepAsk,
     StepAsk,
 )
+from stepflow.runtime.children import start_child
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +74,7 @@ def start_call(actor: RunActor, ask: RunAsk) -> None:
         case EventAsk():
             _start_wait(actor, ask)
         case ChildAsk():
-            actor.sup.start_child(actor, ask, _same_call(actor, ask, given_up=True))
+            start_child(actor, ask, _same_call(actor, ask, given_up=True))
         case NotifyAsk():
             actor.sup.send_notify(actor, ask)
         case _:

@@ -23,7 +23,6 @@ from stepflow.errors import (
     OutcomeUnknownError,
     RunNotFoundError,
     UnavailableError,
-    WorkflowNotFoundError,
 )
 from stepflow.journal.marker import NoMarker
 from stepflow.model import records as rec
@@ -31,6 +30,7 @@ from stepflow.model.ids import RunId, run_ids_of
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.branches import install_factory, uninstall_factory
+from stepflow.runtime.children import tell_parent
 from stepflow.runtime.delivery import Delivery
 from stepflow.runtime.ending import CANCEL_TIMER
 from stepflow.runtime.events import Waiters
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stepflow.config import Settings
     from stepflow.journal.api import Journal
     from stepflow.model.run import CallState, RunState
-    from stepflow.runtime.calls import ChildAsk, NotifyAsk
+    from stepflow.runtime.calls import NotifyAsk
     from stepflow.runtime.session import Session
 
 __all__ = ["Supervisor"]
@@ -246,57 +246,6 @@ class Supervisor:
         if start.events:
             self.waiters.declare(start.events, actor.id)
 
-    def start_child(self, parent: RunActor, ask: ChildAsk, call: CallState | None) -> None:
-        """Start a child and record it with its parent in one frame."""
-        if call is not None and call.status == "pending" and call.child:
-            # Started before a restart: its end is told by its own actor, or was missed.
-            if call.cancelled:
-                # The body gave it up, and before it does so again it waits for the same child.
-                self._record_child(parent, ask, call.child)
-            child = self.runs.get(call.child)
-            if child is None or child.finished:
-                self._tell_parent(parent.id, ask.key, child)
-            return
-        workflow = self.registry.get(ask.workflow)
-        if workflow is None:
-            message = f"Workflow {ask.workflow!r} is not registered"
-            raise WorkflowNotFoundError(message)
-        with self.recorder.group():
-            child_id = self.new_run_id()
-            self._record_child(parent, ask, child_id)
-            events = workflow.event_ids(ask.body)
-            self.start_run(
-                workflow,
-                ask.body,
-                run_id=child_id,
-                events=events,
-                by=f"run:{parent.id}",
-                parent=parent.id,
-                parent_key=ask.key if ask.awaited else "",
-            )
-        if not ask.awaited and parent.session is not None:
-            parent.session.gate.recorded(parent.state.calls[ask.key])
-
-    def _record_child(self, parent: RunActor, ask: ChildAsk, child_id: str) -> None:
-        self.recorder.write(
-            parent,
-            rec.ChildStarted,
-            key=ask.key,
-            name=ask.name,
-            workflow=ask.workflow,
-            child=child_id,
-            args=ask.args,
-            solo=parent.session is not None and parent.session.gate.solo,
-            awaited=ask.awaited,
-        )
-
-    def cancel_children(self, parent: RunActor) -> None:
-        """A cancel reaches the children that the run awaits."""
-        for call in parent.state.pending_calls():
-            child = self.runs.get(call.child) if call.child else None
-            if child is not None and not child.finished:
-                child.tell(msg.CancelAsked(f"run:{parent.id}", "the parent run was cancelled"))
-
     def send_notify(self, actor: RunActor, ask: NotifyAsk) -> None:
         """`ctx.notify`: what it does to others and that it was sent go into one frame."""
         with self.recorder.group():
@@ -341,19 +290,7 @@ class Supervisor:
         self.waiters.undeclare(start.events, actor.id)
         self.retention.ended(actor)
         if start.parent_key:
-            self._tell_parent(start.parent, start.parent_key, actor)
-
-    def _tell_parent(self, parent_id: str, key: str, child: RunActor | None) -> None:
-        parent = self.runs.get(parent_id)
-        if parent is None:
-            return
-        state = child.state if child is not None else None
-        if state is not None and state.result is not None:
-            parent.tell(msg.ChildFinished(key, Raw(state.result), rec.NOTHING))
-            return
-        error = state.error if state is not None else None
-        lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
-        parent.tell(msg.ChildFinished(key, rec.NOTHING, Raw(error or lost)))
+            tell_parent(self, start.parent, start.parent_key, actor)
 
     def pack_later(self, actor: RunActor) -> None:
         """The run has ended, durably: it gives up its objects when some others have ended too."""

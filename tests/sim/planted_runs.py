@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from stepflow.engine.local import LocalEngine
 from stepflow.model import records as rec
 from stepflow.model.run import ApplyError, RunState
+from stepflow.runtime import children, recorder, starting, supervisor
 from stepflow.runtime import messages as msg
-from stepflow.runtime import recorder
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.delivery import Delivery
 from stepflow.runtime.events import Waiters
@@ -315,24 +315,24 @@ def cancel_lost(ran: Ran) -> Any:
 @planted()
 def child_started_twice(ran: Ran) -> Any:
     """A run that is replayed starts its child once more."""
-    start: Any = Supervisor.start_child
+    start: Any = children.start_child
 
-    def broken(self: Any, parent: Any, ask: Any, call: Any) -> None:
+    def broken(parent: Any, ask: Any, call: Any) -> None:
         if call is not None:
             ran()
-        start(self, parent, ask, None)
+        start(parent, ask, None)
 
-    return replaced(Supervisor, "start_child", broken)
+    return replaced(starting, "start_child", broken)
 
 
 @planted()
 def parent_not_told(ran: Ran) -> Any:
     """A child's end does not reach its parent."""
 
-    def broken(self: Any, parent_id: str, key: str, child: Any) -> None:
+    def broken(sup: Any, parent_id: str, key: str, child: Any) -> None:
         ran()
 
-    return replaced(Supervisor, "_tell_parent", broken)
+    return replaced(supervisor, "tell_parent", broken)
 
 
 @planted()

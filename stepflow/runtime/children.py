@@ -1,0 +1,88 @@
+"""Child runs: started by a parent's call, told of its cancel, and telling it how they ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from stepflow.errors import WorkflowNotFoundError
+from stepflow.model import records as rec
+from stepflow.runtime import messages as msg
+
+if TYPE_CHECKING:
+    from stepflow.model.run import CallState
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.calls import ChildAsk
+    from stepflow.runtime.supervisor import Supervisor
+
+__all__ = ["cancel_children", "start_child", "tell_parent"]
+
+
+def start_child(parent: RunActor, ask: ChildAsk, call: CallState | None) -> None:
+    """Start a child and record it with its parent in one frame."""
+    sup = parent.sup
+    if call is not None and call.status == "pending" and call.child:
+        # Started before a restart: its end is told by its own actor, or was missed.
+        if call.cancelled:
+            # The body gave it up, and before it does so again it waits for the same child.
+            _record_child(parent, ask, call.child)
+        child = sup.runs.get(call.child)
+        if child is None or child.finished:
+            tell_parent(sup, parent.id, ask.key, child)
+        return
+    workflow = sup.registry.get(ask.workflow)
+    if workflow is None:
+        message = f"Workflow {ask.workflow!r} is not registered"
+        raise WorkflowNotFoundError(message)
+    with sup.recorder.group():
+        child_id = sup.new_run_id()
+        _record_child(parent, ask, child_id)
+        events = workflow.event_ids(ask.body)
+        sup.start_run(
+            workflow,
+            ask.body,
+            run_id=child_id,
+            events=events,
+            by=f"run:{parent.id}",
+            parent=parent.id,
+            parent_key=ask.key if ask.awaited else "",
+        )
+    if not ask.awaited and parent.session is not None:
+        parent.session.gate.recorded(parent.state.calls[ask.key])
+
+
+def _record_child(parent: RunActor, ask: ChildAsk, child_id: str) -> None:
+    parent.sup.recorder.write(
+        parent,
+        rec.ChildStarted,
+        key=ask.key,
+        name=ask.name,
+        workflow=ask.workflow,
+        child=child_id,
+        args=ask.args,
+        solo=parent.session is not None and parent.session.gate.solo,
+        awaited=ask.awaited,
+    )
+
+
+def cancel_children(parent: RunActor) -> None:
+    """A cancel reaches the children that the run awaits."""
+    for call in parent.state.pending_calls():
+        child = parent.sup.runs.get(call.child) if call.child else None
+        if child is not None and not child.finished:
+            child.tell(msg.CancelAsked(f"run:{parent.id}", "the parent run was cancelled"))
+
+
+def tell_parent(sup: Supervisor, parent_id: str, key: str, child: RunActor | None) -> None:
+    """Tell the parent how its awaited child ended; a child that has gone was purged."""
+    parent = sup.runs.get(parent_id)
+    if parent is None:
+        return
+    state = child.state if child is not None else None
+    if state is not None and state.result is not None:
+        parent.tell(msg.ChildFinished(key, Raw(state.result), rec.NOTHING))
+        return
+    error = state.error if state is not None else None
+    lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
+    parent.tell(msg.ChildFinished(key, rec.NOTHING, Raw(error or lost)))

@@ -1,0 +1,147 @@
+"""A run as it is held: its state as objects while somebody needs them, else one `bytes` object."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from stepflow.model.run import RunState
+from stepflow.runtime.parked import (
+    finished_of,
+    line_of,
+    lsn_of,
+    park,
+    start_lsn_of,
+    state_of,
+    status_of,
+    summary_of,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from stepflow.model.ids import RunId
+    from stepflow.model.run import RunStatus, RunSummary
+    from stepflow.model.views import RunViewState
+    from stepflow.runtime import messages as msg
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.hub import Feed
+    from stepflow.runtime.session import Session
+    from stepflow.runtime.supervisor import Supervisor
+
+__all__ = ["HeldRun"]
+
+
+class HeldRun:
+    """What is known of one run, and who still needs it as objects."""
+
+    __slots__ = (
+        "_draining",
+        "_mailbox",
+        "_parked",
+        "_state",
+        "condition",
+        "failures",
+        "feed",
+        "finish_waiters",
+        "id",
+        "session",
+        "start_lsn",
+        "strict_lsn",
+        "sup",
+    )
+
+    def __init__(self, sup: Supervisor, run_id: RunId, parked: bytes = b"") -> None:
+        self.sup = sup
+        self.id = run_id
+        self._state: RunState | None = None if parked else RunState(run_id)
+        self._parked = parked
+        """The run as bytes, while its state is not open."""
+        self._mailbox: deque[msg.Message] = deque()
+        self._draining = False
+        self.session: Session | None = None
+        self.feed: Feed | None = None
+        self.strict_lsn = lsn_of(parked) if parked else 0
+        """LSN of the run's last strict record: effects wait for it."""
+        self.start_lsn = start_lsn_of(parked) if parked else 0
+        self.condition: RunViewState | None = None
+        """What the records alone do not say: `parked`, `quarantined`, `missing-workflow`."""
+        self.failures = 0
+        self.finish_waiters: list[asyncio.Future[None]] = []
+
+    # ------------------------------------------------------------ state
+
+    @property
+    def state(self) -> RunState:
+        """The run's state, opened when it is packed."""
+        if self._state is None:
+            self._state = state_of(self._parked)
+            self._parked = b""
+            self.sup.runs.opened(cast("RunActor", self))
+        return self._state
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the state is held as objects."""
+        return self._state is not None
+
+    def restore(self, state: RunState) -> None:
+        """Take the state that recovery found."""
+        self._state = state
+        self.strict_lsn = state.lsn
+
+    def peek(self) -> RunState:
+        """Return the state for reading, without keeping it open."""
+        return self._state if self._state is not None else state_of(self._parked)
+
+    def summary(self) -> RunSummary:
+        """Return what lists show, without opening the run."""
+        if self._state is not None:
+            return self._state.summary()
+        return summary_of(self._parked, self.sup.runs.names)
+
+    @property
+    def lsn(self) -> int:
+        """LSN of the run's last record."""
+        return self._state.lsn if self._state is not None else lsn_of(self._parked)
+
+    @property
+    def status(self) -> RunStatus:
+        """The run's status."""
+        return self._state.status if self._state is not None else status_of(self._parked)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended."""
+        if self._state is not None:
+            return self._state.finished
+        return finished_of(self._parked)
+
+    def line(self) -> bytes:
+        """Return the run's snapshot line."""
+        return self._state.pack() if self._state is not None else line_of(self._parked)
+
+    def pack(self) -> None:
+        """Give up the state's objects where nothing needs them, the actor where nobody does."""
+        state = self._state
+        if state is None or self.session is not None or self.feed is not None or self._mailbox:
+            return
+        self._parked = park(state, self.start_lsn, self.sup.runs.names)
+        self._state = None
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave the table to the parked bytes, if they say all there is."""
+        if (
+            self._state is None
+            and self.condition is None
+            and self.feed is None
+            and not (self._mailbox or self._draining or self.finish_waiters or self.failures)
+            # What was recorded after this is waited for by its LSN; till then it is known here.
+            and max(lsn_of(self._parked), self.strict_lsn) <= self.sup.journal.durable_lsn
+        ):
+            self.sup.runs.park(cast("RunActor", self), self._parked)
+
+    def left_alone(self) -> None:
+        """The last subscriber has gone."""
+        self.pack()

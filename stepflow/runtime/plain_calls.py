@@ -1,0 +1,126 @@
+"""What a body has without awaiting: the time, dice, progress, its log; and what it emits."""
+
+from __future__ import annotations
+
+import logging
+import uuid as _uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw
+
+from stepflow.authoring.options import check_name
+from stepflow.errors import AuthoringError
+from stepflow.model import records as rec
+from stepflow.model.codec import encode
+from stepflow.runtime.asking import Asking
+from stepflow.runtime.ending import check_emitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from stepflow.authoring.registry import Workflow
+    from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.session import Session
+
+__all__ = ["PlainCalls"]
+
+_base_log = logging.getLogger("stepflow.workflow")
+
+
+class _RunLog(logging.LoggerAdapter[logging.Logger]):
+    """Silent while recorded results are replayed."""
+
+    def __init__(self, session: Session, workflow_id: str) -> None:
+        super().__init__(_base_log, {"run_id": session.run_id, "workflow_id": workflow_id})
+        self._session = session
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  logging's name
+        return not self._session.gate.replaying and super().isEnabledFor(level)
+
+
+class PlainCalls(Asking):
+    """The part of `Context` that is not awaited, or gives nothing back."""
+
+    def __init__(self, actor: RunActor, session: Session, workflow: Workflow) -> None:
+        super().__init__(actor, session, workflow)
+        self._log: _RunLog | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        if self._log is None:
+            self._log = _RunLog(self._session, self._workflow.id)
+        return self._log
+
+    def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:
+        check_name(name)
+        key = self._branch().key(f"@emit:{name}")
+        return self._emit(key, name, encode(data, "data"))
+
+    async def _emit(self, key: str, name: str, data: bytes) -> None:
+        if self._session.fenced:
+            await self._session.refuse()
+        if key not in self._actor.state.marks:
+            check_emitted(self._actor, data)
+            self._actor.sup.recorder.write(
+                self._actor, rec.Emitted, key=key, name=name, data=Raw(data)
+            )
+
+    # ------------------------------------------------------------ plain calls
+
+    def _plain(self, name: str) -> str:
+        session = self._session
+        key = self._branch().key(name)
+        session.plain_calls += 1
+        bound = self._actor.sup.settings.plain_calls_max
+        if session.plain_calls > bound:
+            message = (
+                f"more than {bound} calls of now, random, uuid or progress between two awaits; "
+                "put the loop into a step"
+            )
+            raise AuthoringError(message)
+        return key
+
+    def _value(self, name: str, make: Callable[[], bytes]) -> bytes:
+        key = self._plain(name)
+        known = self._actor.state.values.get(key)
+        if known is not None:
+            return known
+        data = make()
+        if not self._session.fenced:
+            self._actor.sup.recorder.write(self._actor, rec.ValueRecorded, key=key, value=Raw(data))
+        return data
+
+    def now(self) -> datetime:
+        time = self._actor.sup.time
+        milliseconds = int(self._value("@now", lambda: b"%d" % time.now_ms()))
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+    def random(self) -> float:
+        entropy = self._actor.sup.entropy
+        return float(
+            msgspec.json.decode(
+                self._value("@random", lambda: msgspec.json.encode(entropy.random())), type=float
+            )
+        )
+
+    def uuid(self) -> _uuid.UUID:
+        entropy = self._actor.sup.entropy
+
+        def make() -> bytes:
+            return msgspec.json.encode(_uuid.UUID(int=entropy.getrandbits(128), version=4))
+
+        return msgspec.json.decode(self._value("@uuid", make), type=_uuid.UUID)
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        key = self._plain("@progress")
+        if key not in self._actor.state.marks and not self._session.fenced:
+            self._actor.sup.recorder.write(
+                self._actor,
+                rec.Progressed,
+                key=key,
+                done=done,
+                total=total,
+                message=message,
+            )
