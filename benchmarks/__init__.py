@@ -6,7 +6,7 @@ One script a published figure; each measures its yardstick in the same run, alte
 script          figure                                  yardstick
 =============== ======================================= =====================================
 http_triggers   durable triggers a second over HTTP     a bare Starlette JSON echo, same uvicorn
-in_process      runs of three steps a second            the disk's own rate of syncs
+in_process      runs of three steps a second            a bare loop; the disk's syncs
 fan_out         events a second to 1,000 subscribers    plain ASGI `send` of shared bytes
 recovery        records a second until it serves        reading and parsing the same records
 =============== ======================================= =====================================

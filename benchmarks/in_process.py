@@ -1,8 +1,15 @@
 """Runs of three steps a second, in process, at 1, 64 and 1,000 in flight.
 
-Beside them, in turn, the disk's own rate: 4 KiB written to a preallocated file and `fdatasync`ed,
-over and over. One run at a time takes four syncs (design: effects wait, thoughts do not), so a
-quarter of that rate is the most that one in flight can reach; many in flight share their syncs.
+Beside them, in turn and in the same process:
+
+- the same workflow by a **bare loop** (bare_loop.py), an asyncio task a run or driven by `send`:
+  what this shape costs in this language without anything that makes it a product;
+- the disk's own rate: 4 KiB written to a preallocated file and `fdatasync`ed, over and over. One
+  run at a time takes four syncs (design: effects wait, thoughts do not), that of a bare loop five;
+  many in flight share theirs.
+
+`cpu_us` is the process's CPU time a run, all threads: it says more than a rate where others use the
+machine too.
 """
 
 from __future__ import annotations
@@ -10,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
 
+from benchmarks.bare_loop import VARIANTS, BareJournal
 from benchmarks.report import (
     arguments,
     collector,
@@ -25,8 +33,10 @@ from benchmarks.report import (
 )
 from benchmarks.workload import INPUT, flow
 from stepflow.cli.process import tune_gc
+from stepflow.engine.local import LocalEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 IN_FLIGHT = (1, 64, 1000)
@@ -68,33 +78,90 @@ async def runs_per_s(in_flight: int, seconds: float) -> tuple[float, list[float]
     return len(times_ms) / (time.perf_counter() - began), times_ms
 
 
+class Figures:
+    """What one of the loops did, repeat by repeat."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.cpu_us: list[float] = []
+        self.nbytes: list[float] = []
+
+    def add(self, runs: int, took_s: float, cpu_s: float, nbytes: int) -> None:
+        self.rates.append(runs / took_s)
+        self.cpu_us.append(cpu_s / runs * 1e6)
+        self.nbytes.append(nbytes / runs)
+
+
+class Taken:
+    """Wall and CPU time, and the bytes that a journal wrote, while it is entered."""
+
+    def __init__(self, figures: Figures, written: Callable[[], int]) -> None:
+        self._figures = figures
+        self._written = written
+        self.runs = 0
+
+    def __enter__(self) -> Self:
+        self._bytes = self._written()
+        self._cpu_s = time.process_time()
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        took_s = time.perf_counter() - self._began
+        cpu_s = time.process_time() - self._cpu_s
+        self._figures.add(self.runs, took_s, cpu_s, self._written() - self._bytes)
+
+
 async def measure(directory: Path, repeats: int, seconds: float) -> dict[str, Any]:
-    rates: dict[int, list[float]] = {n: [] for n in IN_FLIGHT}
+    figures = {(name, n): Figures() for n in IN_FLIGHT for name in ("ours", *VARIANTS)}
     p50: dict[int, list[float]] = {n: [] for n in IN_FLIGHT}
     p99: dict[int, list[float]] = {n: [] for n in IN_FLIGHT}
     syncs: list[float] = []
     async with flow:
+        journal = _engine().sup.journal
+        bare = BareJournal(directory / "bare")
         tune_gc()
         await runs_per_s(64, min(1.0, seconds))
         for _ in range(repeats):
             syncs.append(syncs_per_s(directory, seconds / 2))
             for n in IN_FLIGHT:
-                rate, times_ms = await runs_per_s(n, seconds)
-                rates[n].append(rate)
+                with Taken(figures["ours", n], lambda: journal.stats().bytes_written) as taken:
+                    _, times_ms = await runs_per_s(n, seconds)
+                    taken.runs = len(times_ms)
                 p50[n].append(percentile(times_ms, 0.5))
                 p99[n].append(percentile(times_ms, 0.99))
-    shown: dict[str, Any] = {
-        f"runs_per_s_{n}": spread(rates[n])
-        | {"p50_ms": spread(p50[n], 2), "p99_ms": spread(p99[n], 2)}
-        for n in IN_FLIGHT
-    }
-    shown["syncs_per_s"] = spread(syncs)
-    shown |= {f"runs_{n}_to_syncs": ratios(rates[n], syncs) for n in IN_FLIGHT}
+                for name, run in VARIANTS.items():
+                    with Taken(figures[name, n], lambda: bare.nbytes) as taken:
+                        taken.runs = await run(bare, n, seconds)
+        bare.close()
+    shown: dict[str, Any] = {"syncs_per_s": spread(syncs)}
+    for n in IN_FLIGHT:
+        ours = figures["ours", n]
+        shown[f"runs_per_s_{n}"] = (
+            spread(ours.rates)
+            | {"p50_ms": spread(p50[n], 2), "p99_ms": spread(p99[n], 2)}
+            | {"cpu_us": spread(ours.cpu_us, 1), "bytes": spread(ours.nbytes)}
+        )
+        shown[f"runs_{n}_to_syncs"] = ratios(ours.rates, syncs)
+        for name in VARIANTS:
+            bare_runs = figures[name, n]
+            shown[f"bare_{name}_per_s_{n}"] = spread(bare_runs.rates) | {
+                "cpu_us": spread(bare_runs.cpu_us, 1),
+                "bytes": spread(bare_runs.nbytes),
+            }
+            shown[f"runs_{n}_to_bare_{name}"] = ratios(ours.rates, bare_runs.rates)
+            shown[f"runs_{n}_to_bare_{name}_by_cpu"] = ratios(bare_runs.cpu_us, ours.cpu_us)
     return shown
 
 
+def _engine() -> LocalEngine:
+    engine = flow.engine
+    assert isinstance(engine, LocalEngine)
+    return engine
+
+
 def main() -> None:
-    options = arguments("Runs of three steps in process beside the disk's syncs")
+    options = arguments("Runs of three steps in process beside a bare loop and the disk's syncs")
     seconds = 0.5 if options.quick else 6.0
     with data_directory() as directory:
         flow.use_data_dir(str(directory / "data"))

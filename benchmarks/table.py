@@ -53,11 +53,12 @@ _ROWS: Final[dict[str, tuple[_Row, ...]]] = {
         (
             f"runs of three steps, {n:,} in flight",
             f"runs_per_s_{n}",
-            "`fdatasync` of 4 KiB",
-            "syncs_per_s",
-            f"runs_{n}_to_syncs",
+            f"a bare loop, {what}",
+            f"bare_{name}_per_s_{n}",
+            f"runs_{n}_to_bare_{name}",
         )
         for n in (1, 64, 1000)
+        for name, what in (("task", "a task a run"), ("send", "driven by `send`"))
     ),
     "fan_out": (
         (
