@@ -139,13 +139,33 @@ torture: $(VENV)/.dev ## the long programme of faults; SECONDS= SEED= SEEDS= JOB
 	@exec $(BIN)/python -m tests.torture --seconds $(SECONDS) --jobs $(JOBS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS))
 
+NAMES ?=
+
 .PHONY: bench
-bench: $(VENV)/.dev ## measure, each figure beside its yardstick
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.dev ## measure, each figure beside its yardstick; NAMES= chooses (docs/benchmarks.md)
+	@$(BIN)/python -m benchmarks --keep $(NAMES)
+
+.PHONY: bench-long
+bench-long: $(VENV)/.dev ## the long ones: tails, curves, histories, other engines
+	@$(BIN)/python -m benchmarks --keep --long
+
+.PHONY: bench-all
+bench-all: $(VENV)/.dev ## every figure but the soak, written after each script
+	@$(BIN)/python -m benchmarks --keep --all
 
 .PHONY: bench-quick
-bench-quick: $(VENV)/.dev ## the same in a minute: shows that they work, measures nothing
-	@$(BIN)/python -m benchmarks --quick
+bench-quick: $(VENV)/.dev ## the same in two minutes, beside the committed ratios: a report
+	@$(BIN)/python -m benchmarks --quick $(NAMES)
+
+.PHONY: bench-docs
+bench-docs: $(VENV)/.dev ## write the tables of README and docs from benchmarks/results.json
+	@$(BIN)/python -m benchmarks.table
+
+.PHONY: soak
+soak: $(VENV)/.dev ## half the peak for an hour
+	@$(BIN)/python -m benchmarks.soak --json build/bench/soak.json >/dev/null
+	$(BIN)/python -m benchmarks.results soak build/bench/soak.json
+	$(MAKE) bench-docs
 
 PEERS := build/peers
 
@@ -161,7 +181,7 @@ peers-env: $(PEERS)/.stamp ## other engines, to be measured beside ours, in buil
 
 .PHONY: peers
 peers: $(PEERS)/.stamp ## the same workflow on ours and on theirs, in turn (needs PostgreSQL)
-	@$(BIN)/python -m benchmarks.peers $(PEERS_ARGS)
+	@$(BIN)/python -m benchmarks --keep peers
 
 .PHONY: pictures
 pictures: $(VENV)/.dev $(NODE_STAMP) ## make docs/images anew from real runs

@@ -1,158 +1,306 @@
-"""Write the figures of `results.json` into docs/benchmarks.md: `python -m benchmarks.table`."""
+"""Write the figures of `results.json` into the documents: `python -m benchmarks.table`.
+
+A document says `<!-- results: NAME -->`, and up to `<!-- end of results -->` stands what `BLOCKS`
+makes of the results under that name. A test holds that what is committed is what this writes.
+"""
 
 from __future__ import annotations
 
-import json
 import re
+import string
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import results as kept
+from benchmarks.catalog import SCRIPTS
 from benchmarks.report import ROOT
+from benchmarks.rows import ROWS, Row, spread_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-RESULTS: Final = ROOT / "benchmarks" / "results.json"
-PAGE: Final = ROOT / "docs" / "benchmarks.md"
-_PLACE: Final = re.compile(r"(<!-- figures -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+PAGES: Final = (
+    ROOT / "README.md",
+    ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "performance.md",
+)
+_PLACE: Final = re.compile(
+    r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL
+)
+NOT_YET: Final = "Not measured yet."
 
-# (label, figure, yardstick's label, yardstick, ratio) a row, by script
-_Row = tuple[str, str, str, str, str]
-_ROWS: Final[dict[str, tuple[_Row, ...]]] = {
-    "http_triggers": (
-        (
-            "durable triggers over HTTP, 64 connections",
-            "trigger_per_s",
-            "bare Starlette JSON echo",
-            "echo_per_s",
-            "trigger_to_echo",
-        ),
-        (
-            "`GET /runs/{runId}`, 64 connections",
-            "get_run_per_s",
-            "bare Starlette GET",
-            "plain_get_per_s",
-            "get_run_to_plain_get",
-        ),
-        ("runs behind these triggers, to their end", "runs_per_s", "", "", ""),
-    ),
-    "http_guard": tuple(
-        (
-            f"requests through the guard, {what}",
-            f"{name}_per_s",
-            "uvicorn's own protocol",
-            f"{name}_bare_per_s",
-            f"{name}_to_bare",
-        )
-        for name, what in (
-            ("one_connection", "1 connection"),
-            ("many_connections", "64 connections"),
-            ("with_body", "64 connections, a body of 1 KB"),
-        )
-    ),
-    "in_process": tuple(
-        (
-            f"runs of three steps, {n:,} in flight",
-            f"runs_per_s_{n}",
-            f"a bare loop, {what}",
-            f"bare_{name}_per_s_{n}",
-            f"runs_{n}_to_bare_{name}",
-        )
-        for n in (1, 64, 1000)
-        for name, what in (("task", "a task a run"), ("send", "driven by `send`"))
-    ),
-    "fan_out": (
-        (
-            "events delivered to {subscribers:,} subscribers, one by one",
-            "delivered_per_s",
-            "plain ASGI `send`",
-            "plain_delivered_per_s",
-            "to_plain",
-        ),
-        (
-            "the same, a burst of {burst_events} events",
-            "burst_delivered_per_s",
-            "plain ASGI `send`",
-            "plain_burst_delivered_per_s",
-            "burst_to_plain",
-        ),
-    ),
-    "recovery": (
-        (
-            "records recovered ({records:,} of them)",
-            "records_per_s",
-            "reading and parsing alone",
-            "read_records_per_s",
-            "to_reading",
-        ),
-    ),
-}
+Figures = dict[str, dict[str, Any]]
+
+# ------------------------------------------------------------------------ numbers
 
 
-def table(results: dict[str, Any]) -> str:
-    """Return the figures and where they were taken, as Markdown."""
-    figures = results["figures"]
-    return "\n".join([*_surroundings(results), "", *_rows(figures), *_instructions(figures)])
+def number(value: float) -> str:
+    """Return three digits or more, with thousands apart."""
+    if value >= 100 or value == int(value):
+        return f"{round(value):,}"
+    return f"{value:.3g}"
 
 
-def _surroundings(results: dict[str, Any]) -> Iterator[str]:
-    machine, versions = results["machine"], results["versions"]
-    yield (
-        f"Taken at commit `{results['commit']}` on {machine['cores']} cores of {machine['cpu']}, "
-        f"{machine['memory_gib']} GiB, {machine['file_system']}, Linux {machine['kernel']}, with "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + "."
-    )
-    yield ""
-    yield f"Durability: {results['durability']}."
+def spread(of: dict[str, float]) -> str:
+    """Return `median (min–max)`, or the one number that all three are."""
+    if of["min"] == of["max"]:
+        return number(of["median"])
+    return f"{number(of['median'])} ({number(of['min'])}–{number(of['max'])})"
 
 
-def _rows(figures: dict[str, dict[str, Any]]) -> Iterator[str]:
-    yield "| a second | median (min–max) | p50 / p99 | beside it, same run | ratio (min–max) |"
-    yield "|---|---|---|---|---|"
-    for script, rows in _ROWS.items():
-        of = figures.get(script)
-        if of is None:
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return NOT_YET
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# ------------------------------------------------------------------------ one figure
+
+
+def _label(row: Row, figures: dict[str, Any]) -> str:
+    facts = {name: number(value) for name, value in figures.items() if _is_number(value)}
+    label = string.Template(row.label).safe_substitute(facts)
+    return label if row.unit == "a second" else f"{label}, {row.unit}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _latency(figure: Any) -> str:
+    if not isinstance(figure, dict) or "p50_ms" not in figure:
+        return ""
+    return f"{number(figure['p50_ms']['median'])} / {number(figure['p99_ms']['median'])}"
+
+
+def _rows(figures: Figures) -> Iterator[tuple[Row, dict[str, Any]]]:
+    for row in ROWS:
+        if row.script not in figures:
             continue
-        for label, figure, beside, yardstick, ratio in rows:
-            cells = (
-                label.format(**of) if "{" in label and "}`" not in label else label,
-                _range(of[figure]),
-                _latency(of[figure]),
-                f"{beside}: {_range(of[yardstick])}" if yardstick else "",
-                _range(of[ratio]) if ratio else "",
-            )
-            yield f"| {' | '.join(cells)} |"
+        try:
+            for place in filter(None, (row.figure, row.yardstick, row.ratio)):
+                spread_at(figures[row.script], place)
+        except LookupError:  # newer than the committed results
+            continue
+        yield row, figures[row.script]
 
 
-def _instructions(figures: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _ratio(row: Row, of: dict[str, Any]) -> str:
+    return spread(spread_at(of, row.ratio)) if row.ratio else ""
+
+
+def _beside(row: Row, of: dict[str, Any]) -> str:
+    return f"{row.beside}: {spread(spread_at(of, row.yardstick))}" if row.yardstick else ""
+
+
+# ------------------------------------------------------------------------ blocks
+
+
+def taken(figures: Figures) -> str:
+    """Say where each was taken, once for all that were taken alike."""
+    alike: dict[str, list[str]] = {}
+    for script, of in figures.items():
+        where = of["taken"]
+        machine, versions = where["machine"], where["versions"]
+        changed = " (with changes)" if where["changed_since"] else ""
+        text = (
+            f"at commit `{where['commit']}`{changed} on "
+            f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, "
+            f"{machine['file_system']}, Linux {machine['kernel']}, with "
+            + ", ".join(f"{name} {version}" for name, version in versions.items())
+        )
+        alike.setdefault(text, []).append(f"`{script}`")
+    durability = {of["taken"]["durability"] for of in figures.values()}
+    lines = [f"- {', '.join(scripts)}: {text}." for text, scripts in alike.items()]
+    return "\n".join([*lines, *(f"- Durability: {text}." for text in sorted(durability))])
+
+
+def scripts(_: Figures) -> str:
+    """Return the catalogue."""
+    cells = [(f"`{s.name}`", s.measures, s.beside, number(s.minutes)) for s in SCRIPTS]
+    return _table(("script", "what it measures", "yardstick, in the same run", "minutes"), cells)
+
+
+def everything(figures: Figures) -> str:
+    """Return where they were taken, every figure, and what Python a run is."""
+    head = ("a second, if no unit is given", "median (min–max)", "p50 / p99 ms")
+    cells = [
+        (
+            _label(row, of),
+            spread(spread_at(of, row.figure)),
+            _latency(of.get(row.figure)),
+            _beside(row, of),
+            _ratio(row, of),
+            row.goal,
+        )
+        for row, of in _rows(figures)
+    ]
+    table = _table((*head, "beside it, same run", "ratio (min–max)", "goal"), cells)
+    return "\n\n".join(filter(None, [taken(figures), table, _instructions(figures)]))
+
+
+def headlines(figures: Figures) -> str:
+    """Return the README's short table."""
+    cells = [
+        (_label(row, of), spread(spread_at(of, row.figure)), row.beside, _ratio(row, of))
+        for row, of in _rows(figures)
+        if row.headline
+    ]
+    return _table(("", "median (min–max)", "beside it, same run", "ratio"), cells)
+
+
+def _instructions(figures: Figures) -> str:
     of = figures.get("instructions")
     if of is None:
-        return
-    yield ""
-    yield (
+        return ""
+    return (
         "A run of three steps takes {instructions_per_run_64:,} bytecode instructions of Python in "
         "{calls_per_run_64:,} calls with 64 in flight, {instructions_per_run_1:,} in "
         "{calls_per_run_1:,} alone.".format(**of)
     )
 
 
-def _range(spread: dict[str, Any]) -> str:
-    return "{median:,} ({min:,}–{max:,})".format(**spread)
+def collector(figures: Figures) -> str:
+    """Say which settings of the garbage collector each figure used."""
+    cells = [(f"`{script}`", str(of["gc"])) for script, of in figures.items() if "gc" in of]
+    return _table(("script", "collector"), cells)
 
 
-def _latency(figure: dict[str, Any]) -> str:
-    if "p50_ms" not in figure:
-        return ""
-    return f"{figure['p50_ms']['median']:,} / {figure['p99_ms']['median']:,} ms"
+CURVES: Final = (
+    ("run_us", "one more run, µs of CPU time"),
+    ("wake_us", "one more wake-up, µs of CPU time"),
+    ("get_us", "one run found by id, µs of CPU time"),
+    ("bytes_a_run", "memory a run beside its payload, bytes"),
+    ("snapshot_s", "a snapshot of all, s"),
+    ("snapshot_stall_ms", "the loop's longest stall meanwhile, ms"),
+    ("recovery_s", "recovery, s"),
+)
+
+
+def curves(figures: Figures) -> str:
+    """Return what one more costs at each size."""
+    if "scale" not in figures:
+        return NOT_YET
+    sizes = figures["scale"]["sizes"]
+    cells = [
+        (label, *(number(of[name]) if name in of else "" for of in sizes.values()))
+        for name, label in CURVES
+        if any(name in of for of in sizes.values())
+    ]
+    return _table(("waiting runs", *(f"{int(size):,}" for size in sizes)), cells)
+
+
+def tail(figures: Figures) -> str:
+    """Return latency alone and while everything else goes on."""
+    if "tail" not in figures:
+        return NOT_YET
+    of = figures["tail"]
+    cells = [
+        (f"{what}, {label}", *(spread(of[f"{how}_{place}_ms"]) for how in ("alone", "busy")))
+        for what, place, label in (
+            *(("a trigger", f"trigger_{p}", shown) for p, shown in _PERCENTILES),
+            *(("a step", f"step_{p}", shown) for p, shown in _PERCENTILES),
+            ("the loop", "stall", "longest stall"),
+        )
+    ]
+    return _table(("ms, median (min–max)", "alone", "with everything else"), cells)
+
+
+_PERCENTILES: Final = (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
+
+
+def soak(figures: Figures) -> str:
+    """Return how flat the soak was, and its first, middle and last minute."""
+    if "soak" not in figures:
+        return NOT_YET
+    of = figures["soak"]
+    rows, flat = of["stretches"], of["flat"]
+    minutes = len(rows) * of["stretch_s"] / 60
+    said = (
+        f"{minutes:.0f} minutes at {of['rate_per_s']:,} runs a second, half of a peak of "
+        f"{of['peak_per_s']:,}: {sum(row['runs'] for row in rows):,.0f} runs, "
+        f"{sum(row['held_back'] for row in rows):,.0f} held back. Memory's slope over the last "
+        f"three quarters: {flat['rss_slope_mib_an_hour']:+.2f} MiB an hour "
+        f"({flat['rss_slope_percent_an_hour']:+.2f} %). The last quarter's p50 is "
+        f"{flat['p50_ms_last_quarter_to_first']} of the first's, its p99 "
+        f"{flat['p99_ms_last_quarter_to_first']}."
+    )
+    names = ("p50_ms", "p99_ms", "p999_ms", "stall_ms", "rss_mib", "disk_mib", "load")
+    chosen = sorted({0, len(rows) // 4, len(rows) // 2, 3 * len(rows) // 4, len(rows) - 1})
+    cells = [
+        (f"{(n + 1) * of['stretch_s'] / 60:.0f}", *(number(rows[n][name]) for name in names))
+        for n in chosen
+    ]
+    heads = ("p50 ms", "p99 ms", "p99.9 ms", "longest stall ms", "memory MiB", "disk MiB", "load")
+    return f"{said}\n\n{_table(('minute', *heads), cells)}"
+
+
+def peers(figures: Figures) -> str:
+    """Return every contestant's rates, and how many times ours is theirs."""
+    if "peers" not in figures:
+        return NOT_YET
+    of = figures["peers"]
+    cells = []
+    for name, seen in of["contestants"].items():
+        rates = [spread(seen[n]) if n in seen else "" for n in ("1", "64", "1000")]
+        times = [
+            " / ".join(
+                number(seen[n][key]["median"]) for n in ("1", "64") if key in seen.get(n, {})
+            )
+            for key in ("ours_to_it", "ours_over_http_to_it")
+        ]
+        cells.append((name, *rates, _latency(seen["1"]), *times, seen["durability"]))
+    head = ("runs a second", "1 in flight", "64", "1,000", "p50 / p99 ms at 1")
+    table = _table(
+        (*head, "ours in process is so many times it, at 1 / 64", "ours over HTTP", "durable by"),
+        cells,
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in of["peers"].items())
+    left_out = "".join(f" {name}: not measured, {why}." for name, why in of["left_out"].items())
+    return f"{table}\n\n{versions}.{left_out}"
+
+
+BLOCKS: Final[dict[str, Callable[[Figures], str]]] = {
+    "scripts": scripts,
+    "figures": everything,
+    "headlines": headlines,
+    "collector": collector,
+    "curves": curves,
+    "tail": tail,
+    "soak": soak,
+    "peers": peers,
+}
+
+
+def filled(page: str, results: kept.Results) -> str:
+    """Return the page with its blocks as the results give them."""
+    figures = results[kept.FULL]
+    return _PLACE.sub(lambda m: f"{m[1]}{BLOCKS[m[2]](figures)}\n{m[3]}", page)
+
+
+def stale(results: kept.Results) -> list[Path]:
+    """Return the pages whose text is not what the results give."""
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    return [page for page, text in texts.items() if filled(text, results) != text]
 
 
 def write() -> None:
-    """Put the table into the page."""
-    results = json.loads(RESULTS.read_bytes())
-    page = PAGE.read_text(encoding="utf-8")
-    shown = table(results)
-    PAGE.write_text(_PLACE.sub(lambda m: m[1] + shown + "\n" + m[2], page), encoding="utf-8")
+    """Put the blocks into the pages."""
+    results = kept.read()
+    for page in stale(results):
+        page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
+def main() -> int:
+    if "--check" not in sys.argv:
+        write()
+        return 0
+    if pages := stale(kept.read()):
+        print(f"{', '.join(page.name for page in pages)}: stale, run make bench-docs")
+    return bool(pages)
 
 
 if __name__ == "__main__":
-    write()
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""The published figures, a row each: where it stands in its script's results, and beside what.
+
+A place is a name, or names with dots (`sizes.1000.run_us`, `step_us.-1`). It holds a number or what
+`report.spread` makes. A script whose results lack a row's place has failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One published figure; `$name` in its label is a fact of the script."""
+
+    script: str
+    label: str
+    figure: str
+    beside: str = ""
+    yardstick: str = ""
+    ratio: str = ""
+    unit: str = "a second"
+    goal: str = ""
+    less_is_better: bool = False
+    headline: bool = False
+    """Stands in the README too."""
+
+
+def at(figures: Figures, place: str) -> Any:
+    """Return what stands at the place; raise LookupError where nothing does."""
+    found: Any = figures
+    for name in place.split("."):
+        found = found[int(name)] if isinstance(found, list) else found[name]
+    return found
+
+
+def spread_at(figures: Figures, place: str) -> dict[str, float]:
+    """Return min, median and max at the place; of a single number that number."""
+    found = at(figures, place)
+    if isinstance(found, dict):
+        return {name: found[name] for name in ("min", "median", "max")}
+    return {"min": found, "median": found, "max": found}
+
+
+def missing(script: str, figures: Figures) -> list[str]:
+    """Return the places that the rows name and the results lack."""
+    lacking = []
+    for row in ROWS:
+        if row.script != script:
+            continue
+        for place in filter(None, (row.figure, row.yardstick, row.ratio)):
+            try:
+                spread_at(figures, place)
+            except (LookupError, TypeError):
+                lacking.append(place)
+    return lacking
+
+
+ROWS: Final = (
+    *(
+        Row(
+            "in_process",
+            f"runs of three steps, {n:,} in flight",
+            f"runs_per_s_{n}",
+            f"a bare loop, {what}",
+            f"bare_{name}_per_s_{n}",
+            f"runs_{n}_to_bare_{name}",
+            goal=goal,
+            headline=name == "task",
+        )
+        for n, goal in ((1, "1"), (64, "0.5"), (1000, "0.5"))
+        for name, what in (("task", "a task a run"), ("send", "driven by `send`"))
+    ),
+    Row(
+        "http_triggers",
+        "durable triggers over HTTP, 64 connections",
+        "trigger_per_s",
+        "bare Starlette JSON echo",
+        "echo_per_s",
+        "trigger_to_echo",
+        goal="0.55",
+        headline=True,
+    ),
+    Row(
+        "http_triggers",
+        "`GET /runs/{runId}`, 64 connections",
+        "get_run_per_s",
+        "bare Starlette GET",
+        "plain_get_per_s",
+        "get_run_to_plain_get",
+        goal="0.8",
+        headline=True,
+    ),
+    Row("http_triggers", "runs behind these triggers, to their end", "runs_per_s"),
+    *(
+        Row(
+            "http_guard",
+            f"requests through the guard, {what}",
+            f"{name}_per_s",
+            "uvicorn's own protocol",
+            f"{name}_bare_per_s",
+            f"{name}_to_bare",
+        )
+        for name, what in (
+            ("one_connection", "1 connection"),
+            ("many_connections", "64 connections"),
+            ("with_body", "64 connections, a body of 1 KB"),
+        )
+    ),
+    Row(
+        "fan_out",
+        "events delivered to $subscribers subscribers, one by one",
+        "delivered_per_s",
+        "plain ASGI `send`",
+        "plain_delivered_per_s",
+        "to_plain",
+        goal="0.9",
+        headline=True,
+    ),
+    Row(
+        "fan_out",
+        "the same, a burst of $burst_events events",
+        "burst_delivered_per_s",
+        "plain ASGI `send`",
+        "plain_burst_delivered_per_s",
+        "burst_to_plain",
+        headline=True,
+    ),
+    Row(
+        "recovery",
+        "records recovered ($records of them)",
+        "records_per_s",
+        "reading and parsing alone",
+        "read_records_per_s",
+        "to_reading",
+        headline=True,
+    ),
+    Row(
+        "start",
+        "`import stepflow`",
+        "import_ms",
+        "importing asyncio and msgspec",
+        "needed_import_ms",
+        "import_to_needed",
+        unit="ms",
+        less_is_better=True,
+    ),
+    Row(
+        "start",
+        "`stepflow serve`, an empty directory, until it answers",
+        "serve_ready_ms",
+        "a bare Starlette app on uvicorn",
+        "echo_ready_ms",
+        "serve_to_echo",
+        unit="ms",
+        less_is_better=True,
+    ),
+    *(
+        Row(
+            "tail",
+            f"p99.9 of a {what} while everything else goes on",
+            f"busy_{what}_p999_ms",
+            "the same load alone",
+            f"alone_{what}_p999_ms",
+            f"{what}_p999_busy_to_alone",
+            unit="ms",
+            less_is_better=True,
+            headline=True,
+        )
+        for what in ("trigger", "step")
+    ),
+    Row(
+        "tail",
+        "the loop's longest stall meanwhile",
+        "busy_stall_ms",
+        "the same load alone",
+        "alone_stall_ms",
+        unit="ms",
+        less_is_better=True,
+    ),
+    *(
+        Row(
+            "history",
+            f"{what}, the last tenth of $count",
+            f"{name}_us.-1",
+            "the first tenth",
+            f"{name}_us.0",
+            f"{name}_last_tenth_to_first",
+            unit="µs of CPU time",
+            less_is_better=True,
+        )
+        for name, what in (("step", "a step of one run"), ("wake", "a wake-up of one run"))
+    ),
+)
