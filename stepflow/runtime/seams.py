@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepflow.errors import DivergenceError
+    from stepflow.journal.api import Journal
     from stepflow.runtime.calls import StepAsk
 
 __all__ = ["Seams"]
@@ -26,6 +27,9 @@ class Seams:
     def body_of(self, ask: StepAsk) -> Callable[..., Any]:
         """Return the function that runs in the step's place."""
         return ask.func
+
+    def opened(self, journal: Journal) -> None:
+        """Hear of the journal, before anything is recorded in it."""
 
     def diverged(self, run_id: str, error: DivergenceError) -> None:
         """Hear that a run has diverged and is parked."""

@@ -94,6 +94,7 @@ class Supervisor:
         self.strict = strict
         self.marker = marker or NoMarker()
         self.seams = seams or Seams()
+        self.seams.opened(journal)
         self.entropy = entropy or system_entropy()
         self.base_context = contextvars.copy_context()
         self.recorder = Recorder(journal, time)

@@ -2,5 +2,7 @@
 
 from stepflow.testing.clock import VirtualClock
 from stepflow.testing.kit import DivergedError, StuckError, WorkflowTest
+from stepflow.testing.seen import SeenStep
+from stepflow.testing.stubs import Attempt
 
-__all__ = ["DivergedError", "StuckError", "VirtualClock", "WorkflowTest"]
+__all__ = ["Attempt", "DivergedError", "SeenStep", "StuckError", "VirtualClock", "WorkflowTest"]

@@ -24,6 +24,7 @@ from stepflow.journal.memory import MemoryDisk
 from stepflow.model.durations import parse_duration_ms
 from stepflow.model.views import run_view
 from stepflow.testing.clock import VirtualClock
+from stepflow.testing.seen import called, calls_in_words, seen_steps
 from stepflow.testing.stubs import TestSeams
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from stepflow.flow import Stepflow
     from stepflow.model.durations import Duration
     from stepflow.model.views import RunView
+    from stepflow.testing.seen import SeenStep
+    from stepflow.testing.stubs import Attempt
 
 __all__ = ["DivergedError", "StuckError", "WorkflowTest"]
 
@@ -43,6 +46,7 @@ R = TypeVar("R")
 _FOREVER_S: Final = 200 * 365 * 86_400.0
 """Longer than any duration: when time gets there, nothing else was left to happen."""
 _SHOWN_MAX: Final = 10
+_EVENTS_AT_ONCE: Final = 1000
 
 
 class DivergedError(AssertionError):
@@ -121,7 +125,7 @@ class WorkflowTest:
     # ------------------------------------------------------------ life
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task = _task_of_test()
         self._stack.enter_context(self.clock.driving())
         self._stack.callback(self.clock.watch(self._threads_work))
         before = self.flow.swap_engine(self._engine)
@@ -253,17 +257,81 @@ class WorkflowTest:
 
     # ------------------------------------------------------------ steps
 
-    def stub(self, step: str, outcome: object) -> None:
-        """Let the steps of that name come to `outcome` in place of running their function.
+    def stub(self, step: str, *outcomes: object, key: str | None = None) -> None:
+        """Let the steps of that name come to an outcome in place of running their function.
 
         A value is their result, an exception or its class their failure, and a function, sync or
-        async, is called with the step's arguments.
+        async, is called with the step's arguments. Of several outcomes the first is the first
+        attempt's, and so on; the last one stands for all further attempts. With `key` only the
+        step that the author gave this key is replaced.
         """
-        self._seams.stub(step, outcome)
+        if not outcomes:
+            message = f"say what {step!r} comes to: t.stub({step!r}, result)"
+            raise TypeError(message)
+        self._seams.stub(step, key, outcomes)
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """Every attempt at a step that began, of all runs, in order; crashes included."""
+        return tuple(self._seams.attempts)
 
     def calls(self, step: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each attempt at the steps of that name, in order."""
-        return [args for name, args in self._seams.attempts if name == step]
+        return called(self._seams.attempts, step)
+
+    def assert_called(self, step: str, *args: Any, times: int | None = None) -> None:
+        """Check that a step of that name ran: with these arguments, if some are given.
+
+        `times`: with so many attempts, and no more.
+        """
+        found = [call for call in self.calls(step) if not args or call == args]
+        what = f"{step}{args!r}" if args else step
+        if times is None and not found:
+            message = f"{what} did not run; what did:\n{calls_in_words(self.attempts)}"
+            raise AssertionError(message)
+        if times is not None and len(found) != times:
+            message = (
+                f"{what} ran {len(found)} time(s), not {times}; what ran:\n"
+                f"{calls_in_words(self.attempts)}"
+            )
+            raise AssertionError(message)
+
+    def assert_not_called(self, step: str) -> None:
+        """Check that no step of that name ran."""
+        self.assert_called(step, times=0)
+
+    async def steps(self, run: RunHandle | str) -> list[SeenStep]:
+        """Return what the run asked for by name, with decoded results, in the order of asking."""
+        return seen_steps(await self.get(run))
+
+    async def step(self, run: RunHandle | str, key: str) -> SeenStep:
+        """Return one step by its key, or by its name, which means the first of that name.
+
+        Raises `AssertionError` that shows the run's steps when there is none.
+        """
+        steps = await self.steps(run)
+        for step in steps:
+            if step.key == key:
+                return step
+        for step in steps:
+            if step.name == key:
+                return step
+        listed = "\n".join(f"  {step}" for step in steps) or "  none"
+        message = f"the run did not ask for {key!r}; its steps:\n{listed}"
+        raise AssertionError(message)
+
+    async def emitted(self, run: RunHandle | str, name: str | None = None) -> list[Any]:
+        """Return the data of the live events that the run and its steps have emitted, in order."""
+        await self.settle()
+        run_id = run if isinstance(run, str) else run.id
+        stream = await self._engine.stream(run_id)
+        try:
+            rows: list[Any] = []
+            while events := stream.read_events(_EVENTS_AT_ONCE):
+                rows += [event.json() for event in events if event.event == "emit"]
+        finally:
+            stream.close()
+        return [row["data"] for row in rows if name is None or row["name"] == name]
 
     # ------------------------------------------------------------ time
 
@@ -331,6 +399,17 @@ def _waits_for(view: RunView) -> str:
         if step.status == "pending"
     ]
     return f"waits for {', '.join(names)}" if names else f"is {view.state}"
+
+
+def _task_of_test() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        message = (
+            "WorkflowTest runs on asyncio; with anyio's plugin let the fixture `anyio_backend` "
+            'return "asyncio"'
+        )
+        raise TypeError(message) from None
 
 
 def _raise(error: BaseException) -> None:
