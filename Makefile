@@ -151,11 +151,25 @@ bench-long: $(VENV)/.dev ## the long ones: tails, curves, histories, other engin
 
 .PHONY: bench-all
 bench-all: $(VENV)/.dev ## every figure but the soak, written after each script
-	@$(BIN)/python -m benchmarks --keep --all
+	@status=0
+	$(BIN)/python -m benchmarks --keep --all || status=$$?
+	$(MAKE) plots || status=$$?
+	exit $$status
 
 .PHONY: bench-quick
 bench-quick: $(VENV)/.dev ## the same in two minutes, beside the committed ratios: a report
 	@$(BIN)/python -m benchmarks --quick $(NAMES)
+
+$(VENV)/.plots: $(VENV)/.dev
+	@$(UV) sync --frozen --all-extras --group plots --inexact
+	touch $@
+
+.PHONY: plots-env
+plots-env: $(VENV)/.plots ## what draws the plots, beside the rest of .venv
+
+.PHONY: plots
+plots: $(VENV)/.plots ## draw docs/images/bench-*.svg from benchmarks/results.json, and its tables
+	@$(BIN)/python -m benchmarks.plots
 
 .PHONY: bench-docs
 bench-docs: $(VENV)/.dev ## write the tables of README and docs from benchmarks/results.json
@@ -165,7 +179,7 @@ bench-docs: $(VENV)/.dev ## write the tables of README and docs from benchmarks/
 soak: $(VENV)/.dev ## half the peak for an hour
 	@$(BIN)/python -m benchmarks.soak --json build/bench/soak.json >/dev/null
 	$(BIN)/python -m benchmarks.results soak build/bench/soak.json
-	$(MAKE) bench-docs
+	$(MAKE) plots
 
 PEERS := build/peers
 

@@ -161,25 +161,24 @@ ROWS: Final = (
     *(
         Row(
             "tail",
-            f"p99.9 of a {what} while everything else goes on",
-            f"busy_{what}_p999_ms",
+            f"{label}, {meanwhile}",
+            f"{how}_{place}_ms",
             "the same load alone",
-            f"alone_{what}_p999_ms",
-            f"{what}_p999_busy_to_alone",
+            f"alone_{place}_ms",
+            f"{place}_{how}_to_alone",
             unit="ms",
             less_is_better=True,
-            headline=True,
+            headline=how == "busy",
         )
-        for what in ("trigger", "step")
-    ),
-    Row(
-        "tail",
-        "the loop's longest stall meanwhile",
-        "busy_stall_ms",
-        "the same load alone",
-        "alone_stall_ms",
-        unit="ms",
-        less_is_better=True,
+        for how, meanwhile in (
+            ("busy", "while snapshots, sleepers and $subscribers subscribers go on"),
+            ("recovering", "while $recovered_runs recovered runs go on"),
+        )
+        for place, label in (
+            ("trigger_p999", "p99.9 of a trigger"),
+            ("step_p999", "p99.9 of a step"),
+            ("stall", "the loop's longest stall"),
+        )
     ),
     *(
         Row(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks import results as kept
 from benchmarks.catalog import SCRIPTS
+from benchmarks.charts import CHARTS, IMAGES, chart
 from benchmarks.report import ROOT
 from benchmarks.rows import ROWS, Row, spread_at
 
@@ -28,6 +29,7 @@ PAGES: Final = (
 _PLACE: Final = re.compile(
     r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
+_IMAGES: Final = "IMAGES/"
 NOT_YET: Final = "Not measured yet."
 
 Figures = dict[str, dict[str, Any]]
@@ -198,16 +200,20 @@ def tail(figures: Figures) -> str:
         return NOT_YET
     of = figures["tail"]
     cells = [
-        (f"{what}, {label}", *(spread(of[f"{how}_{place}_ms"]) for how in ("alone", "busy")))
+        (f"{what}, {label}", *(spread(of[f"{how}_{place}_ms"]) for how in _HOWS))
         for what, place, label in (
             *(("a trigger", f"trigger_{p}", shown) for p, shown in _PERCENTILES),
             *(("a step", f"step_{p}", shown) for p, shown in _PERCENTILES),
             ("the loop", "stall", "longest stall"),
         )
     ]
-    return _table(("ms, median (min–max)", "alone", "with everything else"), cells)
+    return _table(
+        ("ms, median (min–max)", "alone", "with everything else", "while recovered runs go on"),
+        cells,
+    )
 
 
+_HOWS: Final = ("alone", "busy", "recovering")
 _PERCENTILES: Final = (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"))
 
 
@@ -262,6 +268,14 @@ def peers(figures: Figures) -> str:
     return f"{table}\n\n{versions}.{left_out}"
 
 
+def _image(name: str) -> Callable[[Figures], str]:
+    def show(figures: Figures) -> str:
+        drawn = chart(name, figures)
+        return f"![{drawn.alt}]({_IMAGES}{drawn.path.name})" if drawn else NOT_YET
+
+    return show
+
+
 BLOCKS: Final[dict[str, Callable[[Figures], str]]] = {
     "scripts": scripts,
     "figures": everything,
@@ -271,26 +285,30 @@ BLOCKS: Final[dict[str, Callable[[Figures], str]]] = {
     "tail": tail,
     "soak": soak,
     "peers": peers,
-}
+} | {f"{name}-plot": _image(name) for name in CHARTS}
 
 
-def filled(page: str, results: kept.Results) -> str:
-    """Return the page with its blocks as the results give them."""
+def filled(page: Path, results: kept.Results) -> str:
+    """Return the page's text with its blocks as the results give them."""
     figures = results[kept.FULL]
-    return _PLACE.sub(lambda m: f"{m[1]}{BLOCKS[m[2]](figures)}\n{m[3]}", page)
+    images = f"{IMAGES.relative_to(page.parent).as_posix()}/"
+
+    def block(found: re.Match[str]) -> str:
+        return f"{found[1]}{BLOCKS[found[2]](figures).replace(_IMAGES, images)}\n{found[3]}"
+
+    return _PLACE.sub(block, page.read_text(encoding="utf-8"))
 
 
 def stale(results: kept.Results) -> list[Path]:
     """Return the pages whose text is not what the results give."""
-    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    return [page for page, text in texts.items() if filled(text, results) != text]
+    return [page for page in PAGES if filled(page, results) != page.read_text(encoding="utf-8")]
 
 
 def write() -> None:
     """Put the blocks into the pages."""
     results = kept.read()
     for page in stale(results):
-        page.write_text(filled(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+        page.write_text(filled(page, results), encoding="utf-8")
 
 
 def main() -> int:
