@@ -8,7 +8,7 @@ from stepflow.auth.handlers import (
     api_key_auth,
     deny_all,
 )
-from stepflow.authoring.context import Context
+from stepflow.authoring.context import Context, First
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import (
     AuthoringError,
@@ -55,6 +55,7 @@ __all__ = [
     "Endpoints",
     "EventNotFoundError",
     "EventTimeoutError",
+    "First",
     "ForbiddenError",
     "InvalidInputError",
     "JournalCorruptError",

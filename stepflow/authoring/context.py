@@ -14,18 +14,29 @@ Rules of thumb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, TypeVarTuple, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Protocol,
+    TypeVar,
+    TypeVarTuple,
+    overload,
+)
 
 if TYPE_CHECKING:
     import logging
     import uuid
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from datetime import datetime
 
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
 
-__all__ = ["Context", "Durability", "Missing"]
+__all__ = ["Context", "Durability", "First", "Missing"]
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -37,6 +48,13 @@ Durability = Literal["strict", "relaxed"]
 
 class Missing:
     """The type of a default that was not given."""
+
+
+class First(NamedTuple, Generic[T]):
+    """What `ctx.first` gives: which of the calls was first, by its keyword, and what it gave."""
+
+    name: str
+    value: T
 
 
 class Context(Protocol):
@@ -234,6 +252,104 @@ class Context(Protocol):
         """
         ...
 
+    @overload
+    def wait_for_any(
+        self, name: str, event_ids: Sequence[str], *, timeout: Duration | None = "24h"
+    ) -> Coroutine[Any, Any, First[Any]]: ...
+
+    @overload
+    def wait_for_any(
+        self,
+        name: str,
+        event_ids: Sequence[str],
+        *,
+        timeout: Duration | None = "24h",
+        type: type[T],
+    ) -> Coroutine[Any, Any, First[T]]: ...
+
+    def wait_for_any(
+        self,
+        name: str,
+        event_ids: Sequence[str],
+        *,
+        timeout: Duration | None = "24h",
+        type: Any = Any,
+    ) -> Coroutine[Any, Any, First[Any]]:
+        """Wait for the first of several events: its id, as `.name`, and its payload, as `.value`.
+
+        Only that one is taken: what is kept for the others, or comes later, waits for the next
+        wait. Raises `EventTimeoutError` when none has come within `timeout`.
+        """
+        ...
+
+    @overload
+    def wait_for_all(
+        self, name: str, event_ids: Sequence[str], *, timeout: Duration | None = "24h"
+    ) -> Coroutine[Any, Any, dict[str, Any]]: ...
+
+    @overload
+    def wait_for_all(
+        self,
+        name: str,
+        event_ids: Sequence[str],
+        *,
+        timeout: Duration | None = "24h",
+        type: type[T],
+    ) -> Coroutine[Any, Any, dict[str, T]]: ...
+
+    @overload
+    def wait_for_all(
+        self,
+        name: str,
+        event_ids: Sequence[str],
+        *,
+        timeout: Duration | None = "24h",
+        type: type[T],
+        default: D,
+    ) -> Coroutine[Any, Any, dict[str, T | D]]: ...
+
+    @overload
+    def wait_for_all(
+        self,
+        name: str,
+        event_ids: Sequence[str],
+        *,
+        timeout: Duration | None = "24h",
+        default: D,
+    ) -> Coroutine[Any, Any, dict[str, Any | D]]: ...
+
+    def wait_for_all(
+        self,
+        name: str,
+        event_ids: Sequence[str],
+        *,
+        timeout: Duration | None = "24h",
+        type: Any = Any,
+        default: Any = Missing,
+    ) -> Coroutine[Any, Any, dict[str, Any]]:
+        """Wait for each of several events, in any order: their payloads by id.
+
+        When one has not come within `timeout`, raises `EventTimeoutError` naming it, or gives
+        `default` for those that are missing: what has come is then not lost.
+        """
+        ...
+
+    async def first(self, **calls: Awaitable[T]) -> First[T]:
+        """Wait for the first of several calls of `ctx` to end, and give the others up.
+
+        Takes steps, sleeps, waits and `ctx.call`s, each as it is called, not awaited before::
+
+            name, value = await ctx.first(
+                paid=ctx.wait_for_event("paid", f"paid-{order.id}", timeout=None),
+                late=ctx.sleep("patience", "3d"),
+            )
+
+        Which one has won is recorded. What the others come to later is not: a step is cancelled, a
+        child too, an event goes to the next wait for it. When the first to end has failed, its
+        error is raised. The run can be put to sleep meanwhile, unlike under `asyncio.wait`.
+        """
+        ...
+
     def notify(self, event_id: str, payload: object = None) -> Coroutine[Any, Any, int]:
         """Send an event to other runs, once; return how many it reached. Nobody there: 0."""
         ...
@@ -241,10 +357,13 @@ class Context(Protocol):
     def call(
         self, workflow: str | Callable[..., Any], input: object = None, name: str | None = None
     ) -> Coroutine[Any, Any, Any]:
-        """Run another workflow as a child and return its result. A cancel reaches the child.
+        """Run another workflow as a child and return its result.
+
+        A cancel of this run reaches the child; so does a cancel of the wait for it, and this run's
+        end: a child whose end nobody would hear of is cancelled. `ctx.start` leaves it running.
 
         Raises `RunFailedError` or `RunCancelledError`, as the child ended. `name` defaults to the
-        workflow's id.
+        workflow's id. A child whose workflow is not registered any more is waited for until it is.
         """
         ...
 
@@ -252,6 +371,16 @@ class Context(Protocol):
         self, workflow: str | Callable[..., Any], input: object = None, name: str | None = None
     ) -> Coroutine[Any, Any, str]:
         """Start another workflow's run, leave it running, and return its id."""
+        ...
+
+    async def restart(self, input: object = None) -> NoReturn:
+        """End this run's history and go on with a fresh one: the same run, with another input.
+
+        For loops without an end: what a run has recorded is replayed whenever it is woken, so it
+        must not grow for ever. Steps, values and compensations of before are forgotten; what runs
+        or is awaited is given up. The run's id, tags, idempotency key and parent stay, events that
+        are kept for it too, and its stream goes on. Nothing after this call is reached.
+        """
         ...
 
     def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:
@@ -270,6 +399,22 @@ class Context(Protocol):
 
     def uuid(self) -> uuid.UUID:
         """Return a random UUID; on replay the same."""
+        ...
+
+    def version(self, name: str, n: int) -> int:
+        """Choose between old and new code, once a run: `n`, or what the run chose before.
+
+        For a change that names cannot carry. A run that begins with this code, or comes to this
+        call for the first time, gets `n`; one that had passed this place before there was such a
+        call gets 1::
+
+            if ctx.version("tax", 2) >= 2:
+                await ctx.step("tax", new_tax, order)
+            else:
+                await ctx.step("tax", old_tax, order)
+
+        When the run has chosen more than `n`, the code is too old for it: `DivergenceError`.
+        """
         ...
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "check_key",
     "check_name",
     "check_tags",
+    "default_id",
     "step_options",
     "workflow_options",
 ]
@@ -131,7 +132,7 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
 ) -> WorkflowOptions:
     """Return the options of one `@flow.workflow`; the id and description default to `fn`'s own."""
     return WorkflowOptions(
-        id=check_name(_default_id(fn) if id is None else id, "workflow id"),
+        id=check_name(default_id(fn) if id is None else id, "workflow id"),
         retry=_retry(retry),
         timeout_ms=_timeout_ms(timeout),
         events=_events(events),
@@ -209,7 +210,8 @@ def _tag(tag: object) -> str:
 # ---------------------------------------------------------------- one option each
 
 
-def _default_id(fn: Callable[..., Any]) -> str:
+def default_id(fn: Callable[..., Any]) -> str:
+    """Return the id of a workflow that was given none."""
     return str(getattr(fn, "__name__", "")).replace("_", "-")
 
 

@@ -87,12 +87,15 @@ class Registry:
         """Return the workflow of that id or alias, if there is one."""
         return self._by_id.get(workflow_id)
 
+    def lookup(self, workflow: str | Callable[..., Any]) -> Workflow | None:
+        """Return the workflow of that id, alias or function, if there is one."""
+        if isinstance(workflow, str):
+            return self._by_id.get(workflow)
+        return self._by_function.get(workflow)
+
     def find(self, workflow: str | Callable[..., Any]) -> Workflow:
         """Return the workflow of that id or function, or raise `WorkflowNotFoundError`."""
-        if isinstance(workflow, str):
-            found = self._by_id.get(workflow)
-        else:
-            found = self._by_function.get(workflow)
+        found = self.lookup(workflow)
         if found is None:
             name = workflow if isinstance(workflow, str) else getattr(workflow, "__name__", "?")
             message = f"Workflow {name!r} is not registered"

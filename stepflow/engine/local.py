@@ -234,6 +234,8 @@ class LocalEngine(Listing, Control, Figures):
 
     async def _wake(self, actors: list[RunActor]) -> None:
         """Wake runs after a restart, not all at once."""
+        if self._sup is not None:
+            self._sup.cancel_given_up()
         size = max(1, int(self.settings.wakes_per_second * _WAKE_SLICE_S))
         for begin in range(0, len(actors), size):
             for actor in actors[begin : begin + size]:

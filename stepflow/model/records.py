@@ -18,6 +18,9 @@ process dies before it is written, because whatever rests on it has a later LSN.
 Times are hybrid milliseconds. `key` is a step key, `args` the hash of the encoded arguments, `fn`
 the function's qualified name. `solo` says that the run had one task and one call outstanding when
 it asked, so that a run whose last word is a solo wait may sleep until something wakes it.
+
+`group` joins the calls of one `ctx.first`, under the key of that: the record that ends the first of
+them says by that which one has won, and the others are given up by it, with no record of their own.
 """
 
 from __future__ import annotations
@@ -163,6 +166,8 @@ class StepStarted(Record, frozen=True, tag="step.started"):
     once: bool = False
     undo: str = ""
     """Compensation mark: the function that undoes the step."""
+    group: str = ""
+    """Key of the `ctx.first` it is part of: the first of a group to end drops the others."""
 
 
 class StepRetrying(Record, frozen=True, tag="step.retrying"):
@@ -200,6 +205,7 @@ class SleepStarted(Record, frozen=True, tag="sleep.started"):
     name: str
     due: int
     solo: bool = False
+    group: str = ""
 
 
 class SleepEnded(Record, frozen=True, tag="sleep.ended"):
@@ -216,6 +222,7 @@ class WaitStarted(Record, frozen=True, tag="wait.started"):
     event: str
     due: int = 0
     solo: bool = False
+    group: str = ""
 
 
 class WaitResolved(Record, frozen=True, tag="wait.resolved"):
@@ -241,6 +248,7 @@ class ChildStarted(Record, frozen=True, tag="child.started"):
     args: str
     solo: bool = False
     awaited: bool = True
+    group: str = ""
 
 
 class ChildEnded(Record, frozen=True, tag="child.ended"):

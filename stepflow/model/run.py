@@ -125,6 +125,12 @@ class CallState(msgspec.Struct, eq=False, gc=False):
     timed_out: bool = False
     solo: bool = False
     once: bool = False
+    group: str = ""
+    """Key of the `ctx.first` it is part of."""
+    awaited: bool = True
+    """Of a child: whether the run waits for it."""
+    dropped: int = 0
+    """LSN of the record that ended another call of its group, and this one by that."""
 
     @property
     def waits(self) -> bool:
@@ -219,6 +225,10 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         """Return the calls without a result that were not given up, oldest first."""
         return [c for c in self.calls.values() if c.status == "pending" and not c.cancelled]
 
+    def losers(self, won: CallState) -> list[CallState]:
+        """Return the calls of its `ctx.first` that were given up because `won` has ended."""
+        return [c for c in self.calls.values() if c.dropped and c.dropped == won.lsn]
+
     def idempotency_key(self, call: CallState) -> str:
         """Return the key that is the same at every attempt of the step, and no other's ever."""
         base = f"{self.id}/{call.key}"
@@ -299,6 +309,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             generation = self.generations.get(key, 0)
         elif (call.kind, call.fn, call.args) == (kind, fn, args):
             call.cancelled = False
+            call.dropped = 0
             if call.status != "pending":
                 message = f"{self.id}: call {record.key!r} has its result already"
                 raise ApplyError(message)
@@ -319,6 +330,16 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call.ended_ms = record.ts
         call.due = 0
         call.cancelled = False
+        if call.group:
+            self._drop_others(call, record.lsn)
+
+    def _drop_others(self, won: CallState, lsn: int) -> None:
+        """The first of a group has ended: the others are given up."""
+        for call in self.calls.values():
+            if call.group == won.group and call.status == "pending" and not call.cancelled:
+                call.cancelled = True
+                call.due = 0
+                call.dropped = lsn
 
     # One method a record type. Each checks before it changes.
 
@@ -365,6 +386,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call.due = 0
         call.solo = record.solo
         call.once = record.once
+        call.group = record.group
 
     def _step_retrying(self, record: StepRetrying, _: bytes | None) -> None:
         call = self._pending(record.key)
@@ -387,6 +409,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call = self._begin(record, "sleep", FN_SLEEP, "")
         call.due = record.due
         call.solo = record.solo
+        call.group = record.group
 
     def _sleep_ended(self, record: SleepEnded, _: bytes | None) -> None:
         call = self._pending(record.key)
@@ -398,6 +421,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call.event = record.event
         call.due = record.due
         call.solo = record.solo
+        call.group = record.group
 
     def _wait_resolved(self, record: WaitResolved, payload: bytes | None) -> None:
         call = self._pending(record.key)
@@ -441,6 +465,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call = self._begin(record, "child", f"{FN_CHILD}:{record.workflow}", record.args)
         call.child = record.child
         call.solo = record.solo
+        call.group = record.group
+        call.awaited = record.awaited
         if not record.awaited:
             call.result = msgspec.json.encode(record.child)
             self._end(call, record, "completed")

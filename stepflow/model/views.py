@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 from stepflow.clock import rfc3339
 from stepflow.model import records as rec
 from stepflow.model.codec import public_error
-from stepflow.model.run import CallState, RunState, RunStatus, StepStatus, call_name
+from stepflow.model.run import FN_CHILD, CallState, RunState, RunStatus, StepStatus, call_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +71,22 @@ class StepView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True)
     cancelled: bool | UnsetType = UNSET
 
 
+class ParentView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """Whose child a run is; `key` is that of the call that awaits it."""
+
+    run_id: str
+    key: str | UnsetType = UNSET
+
+
+class ChildView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """A child of a run: who it is and which call made it; `awaited` is false where it runs free."""
+
+    run_id: str
+    workflow_id: str
+    key: str
+    awaited: bool = True
+
+
 class RunView(msgspec.Struct, rename="camel", kw_only=True):
     """A run, as `GET /runs/{runId}` gives it; list rows have no `steps`."""
 
@@ -86,6 +102,8 @@ class RunView(msgspec.Struct, rename="camel", kw_only=True):
     result: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     parent_run_id: str | UnsetType = UNSET
+    parent: ParentView | UnsetType = UNSET
+    children: list[ChildView] | UnsetType = UNSET
     reason: str | UnsetType = UNSET
 
 
@@ -153,6 +171,11 @@ def _step_view(call: CallState) -> StepView:
     return view
 
 
+def _child_view(call: CallState) -> ChildView:
+    workflow = call.fn.removeprefix(f"{FN_CHILD}:")
+    return ChildView(run_id=call.child, workflow_id=workflow, key=call.key, awaited=call.awaited)
+
+
 def call_error(call: CallState) -> bytes:
     """Return the public error object of a failed call."""
     if call.timed_out:
@@ -176,10 +199,13 @@ def run_view(
     )
     if steps:
         view.steps = [_step_view(call) for call in state.calls.values()]
+        if children := [_child_view(c) for c in state.calls.values() if c.child]:
+            view.children = children
     if start is not None and start.tags:
         view.tags = start.tags
     if start is not None and start.parent:
         view.parent_run_id = start.parent
+        view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
     if state.result is not None:
         view.result = Raw(state.result)
     if state.error is not None:

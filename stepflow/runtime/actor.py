@@ -32,8 +32,10 @@ from stepflow.model.codec import encode_error
 from stepflow.runtime import messages as msg
 from stepflow.runtime.body import drive
 from stepflow.runtime.branches import start_root
-from stepflow.runtime.calls import EventAsk, RunAsk, StepAsk
+from stepflow.runtime.calls import ChildAsk, EventAsk, RunAsk, StepAsk
+from stepflow.runtime.children import give_up_child
 from stepflow.runtime.ending import body_ended, cancel_asked, end_run
+from stepflow.runtime.firsts import drop_losers
 from stepflow.runtime.held import HeldRun
 from stepflow.runtime.replay import Gate
 from stepflow.runtime.session import Session
@@ -272,7 +274,8 @@ class RunActor(HeldRun):
     def start_ready(self, asks: Sequence[RunAsk]) -> None:
         """Begin calls of a map that its limit had held back."""
         for ask in asks:
-            start_call(self, ask)
+            if not ask.group or ask.wait.may_begin:
+                start_call(self, ask)
 
     @property
     def solo(self) -> bool:
@@ -281,13 +284,18 @@ class RunActor(HeldRun):
 
     def recorded(self, key: str) -> None:
         """Hand a call's fresh result to the gate, or wake the run that sleeps on it."""
+        call = self.state.calls[key]
         if self.session is None:
+            if call.group:
+                drop_losers(self, call)
             self.activate()
         else:
-            self.settled(self.state.calls[key])
+            self.settled(call)
 
     def settled(self, call: CallState) -> None:
         """Hand a call's fresh result to the gate of an active run."""
+        if call.group:
+            drop_losers(self, call)
         session = self.session
         if session is None or session.fenced:
             return
@@ -309,7 +317,10 @@ class RunActor(HeldRun):
                 self.sup.waiters.unwait(call.event, self.id)
             if isinstance(ask, StepAsk):
                 self.sup.steps.cancel(session, ask)
-            self.record(rec.CallCancelled, key=ask.key)
+            if isinstance(ask, ChildAsk):
+                give_up_child(self, call)
+            else:
+                self.record(rec.CallCancelled, key=ask.key)
 
     def event_asks(self, event: str) -> list[EventAsk]:
         """Return the body's present waits for the event, where the run is active."""

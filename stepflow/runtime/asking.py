@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stepflow.authoring.options import check_key, check_name
 from stepflow.errors import AuthoringError
 from stepflow.runtime.branches import Branch, current_branch
-from stepflow.runtime.calls import DEFAULT_POLICY, OneWait, RunAsk, StepAsk, Wait
+from stepflow.runtime.calls import DEFAULT_POLICY, MapWait, OneWait, RunAsk, StepAsk, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from stepflow.authoring.registry import Workflow
     from stepflow.model.records import Kind
@@ -105,3 +105,15 @@ class Asking:
                 self._actor.give_up(wait.asks)
             wait.let_go()
             del wait
+
+    async def _many(self, asks: Sequence[RunAsk], limit: int | None) -> list[Any]:
+        if not asks:
+            return []
+        session = self._session
+        if session.fenced:
+            await session.refuse()
+        wait = MapWait(session, asks, session.loop.create_future(), limit=limit or 0)
+        for ask in asks:
+            ask.wait = wait
+        results: list[Any] = await self._wait(wait)
+        return results

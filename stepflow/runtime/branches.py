@@ -68,6 +68,11 @@ class Branch:
         number = names[name] = names.get(name, 0) + 1
         return f"{self.path}/{name}#{number}" if self.path else f"{name}#{number}"
 
+    def next_key(self, name: str) -> str:
+        """Return the key that `key` would, and allot none."""
+        number = self._names.get(name, 0) + 1
+        return f"{self.path}/{name}#{number}" if self.path else f"{name}#{number}"
+
     def child(self, qualname: str) -> Branch:
         """Return the branch of the next task of that name born here."""
         number = self._children.get(qualname, 0) + 1

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
+    from stepflow.authoring.registry import Registry
     from stepflow.model.codec import Converter
     from stepflow.model.run import CallState
     from stepflow.runtime.session import Session
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_POLICY",
     "ChildAsk",
     "EventAsk",
+    "FirstWait",
     "MapWait",
     "NotifyAsk",
     "OneWait",
@@ -58,6 +60,8 @@ class RunAsk(Ask):
     """A call of a run: an ask with the wait it belongs to."""
 
     wait: Wait = _NO_WAIT
+    group: str = ""
+    """Key of the `ctx.first` it is part of."""
 
     @property
     def alive(self) -> bool:
@@ -150,6 +154,8 @@ class ChildAsk(RunAsk):
     body: bytes = b"null"
     awaited: bool = True
     converter: Converter[Any] = PLAIN
+    registry: Registry | None = None
+    """Where its workflow may be found by the time it ends, if it was not when it was asked for."""
 
     def read(self, outcome: CallState) -> Any:
         if outcome.status == "failed":
@@ -157,6 +163,8 @@ class ChildAsk(RunAsk):
             if error.error_type == "RunCancelledError":
                 raise RunCancelledError(outcome.child, error.message)
             raise RunFailedError(outcome.child, error.error_type, error.message, self.name)
+        if self.registry is not None and (found := self.registry.get(self.workflow)) is not None:
+            return found.signature.output.decode(outcome.result or b"null")
         return self.converter.decode(outcome.result or b"null")
 
 
@@ -182,6 +190,11 @@ class Wait(Plain):
     def is_failed_map(self) -> bool:
         """Whether calls of it are left that nobody needs any more."""
         return False
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether a call of it may begin now."""
+        return True
 
     def take(self, ask: RunAsk, outcome: CallState) -> bool:
         """Take one call's outcome; say whether it woke the body."""
@@ -279,3 +292,26 @@ class MapWait(Wait):
             self._running -= 1
             self.session.actor.start_ready(self._next())
         return False
+
+
+class FirstWait(Wait):
+    """An await on the first of several calls: which one, and its result or its error."""
+
+    labels: Sequence[str] = ()
+    """What the author calls each of them."""
+    decided: bool = False
+    """One has its result, recorded if not delivered yet: no other may begin."""
+
+    @property
+    def may_begin(self) -> bool:
+        # One of them may end as it begins: an event was kept for it.
+        return not self.decided
+
+    def take(self, ask: RunAsk, outcome: CallState) -> bool:
+        value, error = self._read(ask, outcome)
+        if isinstance(error, DivergenceError):
+            self.session.actor.diverged(error)
+            return False
+        if error is not None:
+            return self._answer(None, error)
+        return self._answer((self.labels[self.asks.index(ask)], value))

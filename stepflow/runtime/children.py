@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from stepflow.runtime.calls import ChildAsk
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["cancel_children", "start_child", "tell_parent"]
+__all__ = ["cancel_child", "cancel_children", "give_up_child", "start_child", "tell_parent"]
+
+_GIVEN_UP = "the parent run no longer waits for it"
 
 
 def start_child(parent: RunActor, ask: ChildAsk, call: CallState | None) -> None:
@@ -29,7 +31,7 @@ def start_child(parent: RunActor, ask: ChildAsk, call: CallState | None) -> None
             _record_child(parent, ask, call.child)
         child = sup.runs.get(call.child)
         if child is None or child.finished:
-            tell_parent(sup, parent.id, ask.key, child)
+            tell_parent(sup, parent.id, ask.key, call.child)
         return
     workflow = sup.registry.get(ask.workflow)
     if workflow is None:
@@ -63,26 +65,42 @@ def _record_child(parent: RunActor, ask: ChildAsk, child_id: str) -> None:
         args=ask.args,
         solo=parent.session is not None and parent.session.gate.solo,
         awaited=ask.awaited,
+        group=ask.group,
     )
 
 
-def cancel_children(parent: RunActor) -> None:
-    """A cancel reaches the children that the run awaits."""
-    for call in parent.state.pending_calls():
-        child = parent.sup.runs.get(call.child) if call.child else None
-        if child is not None and not child.finished:
-            child.tell(msg.CancelAsked(f"run:{parent.id}", "the parent run was cancelled"))
+def give_up_child(parent: RunActor, call: CallState) -> None:
+    """The body no longer waits for the child: nobody would hear of its end, so it is cancelled."""
+    with parent.sup.recorder.group():
+        parent.record(rec.CallCancelled, key=call.key)
+        cancel_child(parent, call)
 
 
-def tell_parent(sup: Supervisor, parent_id: str, key: str, child: RunActor | None) -> None:
+def cancel_child(parent: RunActor, call: CallState, reason: str = _GIVEN_UP) -> None:
+    """Cancel the child of the call, if it lives."""
+    child = parent.sup.runs.get(call.child) if call.child else None
+    if child is not None and not child.finished:
+        child.tell(msg.CancelAsked(f"run:{parent.id}", reason))
+
+
+def cancel_children(parent: RunActor, pending: list[CallState]) -> None:
+    """A cancel, or the end, of a run reaches the children that it awaits."""
+    reason = "the parent run has ended" if parent.finished else "the parent run was cancelled"
+    for call in pending:
+        if call.kind == "child":
+            cancel_child(parent, call, reason)
+
+
+def tell_parent(sup: Supervisor, parent_id: str, key: str, child_id: str) -> None:
     """Tell the parent how its awaited child ended; a child that has gone was purged."""
     parent = sup.runs.get(parent_id)
     if parent is None:
         return
+    child = sup.runs.get(child_id)
     state = child.state if child is not None else None
     if state is not None and state.result is not None:
-        parent.tell(msg.ChildFinished(key, Raw(state.result), rec.NOTHING))
+        parent.tell(msg.ChildFinished(key, child_id, Raw(state.result), rec.NOTHING))
         return
     error = state.error if state is not None else None
     lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
-    parent.tell(msg.ChildFinished(key, rec.NOTHING, Raw(error or lost)))
+    parent.tell(msg.ChildFinished(key, child_id, rec.NOTHING, Raw(error or lost)))

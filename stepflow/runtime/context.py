@@ -13,12 +13,12 @@ from stepflow.model.codec import Converter, args_hash
 from stepflow.model.durations import parse_duration_ms
 from stepflow.model.run import FN_EVENT, FN_SLEEP
 from stepflow.runtime.branches import current_branch
-from stepflow.runtime.calls import EventAsk, MapWait, SleepAsk, StepAsk
+from stepflow.runtime.calls import EventAsk, SleepAsk, StepAsk
 from stepflow.runtime.composing import Composing
 from stepflow.runtime.plain_calls import PlainCalls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable
     from datetime import datetime
 
     from stepflow.model.durations import Duration
@@ -150,19 +150,7 @@ class RunContext(PlainCalls, Composing):
                 timeout_ms=options.timeout_ms or 0,
             )
             asks.append(ask)
-        return self._map(asks, limit)
-
-    async def _map(self, asks: Sequence[StepAsk], limit: int | None) -> list[Any]:
-        if not asks:
-            return []
-        session = self._session
-        if session.fenced:
-            await session.refuse()
-        wait = MapWait(session, asks, session.loop.create_future(), limit=limit or 0)
-        for ask in asks:
-            ask.wait = wait
-        results: list[Any] = await self._wait(wait)
-        return results
+        return self._many(asks, limit)
 
     def sleep(self, name: str, duration: Duration) -> Coroutine[Any, Any, None]:
         ask = self._ask(SleepAsk, "sleep", name, FN_SLEEP, "")

@@ -38,7 +38,7 @@ def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
     deadline = actor.sup.time.now_ms() + int(actor.sup.settings.cancel_grace_s * 1000)
     actor.record(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
     actor.sup.timers.add(deadline, actor.id, CANCEL_TIMER)
-    cancel_children(actor)
+    cancel_children(actor, state.pending_calls())
     if actor.session is not None and not actor.session.fenced:
         actor.session.gate.cancel(state.cancel_lsn)
     elif actor.condition in {"parked", "quarantined", "missing-workflow"}:
@@ -103,15 +103,16 @@ def _run_error(actor: RunActor, error: BaseException) -> bytes:
 
 
 def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
-    """Record the run's end, in one frame with what it means to its parent."""
+    """Record the run's end, in one frame with what it means to its parent and its children."""
     start = actor.state.started
-    if start is not None and start.parent_key:
+    pending = actor.state.pending_calls()
+    if (start is not None and start.parent_key) or any(call.child for call in pending):
         with actor.sup.recorder.group():
             record = actor.record(kind, **fields)
-            actor.sup.run_ended(actor)
+            actor.sup.run_ended(actor, pending)
     else:
         record = actor.record(kind, **fields)
-        actor.sup.run_ended(actor)
+        actor.sup.run_ended(actor, pending)
     session, actor.session = actor.session, None
     if session is not None:
         actor.sup.steps.abandon(session)

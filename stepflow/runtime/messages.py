@@ -64,6 +64,7 @@ class ChildFinished(Fixed, frozen=True):
     """An awaited child run ended."""
 
     key: str
+    child: str
     result: Raw
     error: Raw
 

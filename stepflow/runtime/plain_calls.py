@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from stepflow.authoring.options import check_name
-from stepflow.errors import AuthoringError
+from stepflow.errors import AuthoringError, DivergenceError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode
 from stepflow.runtime.asking import Asking
@@ -70,8 +70,12 @@ class PlainCalls(Asking):
     # ------------------------------------------------------------ plain calls
 
     def _plain(self, name: str) -> str:
-        session = self._session
         key = self._branch().key(name)
+        self._count_plain()
+        return key
+
+    def _count_plain(self) -> None:
+        session = self._session
         session.plain_calls += 1
         bound = self._actor.sup.settings.plain_calls_max
         if session.plain_calls > bound:
@@ -80,7 +84,6 @@ class PlainCalls(Asking):
                 "put the loop into a step"
             )
             raise AuthoringError(message)
-        return key
 
     def _value(self, name: str, make: Callable[[], bytes]) -> bytes:
         key = self._plain(name)
@@ -112,6 +115,24 @@ class PlainCalls(Asking):
             return msgspec.json.encode(_uuid.UUID(int=entropy.getrandbits(128), version=4))
 
         return msgspec.json.decode(self._value("@uuid", make), type=_uuid.UUID)
+
+    def version(self, name: str, n: int) -> int:
+        check_name(name, "version name")
+        if type(n) is not int or n < 1:
+            message = f"ctx.version({name!r}, {n!r}): versions are counted from 1"
+            raise AuthoringError(message)
+        chosen = self._actor.state.versions.get(name)
+        if chosen is None:
+            # One that has been here before, when there was no such call, goes on with the old code.
+            chosen = 1 if self._session.gate.replaying else n
+            self._count_plain()
+            if not self._session.fenced:
+                self._actor.sup.recorder.write(self._actor, rec.VersionChosen, name=name, n=chosen)
+        if chosen > n:
+            error = DivergenceError(f"version {name}", f"version {chosen}", f"version {n}")
+            self._actor.diverged(error)
+            raise error
+        return chosen
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         key = self._plain("@progress")

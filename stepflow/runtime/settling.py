@@ -148,17 +148,27 @@ def event_arrived(actor: RunActor, message: msg.EventArrived) -> None:
     if not waiting:
         actor.record(rec.EventKept, payload=message.lsn, event=message.event, body=message.payload)
         return
-    for call in waiting:
-        actor.sup.waiters.unwait(call.event, actor.id)
-        actor.record(rec.WaitResolved, payload=message.lsn, key=call.key, body=message.payload)
-    for call in waiting:
+    taking = [call for call in waiting if _takes(actor, call, message)]
+    for call in taking:
         actor.recorded(call.key)
+
+
+def _takes(actor: RunActor, call: CallState, message: msg.EventArrived) -> bool:
+    """Give the event to the call, unless the one before has ended it: both of a `ctx.first`."""
+    if call.dropped:
+        return False
+    actor.sup.waiters.unwait(call.event, actor.id)
+    actor.record(rec.WaitResolved, payload=message.lsn, key=call.key, body=message.payload)
+    return True
 
 
 def child_finished(actor: RunActor, message: msg.ChildFinished) -> None:
     """Record how an awaited child ended."""
     call = actor.state.calls.get(message.key)
     if call is None or call.status != "pending" or call.cancelled or actor.state.finished:
+        return
+    if call.child != message.child:
+        # Of a call that had this key before.
         return
     if _given_up(actor, call):
         return

@@ -124,6 +124,7 @@ def begin_attempt(actor: RunActor, ask: StepAsk, attempt: int) -> None:
         solo=session is not None and session.gate.solo,
         once=ask.once,
         undo=ask.undo,
+        group=ask.group,
     )
     lsn = record.lsn if ask.once else effects_wait_for
     if session is None:
@@ -149,7 +150,9 @@ def _start_sleep(actor: RunActor, ask: SleepAsk) -> None:
     if call is not None and call.status == "pending":
         return
     due = ask.until_ms or actor.sup.time.now_ms() + ask.delay_ms
-    actor.record(rec.SleepStarted, key=ask.key, name=ask.name, due=due, solo=actor.solo)
+    actor.record(
+        rec.SleepStarted, key=ask.key, name=ask.name, due=due, solo=actor.solo, group=ask.group
+    )
     actor.sup.timers.add(due, actor.id, ask.key)
 
 
@@ -169,6 +172,7 @@ def _start_wait(actor: RunActor, ask: EventAsk) -> None:
         event=ask.event,
         due=due,
         solo=actor.solo,
+        group=ask.group,
     )
     kept = actor.state.kept.get(ask.event)
     if kept:

@@ -30,7 +30,7 @@ from stepflow.model.ids import RunId, run_ids_of
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.branches import install_factory, uninstall_factory
-from stepflow.runtime.children import tell_parent
+from stepflow.runtime.children import cancel_child, cancel_children, tell_parent
 from stepflow.runtime.delivery import Delivery
 from stepflow.runtime.ending import CANCEL_TIMER
 from stepflow.runtime.events import Waiters
@@ -123,6 +123,8 @@ class Supervisor:
         self._loose_bytes = 0
         """What the runs held whose objects have gone since the last collection."""
         self._unpacked: deque[RunActor] = deque()
+        self._given_up: list[RunActor] = []
+        """Recovered runs that had given children up."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._fresh_ids: list[RunId] = []
         self._factory = install_factory(self.loop)
@@ -275,7 +277,7 @@ class Supervisor:
         self.active.pop(actor.id, None)
         self._loose_bytes += actor.state.nbytes
 
-    def run_ended(self, actor: RunActor) -> None:
+    def run_ended(self, actor: RunActor, pending: list[CallState]) -> None:
         """The run's end was recorded, in the group that is open: tell its parent in the same."""
         state = actor.state
         self.live -= 1
@@ -283,15 +285,17 @@ class Supervisor:
         self.aside.pop(actor.id, None)
         self.ended_total[state.status] += 1
         start = state.started
-        for call in state.pending_calls():
-            if call.kind == "event":
-                self.waiters.unwait(call.event, actor.id)
+        if pending:
+            for call in pending:
+                if call.kind == "event":
+                    self.waiters.unwait(call.event, actor.id)
+            cancel_children(actor, pending)
         if start is None:
             return
         self.waiters.undeclare(start.events, actor.id)
         self.retention.ended(actor)
         if start.parent_key:
-            tell_parent(self, start.parent, start.parent_key, actor)
+            tell_parent(self, start.parent, start.parent_key, actor.id)
 
     def pack_later(self, actor: RunActor) -> None:
         """The run has ended, durably: it gives up its objects when some others have ended too."""
@@ -386,10 +390,20 @@ class Supervisor:
                 self.waiters.wait(call.event, actor.id)
             if call.due:
                 self.timers.add(call.due, actor.id, call.key)
+        if any(call.child and call.cancelled for call in state.calls.values()):
+            self._given_up.append(actor)
         if state.cancelling:
             self.timers.add(state.cancel_deadline_ms, actor.id, CANCEL_TIMER)
         if state.status == "pending" and state.due:
             self.timers.add(state.due, actor.id, RELEASE_TIMER)
+
+    def cancel_given_up(self) -> None:
+        """Cancel children that were given up while the disk had no room to say so to them."""
+        parents, self._given_up = self._given_up, []
+        for parent in parents:
+            for call in parent.state.calls.values():
+                if call.child and call.cancelled and call.status == "pending":
+                    cancel_child(parent, call)
 
     def wake_missing(self) -> None:
         """Workflows were registered: wake the runs that wait for them."""
@@ -524,13 +538,13 @@ def sleeps(state: RunState) -> bool:
     pending = state.pending_calls()
     if state.status == "pending":
         return True
-    return (
-        len(pending) == 1
-        and pending[0].solo
-        and pending[0].waits
-        and not state.cancelling
-        and pending[0] is last_call(state)
-    )
+    if not pending or state.cancelling or pending[-1] is not last_call(state):
+        return False
+    # Several only as the calls of one `ctx.first`.
+    group = pending[0].group
+    if len(pending) > 1 and not group:
+        return False
+    return all(call.solo and call.waits and call.group == group for call in pending)
 
 
 def last_call(state: RunState) -> CallState | None:

@@ -35,6 +35,8 @@ _RUN_ID: Final = "^run_[A-Za-z0-9]{8,64}$"
 
 # What structs are called in the document, which is read by people and by generators of clients.
 _NAMES: Final[Mapping[str, str]] = {
+    "ChildView": "RunChild",
+    "ParentView": "RunParent",
     "RunView": "Run",
     "StepView": "Step",
     "WorkflowView": "Workflow",

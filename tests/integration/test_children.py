@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from stepflow import RunCancelledError, RunFailedError
@@ -212,16 +214,22 @@ async def test_what_a_child_cannot_take_is_its_callers_error() -> None:
             assert len(world.engine.sup.runs) == 2
 
 
-async def test_a_child_that_is_no_longer_registered_fails_its_parent_on_replay() -> None:
+async def test_a_child_that_is_no_longer_registered_is_waited_for_until_it_is() -> None:
     world = World()
 
-    async def child(ctx: Context) -> None:
+    @dataclass
+    class Grown:
+        years: int
+
+    async def child(ctx: Context) -> Grown:
         await ctx.wait_for_event("go", timeout=None)
+        return Grown(3)
 
     async def parent(ctx: Context) -> Any:
         async with asyncio.TaskGroup() as group:
-            group.create_task(ctx.call("child"))
+            grown = group.create_task(ctx.call("child"))
             group.create_task(ctx.sleep("nap", "1h"))
+        return grown.result().years + (await ctx.call(child)).years
 
     with world.clock.driving():
         world.redeploy(parent, child)
@@ -232,9 +240,18 @@ async def test_a_child_that_is_no_longer_registered_fails_its_parent_on_replay()
         await world.crash()
         world.redeploy(parent)
         async with world:
-            failed = await world.finished(run_id)
-            assert failed.status == "failed"
-            assert "Workflow 'child' is not registered" in bytes(failed.error).decode()
+            await world.clock.advance(7200)
+            view = await world.engine.get_run(run_id)
+            assert (view.status, view.state) == ("running", "waiting")
+            (child_id,) = (r for r in world.engine.sup.runs if r != run_id)
+            await world.engine.notify("go", b"1")
+            await world.clock.advance(1)
+            assert (await world.engine.get_run(child_id)).state == "missing-workflow"
+            # The one parent waits for it, asked by a function that is not registered, too.
+            world.flow.workflow("child")(child)
+            await world.until(lambda: len(world.engine.sup.waiters) == 1)
+            await world.engine.notify("go", b"1")
+            assert result_of(await world.finished(run_id)) == 6
 
 
 async def test_what_a_child_returned_stays_though_it_is_no_longer_registered() -> None:
@@ -265,12 +282,14 @@ async def test_what_a_child_returned_stays_though_it_is_no_longer_registered() -
             assert result_of(await world.finished(run_id)) == [2, 3]
 
 
-async def test_a_child_that_was_given_up_ends_by_itself() -> None:
+async def test_a_child_that_was_given_up_is_cancelled() -> None:
     world = World()
 
-    async def child(ctx: Context) -> str:
-        await ctx.sleep("s", "1h")
-        return "alone"
+    async def grandchild(ctx: Context) -> None:
+        await ctx.wait_for_event("never", timeout=None)
+
+    async def child(ctx: Context) -> None:
+        await ctx.call("grandchild")
 
     async def parent(ctx: Context) -> Any:
         task = asyncio.create_task(ctx.call("child"))
@@ -281,16 +300,155 @@ async def test_a_child_that_was_given_up_ends_by_itself() -> None:
         return "parent"
 
     with world.clock.driving():
-        world.redeploy(parent, child)
+        world.redeploy(parent, child, grandchild)
         async with world:
             assert await world.result("parent") == "parent"
             views = [await world.finished(r) for r in world.engine.sup.runs]
-            assert {view.status for view in views} == {"completed"}
-            assert not [view for view in views if error_of_or_none(view)]
+            status = {view.workflow_id: view.status for view in views}
+            assert status == {
+                "parent": "completed",
+                "child": "cancelled",
+                "grandchild": "cancelled",
+            }
+            # One frame: no crash leaves a child that nobody waits for.
+            groups = [decoded(group) for group in world.life.groups]
+            (both,) = [g for g in groups if any(isinstance(r, rec.CallCancelled) for r in g)]
+            assert any(isinstance(r, rec.CancelRequested) for r in both)
 
 
-def error_of_or_none(view: Any) -> Any:
-    return error_of(view) if view.status == "failed" else None
+async def test_children_that_are_awaited_when_their_parent_ends_are_cancelled() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> None:
+        await ctx.wait_for_event("never", timeout=None)
+
+    async def parent(ctx: Context) -> Any:
+        # Held, but never awaited: the body returns all the same.
+        world.note(asyncio.create_task(ctx.call("child")))
+        await ctx.sleep("bit", "1m")
+        return "parent"
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            run_id = await world.trigger("parent")
+            await world.finished(run_id)
+            (child_id,) = (r for r in world.engine.sup.runs if r != run_id)
+            view = await world.finished(child_id)
+            assert view.status == "cancelled"
+            assert "the parent run has ended" in error_of(view)["message"]
+
+
+async def test_children_that_lose_a_first_are_cancelled() -> None:
+    world = World()
+
+    async def child(ctx: Context, days: int) -> int:
+        await ctx.sleep("s", days * 86400)
+        return days
+
+    async def parent(ctx: Context) -> Any:
+        return await ctx.first(
+            slow=ctx.call(child, 3, name="slow"), quick=ctx.call(child, 1, name="quick")
+        )
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            assert await world.result("parent") == ["quick", 1]
+            views = [await world.finished(r) for r in world.engine.sup.runs]
+            assert sorted(v.status for v in views) == ["cancelled", "completed", "completed"]
+
+
+async def test_a_child_given_up_on_a_full_disk_is_cancelled_at_the_next_start() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> None:
+        await ctx.wait_for_event("never", timeout=None)
+
+    async def parent(ctx: Context) -> Any:
+        task = asyncio.create_task(ctx.call("child"))
+        await ctx.sleep("bit", "1m")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await ctx.sleep("long", "2h")
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        await world.start()
+        run_id = await world.trigger("parent")
+        await world.until(lambda: len(world.engine.sup.waiters))
+        (child_id,) = (r for r in world.engine.sup.runs if r != run_id)
+        # It has no ear: what it is told stays in its mailbox, as on a full disk.
+        world.actor(child_id)._draining = True
+        await world.clock.advance(70)
+        await world.saved()
+        assert world.records(rec.CallCancelled)
+        assert not world.records(rec.CancelRequested)
+        await world.crash()
+        async with world:
+            assert (await world.finished(child_id)).status == "cancelled"
+
+
+@pytest.mark.parametrize("first", ["child", "adult", "function"])
+async def test_a_child_whose_workflow_got_another_id_is_the_same_by_its_alias(first: str) -> None:
+    world = World()
+
+    async def child(ctx: Context) -> str:
+        await ctx.wait_for_event("go", timeout=None)
+        return "grown"
+
+    def parent_of(which: Any) -> Any:
+        async def parent(ctx: Context) -> Any:
+            one = await ctx.call(which)
+            return [one, await ctx.call(which, name="second")]
+
+        return parent
+
+    with world.clock.driving():
+        world.redeploy(parent_of("child"), child)
+        await world.start()
+        run_id = await world.trigger("parent")
+        await world.until(lambda: len(world.engine.sup.waiters))
+        await world.engine.notify("go", b"1")
+        await world.until(lambda: len(world.engine.sup.waiters))
+        await world.saved()
+        await world.crash()
+        world.redeploy(parent_of(child if first == "function" else first))
+        world.flow.workflow("adult", aliases=["child"])(child)
+        async with world:
+            await world.engine.notify("go", b"1")
+            assert result_of(await world.finished(run_id)) == ["grown", "grown"]
+            assert len(world.engine.sup.runs) == 3, "no child was made twice"
+
+
+async def test_the_tree_of_runs_is_on_each_run() -> None:
+    world = World()
+
+    async def child(ctx: Context) -> str:
+        return "grown"
+
+    async def parent(ctx: Context) -> Any:
+        await ctx.call("child")
+        free: str = await ctx.start("child", name="free")
+        return free
+
+    with world.clock.driving():
+        world.redeploy(parent, child)
+        async with world:
+            run_id = await world.trigger("parent")
+            free = result_of(await world.finished(run_id))
+            view = await world.engine.get_run(run_id)
+            children = msgspec.to_builtins(view.children)
+            assert [(c["workflowId"], c["key"], c.get("awaited")) for c in children] == [
+                ("child", "child#1", None),
+                ("child", "free#1", False),
+            ]
+            assert children[1]["runId"] == free
+            one = await world.engine.get_run(children[0]["runId"])
+            assert msgspec.to_builtins(one.parent) == {"runId": run_id, "key": "child#1"}
+            assert msgspec.to_builtins((await world.engine.get_run(free)).parent) == {
+                "runId": run_id
+            }
 
 
 async def test_a_child_that_was_given_up_is_the_same_when_its_call_is_made_again() -> None:
@@ -313,7 +471,8 @@ async def test_a_child_that_was_given_up_is_the_same_when_its_call_is_made_again
             task.cancel()
         await asyncio.wait(racers)
         await ctx.sleep("rest", "2h")
-        return done.pop().result()
+        winner: str = done.pop().result()
+        return winner
 
     world.redeploy(parent, child)
     with world.clock.driving():
