@@ -70,6 +70,13 @@ SCRIPTS: Final = (
         0.3,
     ),
     Script(
+        "http_instructions",
+        "the same for a trigger and for `GET /runs/{runId}`, behind our own connection and mounted "
+        "in a host",
+        "a bare Starlette echo and a bare GET on uvicorn's own protocol",
+        0.5,
+    ),
+    Script(
         "tail",
         "p99.9 of a trigger and of a step while snapshots with compaction, runs put to sleep, "
         "woken and recovered, and 1,000 subscribers go on; the loop's longest stall",

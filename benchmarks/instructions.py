@@ -117,10 +117,11 @@ async def measure(in_flight: int, runs: int) -> dict[str, Any]:
         await together(counted, in_flight, WARM_RUNS)
         with Count() as count:
             await together(counted, in_flight, runs)
-    return _figures(count, runs)
+    return figures_of(count, runs)
 
 
-def _figures(count: Count, runs: int) -> dict[str, Any]:
+def figures_of(count: Count, runs: int) -> dict[str, Any]:
+    """Return instructions and calls a run, and by function."""
     by_function = [
         {
             "function": _name(code),

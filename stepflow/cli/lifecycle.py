@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from stepflow.engine.protocol import Engine
+    from stepflow.web.direct import Direct
 
 __all__ = ["ServeApp", "base_path_of"]
 
@@ -61,6 +62,12 @@ class ServeApp:
         self._on_failed = on_failed
         self._start: asyncio.Task[None] | None = None
         self.exit_code = 0
+
+    @property
+    def direct(self) -> Direct | None:
+        """What our own server may answer without asking the API's application."""
+        found: Direct | None = getattr(self._api, "direct", None)
+        return found.below(self._base_path) if found is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

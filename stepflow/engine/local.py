@@ -16,6 +16,7 @@ from stepflow.engine.control import Control
 from stepflow.engine.figures import Figures
 from stepflow.engine.listing import Listing
 from stepflow.engine.part import RECORD_BYTES
+from stepflow.engine.shown import Shown
 from stepflow.errors import (
     ApiError,
     ConflictError,
@@ -68,6 +69,9 @@ _CHECKED_BYTES = 32 * 1024
 class LocalEngine(Listing, Control, Figures):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
+    needs_no_task = True
+    """Its coroutines wait for plain futures alone, so whoever calls them may drive them by hand."""
+
     def __init__(  # noqa: PLR0913  the seams that tests replace
         self,
         registry: Registry,
@@ -109,6 +113,7 @@ class LocalEngine(Listing, Control, Figures):
         self.recovery: RecoveryReport | None = None
         self.fatal: BaseException | None = None
         self._hangs_s = 0.0
+        self._shown = Shown()
 
     # ------------------------------------------------------------ life
 
@@ -269,6 +274,7 @@ class LocalEngine(Listing, Control, Figures):
             await sup.stop()
             await sup.journal.close(clean=self.fatal is None)
         self._sup = None
+        self._shown.forget()
         self._state = "failed" if self.fatal is not None else "stopped"
 
     async def crash(self) -> None:
@@ -309,6 +315,7 @@ class LocalEngine(Listing, Control, Figures):
         sup, snapshotter = self._sup, self._snapshotter
         if sup is None or snapshotter is None or self._state == "failed":
             return
+        self._shown.forget()
         self._hangs_s = sup.journal.look()
         # It lies on the same disk, and the loop must not wait for that.
         sup.marker.pause(paused=sup.journal.slow)

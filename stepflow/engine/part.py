@@ -10,6 +10,7 @@ from stepflow.model.views import RunView, run_view
 if TYPE_CHECKING:
     from stepflow.config import Settings
     from stepflow.engine.protocol import EngineState
+    from stepflow.engine.shown import Shown
     from stepflow.journal.suspects import Suspects
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
@@ -27,6 +28,7 @@ class EnginePart:
     _state: EngineState
     _sup: Supervisor | None
     _suspects: Suspects | None
+    _shown: Shown
 
     @property
     def state(self) -> EngineState:
@@ -71,7 +73,10 @@ class EnginePart:
 
     async def _view(self, actor: RunActor, *, steps: bool = True) -> RunView:
         # Rendered first, sent when everything it shows is durable.
-        view = run_view(actor.peek(), actor.condition, steps=steps, reason=actor.reason)
+        if steps:
+            view = self._shown.view(actor)
+        else:
+            view = run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason)
         lsn, journal = actor.lsn, self.sup.journal
         if lsn > journal.durable_lsn:
             await journal.durable(lsn)

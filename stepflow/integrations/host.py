@@ -76,7 +76,7 @@ def routes_of(
 ) -> list[BaseRoute]:
     """Return the API as Starlette routes; the host runs `flow.lifespan`."""
     clock = SystemClock()
-    return build_routes(
+    routes = build_routes(
         flow.engine,
         Policy(lambda: flow.auth_chain, clock, auth, on_auth_failure),
         flow.settings,
@@ -86,6 +86,7 @@ def routes_of(
         cors=_origins(cors_origins),
         ui=ui,
     )
+    return [*routes]
 
 
 def app_of(

@@ -87,7 +87,7 @@ class ChildView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     awaited: bool = True
 
 
-class RunView(msgspec.Struct, rename="camel", kw_only=True):
+class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     """A run, as `GET /runs/{runId}` gives it; list rows have no `steps`."""
 
     id: str

@@ -19,6 +19,7 @@ from stepflow.web import additions, control, docs_page, endpoints, sse, tokens
 from stepflow.web.asgi import send_answer
 from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
+from stepflow.web.direct import Direct
 from stepflow.web.operations import Resource, Service
 from stepflow.web.presets import Endpoints
 from stepflow.web.problems import problem
@@ -26,7 +27,6 @@ from stepflow.web.problems import problem
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
     from stepflow.clock import Clock
@@ -60,6 +60,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     docs_page.GetDocs,
     docs_page.GetRoot,
 )
+_HOT: Final = (endpoints.Trigger, endpoints.GetRun, endpoints.Notify)
 _PAGES: Final = frozenset({docs_page.GetDocs, docs_page.GetRoot})
 
 
@@ -73,7 +74,7 @@ def build_routes(
     health_check: Callable[[], bool | Awaitable[bool]] | None = None,
     cors: Iterable[str] = (),
     ui: bool = True,
-) -> list[BaseRoute]:
+) -> list[Route]:
     """Return the routes, relative to wherever they are mounted. `ui=False`: no pages for people."""
     bodies = Budget(settings.bodies_bytes_max, "requests")
     answers = Budget(settings.answers_bytes_max, "answers")
@@ -88,15 +89,13 @@ def build_routes(
             by_path.setdefault(path, []).append(kind(service))
         else:
             disabled.add(path)
-    routes: list[BaseRoute] = [
-        _route(path, Resource(served), origins) for path, served in by_path.items()
-    ]
+    routes = [_route(path, Resource(served), origins) for path, served in by_path.items()]
     # Said by us, so that the answer has our shape in a host's application too.
     routes += [_route(path, _no_such_route, origins) for path in sorted(disabled - by_path.keys())]
     return routes
 
 
-def _route(path: str, app: ASGIApp, origins: frozenset[bytes]) -> BaseRoute:
+def _route(path: str, app: ASGIApp, origins: frozenset[bytes]) -> Route:
     route = Route(path, Cors(app, origins) if origins else app, include_in_schema=False)
     # Python's `$` also matches before a line break at the end, and `/health%0a` is no path of ours.
     route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
@@ -120,6 +119,13 @@ _no_such_route: Final = NoSuchRoute()
 
 class _App(Starlette):
     """Starlette without the layers that catch exceptions: every endpoint has its own edge."""
+
+    hot: Direct | None = None
+
+    @property
+    def direct(self) -> Direct | None:
+        """What our own server may answer without the application; None where a host has a say."""
+        return None if self.user_middleware else self.hot
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
@@ -153,6 +159,9 @@ def build_app(  # noqa: PLR0913  the published options
         ui=ui,
     )
     app = _App(routes=routes, lifespan=lifespan)
+    if policy.is_our_own and not origins and getattr(engine, "needs_no_task", False):
+        served = (route.app.endpoints for route in routes if isinstance(route.app, Resource))
+        app.hot = Direct(each for some in served for each in some if isinstance(each, _HOT))
     # A redirect to the path without its slash would be an answer without our shape.
     app.router.redirect_slashes = False
     app.router.default = Cors(_no_such_route, origins) if origins else _no_such_route

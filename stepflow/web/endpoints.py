@@ -12,6 +12,7 @@ import inspect
 import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 import msgspec
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive
     from starlette.types import Scope as AsgiScope
 
+    from stepflow.web.operations import Service
     from stepflow.web.problems import Answer
 
 __all__ = ["GetHealth", "GetOpenApi", "GetRun", "Notify", "Trigger", "encode", "openapi_yaml"]
@@ -188,13 +190,25 @@ class GetRun(AnswerEndpoint):
         errors=(ForbiddenError, RunNotFoundError),
     )
 
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self._json: dict[int, tuple[ref[RunView], bytes]] = {}
+        """The JSON of views that live, by `id`: an engine may give the same one again."""
+
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         principal = await self.principal(scope)
         run_id = run_id_of(scope)
         view = await self.engine.get_run(run_id)
         require_visible(principal, view)
         require_scope(principal, "read")
-        return json_answer(encode(view))
+        known = self._json.get(id(view))
+        return json_answer(known[1] if known is not None else self._rendered(view))
+
+    def _rendered(self, view: RunView) -> bytes:
+        place, json = id(view), self._json
+        text = encode(view)
+        json[place] = ref(view, lambda _: json.pop(place)), text
+        return text
 
 
 class Notify(AnswerEndpoint):

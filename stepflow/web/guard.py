@@ -32,6 +32,7 @@ piece touches no timer and no header of it is looked at twice.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -44,11 +45,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from stepflow.auth.callers import is_loopback_address, network_of
 from stepflow.config import Settings
+from stepflow.web.budget import LARGE_BYTES
+from stepflow.web.call import Call, Wire
+from stepflow.web.direct import Whole
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from starlette.types import Receive, Scope, Send
     from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+
+    from stepflow.web.direct import Direct, Found
+    from stepflow.web.problems import Answer
 
 __all__ = ["Guard", "guarded"]
 
@@ -92,9 +98,10 @@ TOO_MANY_OF_ONE: Final = Refusal(
 )
 
 
-def guarded(settings: Settings) -> type[Guard]:
-    """Return the protocol class with these limits."""
-    return type("Guard", (Guard,), {"limits": settings, "callers": Counter[str]()})
+def guarded(settings: Settings, direct: Direct | None = None) -> type[Guard]:
+    """Return the protocol class with these limits; `direct` finds what needs no application."""
+    mine = {"limits": settings, "callers": Counter[str](), "wire": Wire(), "direct": direct}
+    return type("Guard", (Guard,), mine)
 
 
 class Guard(HttpToolsProtocol):
@@ -102,9 +109,17 @@ class Guard(HttpToolsProtocol):
 
     limits: ClassVar[Settings] = Settings()
     callers: ClassVar[Counter[str]] = Counter()
+    direct: ClassVar[Direct | None] = None
+    wire: ClassVar[Wire]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._is_watched = self.access_log or self.limit_concurrency is not None
+        self._found: Found | None = None
+        """The request at hand, when it needs no application and may still come whole."""
+        self._parts: list[bytes] = []
+        self._served = 0
+        """How many of this read's requests were answered without the application."""
         self._phase = _QUIET
         self._messages = 0
         self._held_bytes = 0
@@ -116,6 +131,7 @@ class Guard(HttpToolsProtocol):
         self._refused_after: Refusal | None = None
         self._caller: str | None = None
         self._deadline = _Deadline(self.loop, self._late)
+        self._keep_alive = _Deadline(self.loop, self.timeout_keep_alive_handler)
 
     # ------------------------------------------------------------ the connection
 
@@ -145,6 +161,7 @@ class Guard(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.end()
+        self._keep_alive.end()
         if self._caller is not None:
             self.callers[self._caller] -= 1
             if not self.callers[self._caller]:
@@ -155,7 +172,8 @@ class Guard(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._unset_keepalive_if_required()
+        self._keep_alive.stop()
+        self._served = 0
         messages, phase, bodies = self._messages, self._phase, self._bodies
         self._read_bytes = len(data)
         try:
@@ -163,6 +181,9 @@ class Guard(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(_refusal_of(error))
             return
+        if self._found is not None:
+            # It did not come whole: there may be much of it, or it may be slow.
+            self._to_application()
         is_new = self._messages != messages
         if self._phase is not _QUIET:
             began_here = is_new and phase is _QUIET and self._messages == messages + 1
@@ -249,17 +270,29 @@ class Guard(HttpToolsProtocol):
         self._deadline.close_in(self.limits.linger_s, self.transport)
 
     def on_response_complete(self) -> None:
-        is_last = not self.pipeline
-        super().on_response_complete()
-        if is_last and self._refused_after is not None:
-            self._unset_keepalive_if_required()
+        # As uvicorn's, but that the time of an idle connection costs no timer a request.
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+                return
+            self._keep_alive.begin(self.timeout_keep_alive)
+        if self._refused_after is not None and not self.pipeline:
+            self._keep_alive.stop()
             self._answer(self._refused_after)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._keep_alive.stop()
 
     # ------------------------------------------------------------ what the parser says
 
     def on_message_begin(self) -> None:
         if not self._muted:
-            super().on_message_begin()
+            # What else uvicorn prepares here is prepared for the application, see below.
+            self.url = b""
+            self.headers = []
+            self.expect_100_continue = False
             self._phase = _HEAD
             self._messages += 1
             self._held_bytes = 0
@@ -267,11 +300,32 @@ class Guard(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._muted:
             return
-        self._check_head()
-        if self.parser.should_upgrade():
+        names = self._check_head()
+        parser, cycle = self.parser, cast("RequestResponseCycle | None", self.cycle)
+        if parser.should_upgrade():
             self._upgrade_body = [line for line in self.headers if _says_length(*line)]
         self._phase = _BODY
         self._held_bytes = 0
+        if (
+            self.direct is not None
+            and not self._served
+            and not self._is_watched
+            and (cycle is None or cycle.response_complete)
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+        ):
+            self._found = self.direct.find(
+                parser.get_method(), self.url, names, self.headers, self.client
+            )
+        if self._found is None:
+            self._to_application()
+
+    def _to_application(self) -> None:
+        """Let the application have the request at hand, and what there is of its body."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
         # How a stream drops a reader that does not read: a close would wait until it had read.
         self.scope.setdefault("extensions", {})["stepflow.abort"] = {"abort": self.transport.abort}
         super().on_headers_complete()
@@ -279,9 +333,13 @@ class Guard(HttpToolsProtocol):
         self.cycle.__class__ = _Cycle
         # Trailers come after the application has looked: they must not become headers.
         self.headers = []
+        if self._found is not None:
+            self._found = None
+            super().on_body(b"".join(self._parts))
+            self._parts.clear()
 
-    def _check_head(self) -> None:
-        """Raise the `Refusal` of a complete head that is too large or has no host."""
+    def _check_head(self) -> list[bytes]:
+        """Return the headers' names. Raises a `Refusal` when they are too large or have no host."""
         if len(self.url) > self.limits.url_bytes_max:
             raise URL_TOO_LONG
         if len(self.headers) > self.limits.headers_max:
@@ -289,9 +347,11 @@ class Guard(HttpToolsProtocol):
         limit = self.limits.header_bytes_max
         if self._held_bytes + self._read_bytes > limit and self._head_bytes() > limit:
             raise HEADERS_TOO_LARGE
-        hosts = [name for name, _ in self.headers].count(b"host")
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
         if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
             raise NO_HOST
+        return names
 
     def _head_bytes(self) -> int:
         """Return how long the head is when its lines are written as `Name: value`."""
@@ -301,14 +361,68 @@ class Guard(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._bodies += 1
-        super().on_body(body)
+        if self._found is None:
+            super().on_body(body)
+        else:
+            self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        if not self._muted and not self._upgrade_body:
+        if self._found is not None:
+            self._phase = _QUIET
+            self._serve(self._found)
+        elif not self._muted and not self._upgrade_body:
             if len(self.headers) > self.limits.headers_max:
                 raise HEADERS_TOO_LARGE
             self._phase = _QUIET
             super().on_message_complete()
+
+    # ------------------------------------------------------------ without the application
+
+    def _serve(self, found: Found) -> None:
+        """Drive the endpoint of a whole request to its answer, or as far as it comes now."""
+        self._found = None
+        body = b"".join(self._parts)
+        self._parts.clear()
+        # One a read: others have their turn between the requests of one that pipelines.
+        self._served += 1
+        call = Call(found, self.put, self.transport.close, self.tasks, self.loop)
+        self.cycle = cast("RequestResponseCycle", call)
+        call.begin(found.endpoint.reply(found.scope, Whole(body)))
+
+    def put(self, call: Call, answer: Answer) -> None:
+        """Write an answer; what cannot be written now is left to the application's way."""
+        if len(answer.body) > LARGE_BYTES or self.flow.write_paused:
+            self._put_as_application(call, answer)
+            return
+        defaults = self.server_state.default_headers
+        self.transport.write(self.wire.whole(defaults, answer, keep_alive=call.keep_alive))
+        if not call.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def _put_as_application(self, call: Call, answer: Answer) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            del receive
+            await call.found.endpoint.deliver(scope, send, answer)
+
+        call.found.scope["extensions"] = {"stepflow.abort": {"abort": self.transport.abort}}
+        cycle = _Cycle(
+            scope=cast("Any", call.found.scope),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=call.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.more_body = False
+        if cast("Any", self.cycle) is call:
+            self.cycle = cycle
+        self._start_asgi_task(cycle, cast("Any", app))
 
     # ------------------------------------------------------------ Upgrade is ignored
 

@@ -137,13 +137,24 @@ class AnswerEndpoint(Endpoint):
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         share = scope[SHARE] = Share(self.service.bodies)
         try:
-            answer = await self.answer(scope, receive)
+            answer = await self.reply(scope, receive)
         except ClientGone:
             return
-        except Exception as error:  # noqa: BLE001  the HTTP edge
-            answer = self.refusal(error)
         finally:
             share.release()
+        await self.deliver(scope, send, answer)
+
+    async def reply(self, scope: AsgiScope, receive: Receive) -> Answer:
+        """Return the response, whatever it is. Raises `ClientGone` when nobody is left for it."""
+        try:
+            return await self.answer(scope, receive)
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001  the HTTP edge
+            return self.refusal(error)
+
+    async def deliver(self, scope: AsgiScope, send: Send, answer: Answer) -> None:
+        """Send the response; a large one in slices."""
         if len(answer.body) <= LARGE_BYTES:
             await send_answer(send, answer)
         else:
@@ -169,9 +180,10 @@ class AnswerEndpoint(Endpoint):
 class Resource:
     """One path: its operations by method."""
 
-    __slots__ = ("_allow", "_by_method")
+    __slots__ = ("_allow", "_by_method", "endpoints")
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self.endpoints = endpoints
         self._by_method = {endpoint.operation.method: endpoint for endpoint in endpoints}
         methods = set(self._by_method)
         if "GET" in methods:

@@ -56,6 +56,11 @@ class Policy:
         self._own = None if auth is None else RouteAuth(auth, on_auth_failure)
         self._hook = on_auth_failure
 
+    @property
+    def is_our_own(self) -> bool:
+        """Whether nothing of the host's takes part: no handler, and no hook for refusals."""
+        return self._own is None and self._hook is None
+
     async def authenticate(self, endpoint: str, scope: AsgiScope) -> Principal:
         """Return who calls. Raises the `ApiError` that is the answer."""
         if self._own is not None:

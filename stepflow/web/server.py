@@ -60,7 +60,7 @@ def make_config(
         port=port,
         uds=uds,
         loop="auto",
-        http=guarded(settings),
+        http=guarded(settings, getattr(app, "direct", None)),
         ws="none",
         lifespan="on",
         interface="asgi3",
