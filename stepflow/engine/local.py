@@ -27,16 +27,15 @@ from stepflow.errors import (
     WorkflowNotFoundError,
 )
 from stepflow.journal.api import open_journal
-from stepflow.journal.suspects import SUSPICIONS_MAX, Suspects
+from stepflow.journal.suspects import Suspects
 from stepflow.model.codec import encode, parse_json
 from stepflow.model.ids import RunId, is_run_id
 from stepflow.model.views import RunEvent, RunView, run_view
 from stepflow.runtime import messages as msg
-from stepflow.runtime.actor import RunActor
+from stepflow.runtime.adoption import adopt
 from stepflow.runtime.restore import Restorer
-from stepflow.runtime.retention import ended_of
 from stepflow.runtime.snapshotter import Snapshotter
-from stepflow.runtime.supervisor import Supervisor, sleeps
+from stepflow.runtime.supervisor import Supervisor
 from stepflow.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk
     from stepflow.model.views import WorkflowView
     from stepflow.runtime.hub import Subscriber
-    from stepflow.runtime.retention import Ended
     from stepflow.runtime.seams import Seams
 
 __all__ = ["LocalEngine"]
@@ -194,7 +192,7 @@ class LocalEngine(Listing, Control, Figures):
             # A shutdown began, or the disk failed, before anybody was served.
             sup.hub.close()
         self._housekeep_later()
-        sup.spawn(self._wake(to_wake))
+        sup.spawn(self._wake(sup, to_wake))
 
     def _progressed(self, progress: RecoveryProgress) -> None:
         self.progress = progress
@@ -205,47 +203,21 @@ class LocalEngine(Listing, Control, Figures):
             return None
         return Path(self.data_dir)
 
-    async def _adopt(
-        self, sup: Supervisor, restorer: Restorer, suspects: Suspects
-    ) -> list[RunActor]:
+    async def _adopt(self, sup: Supervisor, restorer: Restorer, suspects: Suspects) -> list[RunId]:
         """Enter what recovery found into the tables; return the runs that must go on now."""
-        to_wake: list[RunActor] = []
-        ended: list[Ended] = []
-        aside = suspects.count(f.state for f in restorer.runs() if not f.state.finished)
-        for number, found in enumerate(restorer.runs()):
-            state = found.state
-            actor = RunActor(sup, RunId(state.id))
-            actor.restore(state)
-            sup.adopt_run(actor, state.started.lsn if state.started else 0)
-            sup.idempotency.add(state.summary(), state.id)
-            if found.failure:
-                sup.set_aside(actor, found.failure, releasable=False)
-            elif state.finished:
-                ended.append(ended_of(actor))
-                actor.pack()
-            else:
-                sup.index_live(actor)
-                sup.recorder.live_bytes += state.nbytes
-                if state.id in aside:
-                    sup.set_aside(actor, _say_poison(state.id))
-                elif sleeps(state):
-                    actor.pack()
-                else:
-                    to_wake.append(actor)
-            if number % self.settings.snapshot_slice_runs == 0:
-                await next_pass()
-        sup.retention.adopt(ended)
-        return to_wake
+        return await adopt(sup, restorer, suspects)
 
-    async def _wake(self, actors: list[RunActor]) -> None:
+    async def _wake(self, sup: Supervisor, run_ids: list[RunId]) -> None:
         """Wake runs after a restart, not all at once."""
         if self._sup is not None:
             self._sup.cancel_given_up()
         size = max(1, int(self.settings.wakes_per_second * _WAKE_SLICE_S))
-        for begin in range(0, len(actors), size):
-            for actor in actors[begin : begin + size]:
-                actor.tell(msg.WakeUp())
-            if begin + size < len(actors):
+        for begin in range(0, len(run_ids), size):
+            for run_id in run_ids[begin : begin + size]:
+                actor = sup.runs.get(run_id)
+                if actor is not None and not actor.finished:
+                    actor.tell(msg.WakeUp())
+            if begin + size < len(run_ids):
                 await self._pause(_WAKE_SLICE_S)
 
     async def _pause(self, seconds: float) -> None:
@@ -538,12 +510,3 @@ def _say_clock(behind_ms: int) -> None:
             "record's time, and nothing is late because of it",
             behind_ms / 1000,
         )
-
-
-def _say_poison(run_id: str) -> str:
-    reason = (
-        f"SFW402 run {run_id} set aside: its code was running at {SUSPICIONS_MAX} process deaths "
-        f"in a row; mend its code, then `stepflow runs resume {run_id}`, or cancel it"
-    )
-    _log.error("%s", reason)
-    return reason

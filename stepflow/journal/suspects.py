@@ -92,6 +92,10 @@ class Suspects:
             _log.warning("%s cannot be made, so nothing is marked: %s", _MARKER, error)
             return NoMarker()
 
+    def knows(self, run_id: str) -> bool:
+        """Whether the run is a suspect, or was one: no other needs to be counted."""
+        return run_id in self._suspected or run_id in self._rows
+
     def count(self, states: Iterable[RunState]) -> set[str]:
         """Count the suspects among these live runs, durably; return those to set aside."""
         rows: dict[str, _Row] = {}

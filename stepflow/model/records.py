@@ -25,10 +25,13 @@ them says by that which one has won, and the others are given up by it, with no 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import msgspec
 from msgspec import Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "NOTHING",
@@ -62,6 +65,7 @@ __all__ = [
     "WaitResolved",
     "WaitStarted",
     "WaitTimedOut",
+    "decode_known",
     "decode_record",
     "encode_record",
 ]
@@ -396,6 +400,10 @@ class _Head(msgspec.Struct):
 encode_record = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AnyRecord).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
+
+
+decode_known: Callable[[bytes], Record] = _decode
+"""Return the record that `data` encodes; raise for anything else."""
 
 
 def decode_record(data: bytes) -> Record | None:

@@ -68,6 +68,7 @@ __all__ = [
     "RunSummary",
     "StepStatus",
     "call_name",
+    "decode_packed",
 ]
 
 RunStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
@@ -579,7 +580,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         `doubt` says why a record cannot be believed, where the line comes from a disk. Raises
         `msgspec.MsgspecError` or `ValueError` for bytes that are no packed run.
         """
-        packed = _decode_packed(line)
+        packed = decode_packed(line)
         state = cls(packed.id)
         payloads = {int(k): bytes(v) for k, v in packed.payloads.items()}
         for raw in packed.records:
@@ -650,7 +651,8 @@ class _Skipped(msgspec.Struct):
     rs: int
 
 
-_decode_packed: Callable[[bytes], _Packed] = msgspec.json.Decoder(_Packed).decode
+decode_packed: Callable[[bytes], _Packed] = msgspec.json.Decoder(_Packed).decode
+"""Return the parts of a packed run."""
 _decode_skipped: Callable[[bytes], _Skipped] = msgspec.json.Decoder(_Skipped).decode
 
 _Begins = StepStarted | SleepStarted | WaitStarted | ChildStarted | NotifySent

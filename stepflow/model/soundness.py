@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from stepflow.model.records import Record
 
-__all__ = ["TIME_MAX_MS", "doubt", "is_line"]
+__all__ = ["COUNT_MAX", "TIME_MAX_MS", "doubt", "is_line"]
 
 TIME_MAX_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
-_COUNT_MAX: Final = 2**63 - 1
+COUNT_MAX: Final = 2**63 - 1
 _OUTSIDE: Final = "a time of it is outside the calendar"
 _TIMES: Final[dict[type[Record], str]] = {
     rec.RunStarted: "due",
@@ -57,7 +57,7 @@ def doubt(record: Record, data: bytes) -> str:
 
 
 def _doubt_place(record: Record) -> str:
-    if not 0 < record.lsn <= _COUNT_MAX or not 0 <= record.rs <= _COUNT_MAX:
+    if not 0 < record.lsn <= COUNT_MAX or not 0 <= record.rs <= COUNT_MAX:
         return "a number of it is out of range"
     if type(record) is rec.EventReceived:
         return "it belongs to no run and names one" if record.r or record.rs else ""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from stepflow.model.run import FINISHED, RunState, RunSummary
 
 if TYPE_CHECKING:
+    from stepflow.model.outline import Outline
     from stepflow.model.run import RunStatus
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "line_of",
     "lsn_of",
     "park",
+    "park_outline",
     "start_lsn_of",
     "state_of",
     "status_of",
@@ -53,7 +55,7 @@ _LABELLED: Final = 2
 # Raw deflate with a window that holds words and line: small to set up, and as good as a large one.
 _WINDOW: Final = -11
 _MEMORY: Final = 3
-_LEVEL: Final = 6
+_LEVEL: Final = 3
 # The likeliest last: what is near is cheaper to refer to.
 _WORDS: Final = (
     b'"t":"child.started","workflow":"","child":"run_","awaited":true'
@@ -67,6 +69,9 @@ _WORDS: Final = (
     b'step.completed","key":"#1","result":{"","lsn":,"r":"run_","rs":3,"ts":17958},{"t":"'
     b'wait.started","key":"#1","name":"","event":"","due":,"solo":true,"lsn":,"r":"run_","rs":4,'
     b'"ts":17958}]}'
+)
+_DEFLATE: Final = zlib.compressobj(
+    _LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _WORDS
 )
 
 
@@ -94,21 +99,32 @@ class Names:
 def park(state: RunState, start_lsn: int, names: Names) -> bytes:
     """Return the run as one `bytes` object."""
     start = state.started
-    flags = _LABELLED if start is not None and (start.tags or start.idem or start.by) else 0
-    line = state.pack()
-    if not state.finished:
-        deflate = zlib.compressobj(
-            _LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _WORDS
-        )
+    labelled = start is not None and bool(start.tags or start.idem or start.by)
+    return _park(state, state.pack(), start_lsn, names, labelled=labelled)
+
+
+def park_outline(run: Outline, names: Names) -> bytes:
+    """Return the run as one `bytes` object."""
+    labelled = bool(run.tags or run.idem or run.by)
+    return _park(run, run.line(), run.start_lsn, names, labelled=labelled)
+
+
+def _park(
+    run: RunState | Outline, line: bytes, start_lsn: int, names: Names, *, labelled: bool
+) -> bytes:
+    flags = _LABELLED if labelled else 0
+    if not run.finished:
+        # A copy: the words need not be taken in each time.
+        deflate = _DEFLATE.copy()
         line = deflate.compress(line) + deflate.flush()
         flags |= _COMPRESSED
     head = _HEAD.pack(
         start_lsn,
-        state.lsn,
-        state.created_ms,
-        state.updated_ms,
-        names.number(state.workflow),
-        _NUMBERS[state.status],
+        run.lsn,
+        run.created_ms,
+        run.updated_ms,
+        names.number(run.workflow),
+        _NUMBERS[run.status],
         flags,
     )
     return head + line

@@ -3,6 +3,9 @@
 Called in the recovery thread, before anything is served. A snapshot is fuzzy: each line bears the
 LSN it includes, and only newer records are applied to it.
 
+Most runs are plain and are folded in outline (model/outline.py); the others, and all that does not
+fit, are opened. What was not touched for a while is kept as bytes: a million runs must fit.
+
 A checksum proves that bytes are what was written, not that they make sense. A run whose records do
 not fit is set aside (SFW401) with all of them; what belongs to no run that could be shown is left
 out (SFW403): the journal keeps a copy of it. A record of an unknown type that must be understood
@@ -12,6 +15,7 @@ refuses the start (SFW302).
 from __future__ import annotations
 
 import logging
+import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,7 +25,8 @@ from stepflow.errors import JournalCorruptError
 from stepflow.journal.recovery import LeftOutError
 from stepflow.model import records as rec
 from stepflow.model.ids import RunId, is_run_id
-from stepflow.model.records import UnknownRecordError, decode_record
+from stepflow.model.outline import Outline
+from stepflow.model.records import UnknownRecordError, decode_known, decode_record
 from stepflow.model.run import RunState
 from stepflow.model.soundness import doubt, is_line
 
@@ -64,30 +69,62 @@ class _Payload:
         self.taker = ""
 
 
+_Row = Outline | RunState | bytes
+"""A run in outline, the same as bytes, or open."""
+
+_START = struct.Struct("<Q")
+_encode_outline = msgspec.msgpack.Encoder().encode
+_decode_outline = msgspec.msgpack.Decoder(Outline).decode
+
+_WARM_MAX = 65_536
+"""So many runs in outline at a time, and those that are under way: what is more is kept as bytes,
+which takes half as much."""
+
+
 class Restored:
-    """One run that recovery found."""
+    """One run that recovery found. `state` opens it, for good."""
 
-    __slots__ = ("state",)
+    __slots__ = ("_rows", "id")
 
-    def __init__(self, state: RunState) -> None:
-        self.state = state
+    def __init__(self, run_id: str, rows: dict[str, _Row]) -> None:
+        self.id = run_id
+        self._rows = rows
+
+    @property
+    def outline(self) -> Outline | None:
+        """The run in outline; None of one that is open."""
+        row = self._rows[self.id]
+        if isinstance(row, bytes):
+            return _warmed(row)
+        return row if isinstance(row, Outline) else None
+
+    @property
+    def state(self) -> RunState:
+        """The run's state."""
+        return _open(self._rows, self.id)
 
     @property
     def failure(self) -> str:
         """Why it is set aside, if it is."""
-        return self.state.failure
+        row = self._rows[self.id]
+        return row.failure if isinstance(row, RunState) else ""
 
 
 class Restorer:
     """Folds lines and records into runs."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Restored] = {}
+        self._rows: dict[str, _Row] = {}
+        self._warm: list[str] = []
+        """Runs in outline that are not kept as bytes yet."""
+        self._cooled_lsn = 0
+        """What was not touched since then is kept as bytes when there are many more."""
         self._gone: dict[str, int] = {}
         self._payloads: dict[int, _Payload] = {}
         """Payloads of events by LSN, as long as takers are still to come."""
         self._headless: set[str] = set()
         """Runs without a beginning: said once."""
+        self._order: list[str] | None = None
         self.last_ts_ms = 0
         self.messages: list[str] = []
 
@@ -105,6 +142,12 @@ class Restorer:
     def _take_run(self, lsn: int, line: _Line, data: bytes) -> None:
         if not is_run_id(line.id):
             raise _left_out(f"the snapshot's line of lsn {lsn} names no run: {line.id[:80]!r}")
+        twin = self._rows.get(line.id)
+        outline = self._outline(lsn, data) if twin is None else None
+        if outline is not None:
+            self._rows[line.id] = _cooled(outline)
+            self.last_ts_ms = max(self.last_ts_ms, outline.updated_ms)
+            return
         try:
             state = RunState.unpack(data, doubt)
         except UnknownRecordError as error:
@@ -117,15 +160,23 @@ class Restorer:
             raise _left_out(f"the snapshot's line of run {line.id} has no beginning")
         if state.lsn != lsn:
             state.set_aside(lsn, f"its line includes lsn {lsn}, its records end at {state.lsn}")
-        twin = self._runs.get(line.id)
-        if twin is not None and twin.state.lsn >= state.lsn:
+        if twin is not None and _open(self._rows, line.id).lsn >= state.lsn:
             raise _left_out(f"the snapshot has two lines of run {line.id}; the longer is used")
-        self._runs[line.id] = Restored(state)
+        self._rows[line.id] = state
         if state.failure:
             self._say(state.failure)
         self.last_ts_ms = max(self.last_ts_ms, state.updated_ms)
         if twin is not None:
             raise _left_out(f"the snapshot has two lines of run {line.id}; the longer is used")
+
+    @staticmethod
+    def _outline(lsn: int, line: bytes) -> Outline | None:
+        """Return the run of a line that is plain and makes sense."""
+        with suppress(*_UNREADABLE):
+            outline = Outline.unpack(line)
+            if outline is not None and outline.lsn == lsn:
+                return outline
+        return None
 
     def on_record(self, lsn: int, data: bytes) -> None:
         """Take one journal record.
@@ -133,6 +184,77 @@ class Restorer:
         Raises `LeftOutError` for one that belongs to no run that could be shown, and
         `JournalCorruptError` for one of an unknown type that must be understood.
         """
+        try:
+            record = decode_known(data)
+        except _UNREADABLE:
+            record = None
+        if record is None or record.lsn != lsn or not self._take_plain(record, data):
+            self._take_any(lsn, data)
+
+    def _take_plain(self, record: rec.Record, data: bytes) -> bool:
+        """Fold the record of a plain run; return False, with nothing changed, of any other."""
+        run_id = record.r
+        run = self._rows.get(run_id)
+        if run is None:
+            return isinstance(record, rec.RunStarted) and self._begin(record, data)
+        if isinstance(run, bytes):
+            run = self._rows[run_id] = _warmed(run)
+            self._warm.append(run_id)
+        if not isinstance(run, Outline):
+            return False
+        if record.lsn <= run.lsn or isinstance(record, rec.RunPurged):
+            return self._pass_over(record, data, run)
+        if not isinstance(record, rec.WaitResolved):
+            if not run.take(record, data):
+                return False
+        else:
+            row = self._payloads.get(record.payload)
+            if row is None or not run.take(record, data, row.body):
+                return False
+            self._payload_for(record)
+        self.last_ts_ms = max(self.last_ts_ms, record.ts)
+        return True
+
+    def _pass_over(self, record: rec.Record, data: bytes, run: Outline) -> bool:
+        """Take a sound record that the run's line includes already, or that forgets the run."""
+        if doubt(record, data):
+            return False
+        if isinstance(record, rec.RunPurged):
+            if record.rs != run.rs + 1:
+                return False
+            del self._rows[record.r]
+            self._gone[record.r] = record.lsn
+        self._payload_for(record)
+        self.last_ts_ms = max(self.last_ts_ms, record.ts)
+        return True
+
+    def _begin(self, record: rec.RunStarted, data: bytes) -> bool:
+        run_id = record.r
+        run = Outline.of(record, data) if record.lsn > self._gone.get(run_id, 0) else None
+        if run is None:
+            return False
+        self._rows[run_id] = run
+        self._warm.append(run_id)
+        if len(self._warm) > _WARM_MAX:
+            self._cool(record.lsn)
+        self.last_ts_ms = max(self.last_ts_ms, record.ts)
+        return True
+
+    def _cool(self, lsn: int) -> None:
+        """Keep as bytes what was not touched since the last time."""
+        rows = self._rows
+        warm: list[str] = []
+        for run_id in self._warm:
+            row = rows.get(run_id)
+            if isinstance(row, Outline):
+                if row.lsn > self._cooled_lsn:
+                    warm.append(run_id)
+                else:
+                    rows[run_id] = _cooled(row)
+        self._warm = warm
+        self._cooled_lsn = lsn
+
+    def _take_any(self, lsn: int, data: bytes) -> None:
         try:
             record = decode_record(data)
             why = "" if record is None else doubt(record, data)
@@ -159,19 +281,18 @@ class Restorer:
             self._apply(record, data)
 
     def _purge(self, record: rec.RunPurged, data: bytes) -> None:
-        run = self._runs.get(record.r)
-        if run is not None and record.rs != run.state.rs + 1:
+        run = self._state(record.r)
+        if run is not None and record.rs != run.rs + 1:
             self._misfit(record.lsn, data, f"it is purged with number {record.rs}")
             return
-        self._runs.pop(record.r, None)
+        self._rows.pop(record.r, None)
         self._gone[record.r] = record.lsn
 
     def _apply(self, record: rec.Record, data: bytes) -> None:
-        run = self._runs.get(record.r) or self._new_run(record)
+        state = self._state(record.r) or self._new_run(record)
         payload = self._payload_for(record)
-        if run is None:
+        if state is None:
             return
-        state = run.state
         if record.lsn <= state.seen_lsn:
             return
         failed = state.failure
@@ -181,13 +302,12 @@ class Restorer:
 
     def _misfit(self, lsn: int, data: bytes, why: str) -> None:
         """Set the run aside whose record makes no sense; without one it is left out."""
-        run = None
+        state = None
         with suppress(*_UNREADABLE):
             # Bytes that are no line of JSON could not stand in the run's own.
-            run = self._runs.get(_decode_head(data).r) if is_line(data) else None
-        if run is None:
+            state = self._state(_decode_head(data).r) if is_line(data) else None
+        if state is None:
             raise _left_out(f"lsn {lsn}: {why}")
-        state = run.state
         if lsn <= state.seen_lsn:
             return
         failed = state.failure
@@ -195,7 +315,11 @@ class Restorer:
         if not failed:
             self._say(state.failure)
 
-    def _new_run(self, record: rec.Record) -> Restored | None:
+    def _state(self, run_id: str) -> RunState | None:
+        """Return the run's state, open from now on; None where there is no such run."""
+        return _open(self._rows, run_id) if run_id in self._rows else None
+
+    def _new_run(self, record: rec.Record) -> RunState | None:
         """Return a fresh run for its first record, or None for a record of a purged one."""
         if record.lsn <= self._gone.get(record.r, 0):
             return None
@@ -205,9 +329,8 @@ class Restorer:
             raise LeftOutError(
                 "" if said else _text_of(f"run {record.r} has no beginning, from lsn {record.lsn}")
             )
-        run = Restored(RunState(RunId(record.r)))
-        self._runs[record.r] = run
-        return run
+        state = self._rows[record.r] = RunState(RunId(record.r))
+        return state
 
     def _payload_for(self, record: rec.Record) -> bytes | None:
         if not isinstance(record, rec.WaitResolved | rec.EventKept):
@@ -230,26 +353,60 @@ class Restorer:
             head = _decode_head(data)
         except _UNREADABLE as error:
             raise _left_out(f"lsn {lsn}: record {lsn} cannot be read: {error}") from error
-        run = self._runs.get(head.r)
-        if run is None or lsn <= run.state.seen_lsn:
+        state = self._state(head.r)
+        if state is None or lsn <= state.seen_lsn:
             return
         if head.lsn != lsn or not is_line(data):
             self._misfit(lsn, data, f"record {lsn} is not what it says")
             return
-        failed = run.state.failure
-        run.state.skip(data)
-        if run.state.failure and not failed:
-            self._say(run.state.failure)
+        failed = state.failure
+        state.skip(data)
+        if state.failure and not failed:
+            self._say(state.failure)
 
     def _say(self, message: str) -> None:
         _log.error("%s", message)
         self.messages.append(message)
 
+    def sort(self) -> None:
+        """Make ready for `runs`: with a million this takes a while."""
+        starts = [(start, name) for name, row in self._rows.items() if (start := _start_lsn(row))]
+        starts.sort()
+        self._order = [name for _, name in starts]
+
     def runs(self) -> Iterator[Restored]:
         """Return the runs in the order of their creation."""
-        rows = [run for run in self._runs.values() if run.state.started is not None]
-        rows.sort(key=lambda run: run.state.started.lsn if run.state.started else 0)
-        return iter(rows)
+        if self._order is None:
+            self.sort()
+        rows, order = self._rows, self._order or ()
+        return (Restored(run_id, rows) for run_id in order)
+
+
+def _cooled(outline: Outline) -> bytes:
+    return _START.pack(outline.start_lsn) + _encode_outline(outline)
+
+
+def _warmed(row: bytes) -> Outline:
+    return _decode_outline(memoryview(row)[_START.size :])
+
+
+def _start_lsn(row: _Row) -> int:
+    """Return the LSN of the run's start; 0 where it has none."""
+    if isinstance(row, bytes):
+        return int(_START.unpack_from(row)[0])
+    if isinstance(row, Outline):
+        return row.start_lsn
+    return row.started.lsn if row.started else 0
+
+
+def _open(rows: dict[str, _Row], run_id: str) -> RunState:
+    """Return the run's state, and keep it open."""
+    row = rows[run_id]
+    if isinstance(row, bytes):
+        row = _warmed(row)
+    if isinstance(row, Outline):
+        row = rows[run_id] = row.state()
+    return row
 
 
 def _text_of(why: str) -> str:

@@ -156,6 +156,11 @@ class Runs:
         self._rows[actor.id] = actor
         self.order.add(start_lsn, actor.id)
 
+    def enter_parked(self, run_id: RunId, start_lsn: int, parked: bytes) -> None:
+        """Enter a run that recovery found and that nothing moves."""
+        self._rows[run_id] = parked
+        self.order.add(start_lsn, run_id)
+
     def opened(self, actor: RunActor) -> None:
         """The actor has opened its state: it is the row now, if the run was not purged."""
         if actor.id in self._rows:

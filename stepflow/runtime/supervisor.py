@@ -37,6 +37,7 @@ from stepflow.runtime.events import Waiters
 from stepflow.runtime.host import HostWatch
 from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
+from stepflow.runtime.parked import park_outline
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
 from stepflow.runtime.runs import Runs
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock, HybridTime
     from stepflow.config import Settings
     from stepflow.journal.api import Journal
+    from stepflow.model.outline import Outline
     from stepflow.model.run import CallState, RunState
     from stepflow.runtime.calls import NotifyAsk
     from stepflow.runtime.session import Session
@@ -248,6 +250,23 @@ class Supervisor:
         self.live += 1
         if start.events:
             self.waiters.declare(start.events, actor.id)
+
+    def adopt_outline(self, run_id: RunId, run: Outline) -> None:
+        """Enter a run that recovery found in outline; it stays parked until something wakes it."""
+        self.runs.enter_parked(run_id, run.start_lsn, park_outline(run, self.runs.names))
+        if run.finished:
+            return
+        self.live += 1
+        self.recorder.live_bytes += run.nbytes
+        if run.events:
+            self.waiters.declare(run.events, run_id)
+        if run.key:
+            if run.kind == "event":
+                self.waiters.wait(run.event, run_id)
+            if run.call_due:
+                self.timers.add(run.call_due, run_id, run.key)
+        if run.status == "pending" and run.due:
+            self.timers.add(run.due, run_id, RELEASE_TIMER)
 
     def send_notify(self, actor: RunActor, ask: NotifyAsk) -> None:
         """`ctx.notify`: what it does to others and that it was sent go into one frame."""
