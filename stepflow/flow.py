@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from stepflow.auth.chain import AuthChain
 from stepflow.authoring.options import check_event_id, check_tags, workflow_options
-from stepflow.authoring.registry import Registry
+from stepflow.authoring.registry import Registry, remember_flow
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
@@ -126,6 +126,7 @@ class Stepflow:
                 description=description,
             )
             self.registry.add(function, options)
+            remember_flow(function, self)
             if isinstance(self._engine, LocalEngine):
                 self._engine.registered()
             return function

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,23 @@ if TYPE_CHECKING:
 
     from stepflow.authoring.options import WorkflowOptions
 
-__all__ = ["Registry", "Workflow"]
+__all__ = ["Registry", "Workflow", "flows_of", "remember_flow"]
+
+_FLOWS = "__stepflow_flows__"
+
+
+def remember_flow(function: Callable[..., Any], flow: object) -> None:
+    """Note on the function which flow has it, so that the test kit need not be told."""
+    # What takes no attributes (a bound method, a C function) is told.
+    with suppress(AttributeError):
+        vars(function).setdefault(_FLOWS, []).append(weakref.ref(flow))
+
+
+def flows_of(function: Callable[..., Any]) -> list[object]:
+    """Return the flows, still alive, that have the function as a workflow."""
+    references: list[weakref.ref[object]] = getattr(function, _FLOWS, [])
+    flows = (reference() for reference in references)
+    return [flow for flow in flows if flow is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,9 +240,10 @@ class RunActor(HeldRun):
         )
 
     def deliver_cancel(self) -> None:
-        """Cancel the body's root task."""
-        if self.session is not None and self.session.root is not None:
-            self.session.root.cancel()
+        """Cancel the body's root task, unless it is undoing its steps already."""
+        session = self.session
+        if session is not None and session.root is not None and not session.undoing:
+            session.root.cancel()
 
     def diverged(self, error: DivergenceError) -> None:
         """Fence the run and park it, or fail it where its workflow says so."""

@@ -38,8 +38,10 @@ async def drive(
         failure = error
     if _was_cut(actor, session):
         return
-    if failure is not None and context.undo:
+    if context.undo and (failure is not None or actor.state.cancelling):
         # A cancelled task may go on: what undoes its steps are steps, inside the cancel's grace.
+        # So it is with a body that returned before it heard of its cancel: the run ends cancelled.
+        session.undoing = True
         _uncancel()
         session.cancel_others()
         await _compensate(context)

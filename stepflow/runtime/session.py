@@ -62,6 +62,8 @@ class Session(Plain):
     """Nothing it does is recorded any more."""
     ended: bool = False
     """Its tasks are no longer told apart from the host's."""
+    undoing: bool = False
+    """The body has ended, and what undoes its steps runs."""
     plain_calls: int = 0
     running: int = 0
     """Attempts of its steps that run."""

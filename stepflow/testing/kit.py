@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from typing import Self
 
     from stepflow.clock import TimerHandle
+    from stepflow.config import Settings
     from stepflow.flow import Stepflow
     from stepflow.model.durations import Duration
     from stepflow.model.views import RunView
     from stepflow.testing.seen import SeenStep
     from stepflow.testing.stubs import Attempt
 
-__all__ = ["DivergedError", "StuckError", "WorkflowTest"]
+__all__ = ["DivergedError", "StuckError", "WorkflowTest", "heard"]
 
 R = TypeVar("R")
 
@@ -94,7 +95,7 @@ class WorkflowTest:
         self.disk = MemoryDisk()
         self._strict = strict
         self._entropy = random.Random(seed)  # noqa: S311  the same each time on purpose
-        self._seams = TestSeams(replays_always=replay == "always", threads=threads)
+        self._seams = self._new_seams(replays_always=replay == "always", threads=threads)
         self._signer = TokenSigner(b"the test kit's key, not a secret")
         self._engine = self._new_engine()
         self._stack = AsyncExitStack()
@@ -107,11 +108,17 @@ class WorkflowTest:
         """How many calls of `result` wait; they raise by themselves."""
         self._waiting = ""
 
+    def _new_seams(self, *, replays_always: bool, threads: bool) -> TestSeams:
+        return TestSeams(replays_always=replays_always, threads=threads)
+
+    def _settings(self) -> Settings:
+        return self.flow.settings
+
     def _new_engine(self) -> LocalEngine:
         return LocalEngine(
             self.flow.registry,
             MEMORY,
-            settings=self.flow.settings,
+            settings=self._settings(),
             clock=self.clock,
             disk=self.disk,
             entropy=self._entropy,
@@ -238,6 +245,7 @@ class WorkflowTest:
             return False
         finally:
             ending.cancel()
+            ending.add_done_callback(heard)
         return True
 
     async def notify(
@@ -399,6 +407,12 @@ def _waits_for(view: RunView) -> str:
         if step.status == "pending"
     ]
     return f"waits for {', '.join(names)}" if names else f"is {view.state}"
+
+
+def heard(ending: asyncio.Future[Any]) -> None:
+    """Look at how it ended: nobody else does."""
+    if not ending.cancelled():
+        ending.exception()
 
 
 def _task_of_test() -> asyncio.Task[Any] | None:

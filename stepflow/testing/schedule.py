@@ -1,0 +1,144 @@
+"""What may happen to a run from outside, as text and as moves. PURE.
+
+A **schedule** is a row of moves, each at a place in the row of records that the runs write::
+
+    kill before record 5      the process dies as record 5 is about to reach the disk: it does not
+    kill after record 5       record 5 is on disk, and nothing that rests on it has begun
+    send paid-1 after record 3
+    send paid-1 last          only when nothing else can happen: after every timeout
+    cancel after record 4
+    replay after every result
+
+Moves come one after another, `; ` between them; the empty text means that nothing goes wrong and
+each event comes when it is waited for. Of two events of one id the second is `paid-1#2`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Move", "Schedule", "following", "parse", "text_of"]
+
+MoveKind = Literal["kill-before", "kill-after", "send", "cancel", "hold", "replay"]
+
+_AT: Final = r"(?P<at>[1-9][0-9]{0,8})"
+_PATTERNS: Final[tuple[tuple[MoveKind, re.Pattern[str]], ...]] = (
+    ("kill-before", re.compile(rf"kill before record {_AT}")),
+    ("kill-after", re.compile(rf"kill after record {_AT}")),
+    ("send", re.compile(rf"send (?P<event>\S+) after record {_AT}")),
+    ("hold", re.compile(r"send (?P<event>\S+) last")),
+    ("cancel", re.compile(rf"cancel after record {_AT}")),
+    ("replay", re.compile(r"replay after every result")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One thing that happens to the run; `event` is its label in the list of events."""
+
+    kind: MoveKind
+    at: int = 0
+    event: str = ""
+
+    def __str__(self) -> str:
+        """Return it in the words that `parse` reads."""
+        match self.kind:
+            case "kill-before":
+                return f"kill before record {self.at}"
+            case "kill-after":
+                return f"kill after record {self.at}"
+            case "send":
+                return f"send {self.event} after record {self.at}"
+            case "hold":
+                return f"send {self.event} last"
+            case "cancel":
+                return f"cancel after record {self.at}"
+            case "replay":
+                return "replay after every result"
+
+    @property
+    def kills(self) -> bool:
+        """Whether the process dies of it."""
+        return self.kind in {"kill-before", "kill-after"}
+
+
+Schedule = tuple[Move, ...]
+
+
+def text_of(schedule: Schedule) -> str:
+    """Return the schedule in words."""
+    return "; ".join(map(str, schedule))
+
+
+def parse(text: str, events: Sequence[str]) -> Schedule:
+    """Return the schedule that `text` says. Raises `ValueError` that names what is not a move."""
+    return tuple(_parse(part.strip(), events) for part in text.split(";") if part.strip())
+
+
+def _parse(text: str, events: Sequence[str]) -> Move:
+    for kind, pattern in _PATTERNS:
+        found = pattern.fullmatch(text)
+        if found is None:
+            continue
+        groups = found.groupdict()
+        event = groups.get("event") or ""
+        if event and event not in events:
+            known = ", ".join(events) or "none"
+            message = f"{text!r}: there is no event {event!r} in events=; there are: {known}"
+            raise ValueError(message)
+        return Move(kind, int(groups.get("at") or 0), event)
+    message = (
+        f"{text!r} is no move; moves are: kill before record N, kill after record N, "
+        "send EVENT after record N, send EVENT last, cancel after record N, "
+        "replay after every result"
+    )
+    raise ValueError(message)
+
+
+def following(
+    schedule: Schedule, groups: Sequence[int], events: Sequence[str], *, cancel: bool
+) -> Iterator[Schedule]:
+    """Yield the schedules with one move more.
+
+    `groups`: the number of the last record of each group that the runs wrote under `schedule`; a
+    group is on disk whole or not at all. Moves stand in the order of their places, so that no
+    schedule comes twice.
+    """
+    last = schedule[-1] if schedule else None
+    if last is not None and last.kind == "replay":
+        return
+    placed = {move.event for move in schedule}
+    free = [event for event in events if event not in placed]
+    if last is None:
+        yield (Move("replay"),)
+    if all(move.kind == "hold" for move in schedule):
+        after = events.index(last.event) if last is not None else -1
+        for event in free:
+            if events.index(event) > after:
+                yield (*schedule, Move("hold", 0, event))
+    cancels = cancel and all(move.kind != "cancel" for move in schedule)
+    begin = 1
+    for end in groups:
+        yield from ((*schedule, move) for move in _at(begin, end, last, free, cancels=cancels))
+        begin = end + 1
+
+
+def _at(
+    begin: int, end: int, last: Move | None, free: Sequence[str], *, cancels: bool
+) -> Iterator[Move]:
+    """Yield the moves that may come at the group of the records from `begin` to `end`."""
+    place = last.at if last is not None else 0
+    if begin > 1 and begin > place:
+        yield Move("kill-before", begin)
+    if end > place or (end == place and last is not None and not last.kills):
+        yield Move("kill-after", end)
+    if end >= place:
+        for event in free:
+            yield Move("send", end, event)
+        if cancels:
+            yield Move("cancel", end)
