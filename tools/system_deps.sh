@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install the programs that some tests use, if they are missing and apt-get may install them.
 # Quiet and harmless to repeat. Without them those tests are skipped, and under CI they fail.
+# `system_deps.sh peers` installs what the benchmarks' other engines use instead.
 set -euo pipefail
 
 missing=()
@@ -21,26 +22,31 @@ need_file() {
     compgen -G "$2" >/dev/null || missing+=("$1")
 }
 
-need chromium chromium google-chrome
-need nodejs node
-need npm npm
-need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu
-# Faults: system calls that fail, clocks that jump, file systems that lose their power.
-if [ "$(uname -s)" = Linux ]; then
-    need strace strace
-    need util-linux setpriv
-    need util-linux prlimit
-    need mount losetup
-    need e2fsprogs mkfs.ext4
-    need xfsprogs mkfs.xfs
-    need_file libfaketime '/usr/lib/*/faketime/libfaketimeMT.so.1'
+if [ "${1:-}" = peers ]; then
+    need_file postgresql '/usr/lib/postgresql/*/bin/initdb'
+    need npm npm
+else
+    need chromium chromium google-chrome
+    need nodejs node
+    need npm npm
+    need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu
+    # Faults: system calls that fail, clocks that jump, file systems that lose their power.
+    if [ "$(uname -s)" = Linux ]; then
+        need strace strace
+        need util-linux setpriv
+        need util-linux prlimit
+        need mount losetup
+        need e2fsprogs mkfs.ext4
+        need xfsprogs mkfs.xfs
+        need_file libfaketime '/usr/lib/*/faketime/libfaketimeMT.so.1'
+    fi
 fi
 
 if [ ${#missing[@]} -eq 0 ]; then
     exit 0
 fi
 if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
-    echo "missing: ${missing[*]} (install them to run every test; here they are skipped)"
+    echo "missing: ${missing[*]} (install them to run everything; here what needs them is left out)"
     exit 0
 fi
 echo "installing ${missing[*]}"

@@ -3,12 +3,12 @@
 W1 is a workflow of three steps, each returning a small dict, started over and over and awaited to
 its end, everything durable before it counts. Each contestant is a process, started anew for each
 repeat, alone on the machine while it is measured. The peers live in an environment of their own,
-`build/peers`, which `make peers` makes.
+`build/peers`, which `make peers` makes. One that cannot be started is left out and named, with what
+it said; ours must run.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -19,16 +19,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.peers.postgres import postgres, programs
-from benchmarks.report import (
-    ROOT,
-    WORK,
-    data_directory,
-    finish,
-    ratios,
-    spread,
-    surroundings,
-)
-from benchmarks.servers import KEY, ask, free_port, product
+from benchmarks.report import ROOT, arguments, data_directory, finish, ratios, spread
+from benchmarks.servers import KEY, ask, free_port, product, yardstick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,8 +30,16 @@ HERE: Final = ROOT / "benchmarks" / "peers"
 PEERS: Final = ROOT / "build" / "peers"
 PYTHON: Final = PEERS / "venv" / "bin" / "python"
 IN_FLIGHT: Final = (1, 64, 1000)
-PACKAGES: Final = ("dbos", "restate-sdk", "absurd-sdk", "llama-index-workflows")
+PACKAGES: Final = (
+    "dbos",
+    "restate-sdk",
+    "absurd-sdk",
+    "llama-index-workflows",
+    "llama-agents-server",
+)
 OURS: Final = "stepflow"
+OURS_HTTP: Final = "stepflow over HTTP"
+UNKNOWN: Final = "not installed"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Contestant:
     start: Callable[[Path], contextlib.AbstractContextManager[list[str]]]
     durability: str
     in_flight: tuple[int, ...] = IN_FLIGHT
-    yardstick: str = OURS
+    over_http: bool = False
 
 
 @contextlib.contextmanager
@@ -88,6 +88,22 @@ def _absurd(directory: Path) -> Iterator[list[str]]:
 def _llama(directory: Path) -> Iterator[list[str]]:
     del directory
     yield [str(PYTHON), "llama_app.py"]
+
+
+@contextlib.contextmanager
+def _llama_server(directory: Path) -> Iterator[list[str]]:
+    port = free_port()
+    command = [str(PYTHON), "llama_server_app.py", str(port), str(directory / "handlers.db")]
+    with _process(command, dict(os.environ)):
+        _until(lambda: ask(port, "GET", "/health")[0] == 200)
+        yield [sys.executable, "http_app.py", "llama", str(port)]
+
+
+@contextlib.contextmanager
+def _echo(directory: Path) -> Iterator[list[str]]:
+    del directory
+    with yardstick("echo") as port:
+        yield [sys.executable, "http_app.py", "echo", str(port)]
 
 
 @contextlib.contextmanager
@@ -148,12 +164,30 @@ def _until(it_is: Callable[[], bool], limit_s: float = 60) -> None:
 CONTESTANTS: Final = (
     Contestant(OURS, _ours, "fdatasync of the journal before each answer"),
     Contestant("bare loop", _bare, "fdatasync of a file before each step"),
-    Contestant("DBOS, SQLite", _dbos_sqlite, "its default file", (1, 64)),
-    Contestant("DBOS, PostgreSQL", _dbos_postgres, "synchronous_commit=on", (1, 64)),
-    Contestant("Absurd, PostgreSQL", _absurd, "synchronous_commit=on", (1, 64)),
-    Contestant("llama-index-workflows", _llama, "none: in memory", (1, 64)),
-    Contestant("stepflow over HTTP", _ours_http, "as in process"),
-    Contestant("Restate over HTTP", _restate, "its default", yardstick="stepflow over HTTP"),
+    Contestant(
+        "DBOS, SQLite",
+        _dbos_sqlite,
+        "its default file: rollback journal, synchronous=FULL",
+        (1, 64),
+    ),
+    Contestant("DBOS, PostgreSQL", _dbos_postgres, "fsync=on, synchronous_commit=on", (1, 64)),
+    Contestant("Absurd, PostgreSQL", _absurd, "fsync=on, synchronous_commit=on", (1, 64)),
+    Contestant("llama-index-workflows", _llama, "nothing: in memory", (1, 64)),
+    Contestant(OURS_HTTP, _ours_http, "as in process", over_http=True),
+    Contestant(
+        "Restate over HTTP",
+        _restate,
+        "its default: fsync of its log (rocksdb-disable-wal-fsync=false)",
+        over_http=True,
+    ),
+    Contestant(
+        "llama-agents-server over HTTP",
+        _llama_server,
+        "its SQLite store: WAL, synchronous=FULL, each event",
+        (1, 64),
+        over_http=True,
+    ),
+    Contestant("bare Starlette echo", _echo, "nothing: the least over HTTP", over_http=True),
 )
 
 
@@ -202,48 +236,96 @@ def versions() -> dict[str, str]:
     """Return the peers' versions."""
     code = (
         "import importlib.metadata as m, json;"
-        f"print(json.dumps({{p: m.version(p) for p in {PACKAGES!r}}}))"
+        "found = {d.name: d.version for d in m.distributions()};"
+        f"print(json.dumps({{p: found.get(p, {UNKNOWN!r}) for p in {PACKAGES!r}}}))"
     )
     done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(done.stdout)
     server = PEERS / "npm" / "node_modules" / "@restatedev" / "restate-server" / "package.json"
-    return found | {"restate-server": json.loads(server.read_text(encoding="utf-8"))["version"]}
+    restate = UNKNOWN
+    if server.exists():
+        restate = json.loads(server.read_text(encoding="utf-8"))["version"]
+    return found | {"restate-server": restate, "PostgreSQL": _postgres_version()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short: shows that they work")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=str, default=str(ROOT / "benchmarks" / "peers.json"))
-    options = parser.parse_args()
-    if not PYTHON.exists():
-        parser.error("the peers are not installed: make peers-env")
-    seconds = 1.0 if options.quick else 6.0
-    repeats = 1 if options.quick else options.repeats
-    seen: dict[str, dict[int, list[dict[str, float]]]] = {}
+def _postgres_version() -> str:
+    where = programs()
+    if where is None:
+        return UNKNOWN
+    done = subprocess.run([where / "postgres", "-V"], capture_output=True, text=True, check=True)
+    return done.stdout.split()[2]
+
+
+Seen = dict[str, dict[int, list[dict[str, float]]]]
+"""By contestant and number in flight: each repeat's figures."""
+
+
+def measure(repeats: int, seconds: float) -> tuple[Seen, dict[str, str]]:
+    """Let all take turns; return what was seen, and who was left out and why."""
+    seen: Seen = {}
+    left_out: dict[str, str] = {}
     for repeat in range(repeats):
         for who in CONTESTANTS:
-            figures = measured(who, seconds)
+            if who.name in left_out:
+                continue
+            try:
+                figures = measured(who, seconds)
+            except Exception as error:
+                if who.start in {_ours, _ours_http, _bare, _echo}:
+                    raise
+                left_out[who.name] = _first_line(error)
+                seen.pop(who.name, None)
+                print(f"{who.name} is left out: {error}", file=sys.stderr, flush=True)
+                continue
             for n, figure in figures.items():
                 seen.setdefault(who.name, {}).setdefault(n, []).append(figure)
             rates = ", ".join(f"{n}: {f['runs'] / f['seconds']:,.0f}" for n, f in figures.items())
-            print(f"{repeat + 1}/{repeats} {who.name:24} runs a second at {rates}", flush=True)
-    out = surroundings() | {"peers": versions(), "quick": options.quick, "seconds_each": seconds}
-    where = (WORK / "peers.json") if options.quick else type(ROOT)(options.json)
-    finish(out | {"figures": {who.name: _shown(who, seen) for who in CONTESTANTS}}, where)
+            print(
+                f"{repeat + 1}/{repeats} {who.name:30} runs a second at {rates}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return seen, left_out
 
 
-def _shown(who: Contestant, seen: dict[str, dict[int, list[dict[str, float]]]]) -> dict[str, Any]:
-    shown: dict[str, Any] = {"durability": who.durability, "yardstick": who.yardstick}
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def main() -> None:
+    options = arguments("The same workflow on ours and on theirs")
+    if not PYTHON.exists():
+        sys.exit("the peers are not installed: make peers-env")
+    seconds, repeats = (1.0, 1) if options.quick else (5.0, options.repeats)
+    seen, left_out = measure(repeats, seconds)
+    facts = {
+        "peers": versions(),
+        "left_out": left_out,
+        "seconds_each": seconds,
+        "client": "raw keep-alive connections on uvloop, in a process of its own",
+        "gc": "ours and the ceilings: as serve has it; the peers: as they leave it",
+    }
+    shown = {who.name: _shown(who, seen) for who in CONTESTANTS if who.name in seen}
+    finish(facts | {"contestants": shown}, options.json)
+
+
+def _shown(who: Contestant, seen: Seen) -> dict[str, Any]:
+    shown: dict[str, Any] = {"durability": who.durability, "over_http": who.over_http}
     for n, figures in seen[who.name].items():
-        rates = [f["runs"] / f["seconds"] for f in figures]
-        beside = [f["runs"] / f["seconds"] for f in seen[who.yardstick][n]]
+        rates = _rates(figures)
         shown[str(n)] = spread(rates, 1) | {
             "p50_ms": spread([f["p50_ms"] for f in figures], 2),
             "p99_ms": spread([f["p99_ms"] for f in figures], 2),
-            "ours_to_it": ratios(beside, rates),
         }
+        if who.name != OURS:
+            shown[str(n)]["ours_to_it"] = ratios(_rates(seen[OURS][n]), rates)
+        if who.over_http and who.name != OURS_HTTP:
+            shown[str(n)]["ours_over_http_to_it"] = ratios(_rates(seen[OURS_HTTP][n]), rates)
     return shown
+
+
+def _rates(figures: list[dict[str, float]]) -> list[float]:
+    return [f["runs"] / f["seconds"] for f in figures]
 
 
 if __name__ == "__main__":

@@ -44,11 +44,14 @@ class W1(Workflow):
         return StopEvent(result=await small("done"))
 
 
-workflow = W1(timeout=None)
+async def main() -> None:
+    workflow = W1(timeout=None)
+
+    async def one_run() -> object:
+        return await workflow.run(user=INPUT)
+
+    await serve(one_run)
 
 
-async def one_run() -> object:
-    return await workflow.run(user=INPUT)
-
-
-asyncio.run(serve(one_run))
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -65,6 +65,11 @@ def test_a_row_whose_figure_is_missing_is_told():
     assert "runs_per_s_64" in missing("in_process", {"runs_per_s_1": spread(1, 2, 3)})
 
 
+def test_what_another_engine_lacks_is_no_fault_of_the_script():
+    assert missing("peers", {"contestants": {}}) == []
+    assert any(row.script == "peers" for row in ROWS)
+
+
 def test_figures_without_what_is_published_are_refused():
     with pytest.raises(ValueError, match="in_process gave no runs_per_s_1"):
         results.put({"figures": {}, "quick": {}}, "in_process", {})
