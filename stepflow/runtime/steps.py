@@ -1,4 +1,4 @@
-"""Runs attempts of steps: async functions in the loop, sync ones in threads of our own.
+"""Runs attempts of steps: async functions in the loop (crew.py), sync ones in threads of our own.
 
 The pool's threads are daemons, so a thread that never returns cannot keep the process alive. A
 thread that has timed out cannot be killed: it is a **zombie**, holds its slot, and its late result
@@ -22,6 +22,7 @@ from stepflow.errors import RetryAfterError
 from stepflow.model import records as rec
 from stepflow.model.durations import parse_duration_ms
 from stepflow.runtime import messages as msg
+from stepflow.runtime.crew import Crew
 from stepflow.runtime.current import StepInfo, in_step
 from stepflow.runtime.ending import check_emitted
 from stepflow.runtime.plain import Plain
@@ -52,7 +53,12 @@ class Attempt(Plain):
     number: int
     slot: int
     """Of the marker."""
-    task: asyncio.Task[None] | None = None
+    body: Callable[..., Any]
+    in_thread: bool = False
+    task: asyncio.Task[Any] | None = None
+    """The one that runs its body, while it does."""
+    begun_s: float = 0.0
+    """When, where it has a timeout."""
     timer: TimerHandle | None = None
     timed_out: bool = False
     closed: bool = False
@@ -101,11 +107,12 @@ class Attempt(Plain):
 class StepRunner:
     """All attempts that run."""
 
-    __slots__ = ("_drained", "_running", "_sup", "_threads", "zombies")
+    __slots__ = ("_crew", "_drained", "_running", "_sup", "_threads", "zombies")
 
     def __init__(self, sup: Supervisor, threads: int) -> None:
         self._sup = sup
         self._threads = StepThreads(threads)
+        self._crew = Crew(sup, self._waits, self._body_ended)
         self._running: dict[StepAsk, Attempt] = {}
         self._drained: asyncio.Event | None = None
         """Somebody waits until nothing runs."""
@@ -119,7 +126,7 @@ class StepRunner:
     @property
     def in_threads(self) -> int:
         """How many of them run in a thread, zombies left out."""
-        return sum(1 for attempt in self._running.values() if attempt.task is None)
+        return sum(1 for attempt in self._running.values() if attempt.in_thread)
 
     def in_task(self, task: asyncio.Task[Any]) -> Attempt | None:
         """Return the attempt that the task is, for whoever must name it."""
@@ -128,46 +135,42 @@ class StepRunner:
     def run(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
         """Start an attempt; its end comes to the actor as `StepEnded`."""
         sup = self._sup
+        body = sup.seams.body_of(ask)
         slot = sup.marker.begin(session.run_bytes)
-        attempt = self._running[ask] = Attempt(actor, session, ask, number, slot)
+        attempt = self._running[ask] = Attempt(actor, session, ask, number, slot, body)
         session.running += 1
         if ask.timeout_ms:
-            attempt.timer = sup.clock.call_later(
-                ask.timeout_ms / 1000, partial(self._timed_out, attempt)
-            )
-        context = sup.base_context.copy()
-        body = sup.seams.body_of(ask)
+            attempt.begun_s = sup.clock.monotonic_s()
         if ask.is_async if body is ask.func else is_async(body):
-            # Not through the loop's factory: a step is no branch of the run.
-            attempt.task = asyncio.Task(
-                self._run_async(attempt, body), loop=sup.loop, context=context
-            )
-        else:
-            # It begins in this turn: its mark must be on file.
-            sup.marker.flush()
-            context.run(in_step.set, attempt)
-            self._threads.submit(attempt, context, body, self._report(attempt))
+            self._crew.put(attempt)
+            return
+        attempt.in_thread = True
+        self._waits(attempt)
+        # It begins in this turn: its mark must be on file.
+        sup.marker.flush()
+        context = sup.base_context.copy()
+        context.run(in_step.set, attempt)
+        self._threads.submit(attempt, context, body, self._report(attempt))
 
-    async def _run_async(self, attempt: Attempt, body: Callable[..., Any]) -> None:
-        in_step.set(attempt)
-        value: Any = None
-        failure: BaseException | None = None
-        try:
-            value = await body(*attempt.ask.call_args)
-        except BaseException as error:  # noqa: BLE001  border: user code
-            failure = error
+    def _waits(self, attempt: Attempt) -> None:
+        """It takes longer than a turn of the loop: from now on it can be timed out."""
+        if attempt.ask.timeout_ms and not attempt.closed:
+            clock = self._sup.clock
+            left_s = attempt.begun_s + attempt.ask.timeout_ms / 1000 - clock.monotonic_s()
+            attempt.timer = clock.call_later(max(0.0, left_s), partial(self._timed_out, attempt))
+
+    def _body_ended(self, attempt: Attempt, value: Any, failure: BaseException | None) -> None:
+        """An async body has returned or raised, in the attempt's own task or in the crew's."""
         sup = self._sup
         sup.marker.end(attempt.slot)
         self._forget(attempt)
+        task, attempt.task = attempt.task, None
         if attempt.timed_out:
             failure = _timeout(attempt)
-        elif attempt.task is not None and attempt.task.cancelling() and not sup.going:
+        elif task is not None and task.cancelling() and not sup.going:
             # Its host ends: it was cut, and runs again after the next start.
             attempt.close()
-        # Through its context the task holds the attempt, and an error its frames.
-        attempt.task = None
         attempt.end(value, failure)
-        del failure
 
     def _report(self, attempt: Attempt) -> Callable[[Any, BaseException | None], None]:
         loop = self._sup.loop
@@ -189,7 +192,7 @@ class StepRunner:
 
     def _timed_out(self, attempt: Attempt) -> None:
         attempt.timed_out = True
-        if attempt.task is None:
+        if attempt.task is None:  # in a thread
             self.zombies += 1
             self._forget(attempt)
             attempt.end(None, _timeout(attempt))
@@ -258,7 +261,7 @@ class StepRunner:
         finally:
             limit.cancel()
 
-    def cut(self) -> list[asyncio.Task[None]]:
+    def cut(self) -> list[asyncio.Task[Any]]:
         """Cancel what runs; return the tasks, which may take a moment to end."""
         tasks = [a.task for a in self._running.values() if a.task is not None]
         for attempt in list(self._running.values()):
