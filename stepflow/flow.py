@@ -297,17 +297,35 @@ class Stepflow:
         finally:
             stream.close()
 
-    async def cancel(self, run_id: str, reason: str = "") -> RunView:
-        """Cancel a live run; `ConflictError` when it has ended."""
-        return await self.engine.cancel(run_id, reason=reason)
+    async def cancel(self, run_id: str, reason: str = "", *, force: bool = False) -> RunView:
+        """Cancel a live run; `ConflictError` when it has ended.
 
-    async def resume(self, run_id: str) -> RunView:
-        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
-        return await self.engine.resume(run_id)
+        Its body hears `CancelledError` and has a grace to clean up. `force` does not wait for it.
+        """
+        return await self.engine.cancel(run_id, reason=reason, force=force)
 
-    async def purge(self, run_id: str) -> None:
+    async def pause(self, run_id: str, reason: str = "") -> RunView:
+        """Hold a live run before its next effect, until it is resumed or cancelled.
+
+        `ConflictError` when it has ended, is being cancelled or is paused already.
+        """
+        return await self.engine.pause(run_id, reason=reason)
+
+    async def resume(self, run_id: str, reason: str = "") -> RunView:
+        """Let a run go on that is paused or was set aside; else `ConflictError`."""
+        return await self.engine.resume(run_id, reason=reason)
+
+    async def retry(self, run_id: str, reason: str = "") -> RunView:
+        """Let a failed or cancelled run go on from where it failed, under its own id.
+
+        What was recorded is kept; what cleaned up, compensations and what they undid are taken
+        back. `ConflictError` for any other run.
+        """
+        return await self.engine.retry(run_id, reason=reason)
+
+    async def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
-        await self.engine.purge(run_id)
+        await self.engine.purge(run_id, reason=reason)
 
     # ------------------------------------------------------------ HTTP
 

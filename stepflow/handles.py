@@ -51,9 +51,21 @@ class RunHandle:
         """Yield the run's events after id `after`: history, then live, until the run ends."""
         return self._flow.stream(self.id, after)
 
-    async def cancel(self, reason: str = "") -> RunView:
-        """Cancel the run."""
-        return await self._flow.cancel(self.id, reason)
+    async def cancel(self, reason: str = "", *, force: bool = False) -> RunView:
+        """Cancel the run; by `force` without waiting for its cleanup."""
+        return await self._flow.cancel(self.id, reason, force=force)
+
+    async def pause(self, reason: str = "") -> RunView:
+        """Hold the run before its next effect."""
+        return await self._flow.pause(self.id, reason)
+
+    async def resume(self, reason: str = "") -> RunView:
+        """Let the run go on that is paused or was set aside."""
+        return await self._flow.resume(self.id, reason)
+
+    async def retry(self, reason: str = "") -> RunView:
+        """Let the run go on from where it failed or was cancelled."""
+        return await self._flow.retry(self.id, reason)
 
 
 class _Error(msgspec.Struct):

@@ -218,9 +218,9 @@ class LocalEngine(Listing, Control, Figures):
                 if actor is not None and not actor.finished:
                     actor.tell(msg.WakeUp())
             if begin + size < len(run_ids):
-                await self._pause(_WAKE_SLICE_S)
+                await self._rest(_WAKE_SLICE_S)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _rest(self, seconds: float) -> None:
         woken = asyncio.Event()
         self.clock.call_later(seconds, woken.set)
         await woken.wait()
@@ -455,7 +455,8 @@ class LocalEngine(Listing, Control, Figures):
 
     async def wait(self, run_id: str) -> RunView:
         actor = await self._durable_run(run_id)
-        if not actor.finished:
+        while not actor.finished:
+            # Again: one that has ended may have been retried since.
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             actor.finish_waiters.append(ended)
             try:

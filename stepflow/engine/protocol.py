@@ -157,15 +157,28 @@ class Engine(Protocol):
         """
         ...
 
-    async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
-        """Cancel a live run; `ConflictError` when it has ended."""
+    async def cancel(
+        self, run_id: str, *, by: str = "", reason: str = "", force: bool = False
+    ) -> RunView:
+        """Cancel a live run, by `force` without its cleanup; `ConflictError` when it has ended."""
         ...
 
-    async def resume(self, run_id: str, *, by: str = "") -> RunView:
-        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
+    async def pause(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        """Hold a live run before its next effect.
+
+        `ConflictError` when it has ended, is being cancelled or is paused already.
+        """
         ...
 
-    async def purge(self, run_id: str, *, by: str = "") -> None:
+    async def resume(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        """Let a run go on that is paused or set aside; else `ConflictError`."""
+        ...
+
+    async def retry(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        """Let a failed or cancelled run go on from where it failed; else `ConflictError`."""
+        ...
+
+    async def purge(self, run_id: str, *, by: str = "", reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         ...
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING",
+    "BulkActed",
     "CallAdopted",
     "CallCancelled",
     "CancelRequested",
@@ -50,8 +51,11 @@ __all__ = [
     "RunCancelled",
     "RunCompleted",
     "RunFailed",
+    "RunPaused",
     "RunPurged",
     "RunReleased",
+    "RunResumed",
+    "RunRetried",
     "RunStarted",
     "SleepEnded",
     "SleepStarted",
@@ -128,6 +132,27 @@ class CancelRequested(Record, frozen=True, tag="run.cancelling"):
     reason: str = ""
 
 
+class RunPaused(Record, frozen=True, tag="run.paused"):
+    """Someone holds the run before its next effect; `pending` when it had not begun."""
+
+    crit: bool
+    """Always true: who does not know this type must not run the run."""
+    by: str = ""
+    reason: str = ""
+    pending: bool = False
+
+
+class RunResumed(Record, frozen=True, tag="run.resumed"):
+    """Someone lets a run go on that was paused or set aside."""
+
+    crit: bool
+    by: str = ""
+    reason: str = ""
+    pending: bool = False
+    aside: bool = False
+    """It was set aside, not paused."""
+
+
 class RunCompleted(Record, frozen=True, tag="run.completed"):
     """The body returned."""
 
@@ -138,19 +163,45 @@ class RunFailed(Record, frozen=True, tag="run.failed"):
     """The body raised."""
 
     error: Raw
+    failed: tuple[str, ...] = ()
+    """Keys of the calls whose failure it was: a retry of the run makes them again."""
+    cleanup: tuple[str, ...] = ()
+    """Keys that the body used while it handled that failure: a retry forgets them."""
 
 
 class RunCancelled(Record, frozen=True, tag="run.cancelled"):
-    """The run ended because it was cancelled; `forced` when its grace ran out."""
+    """The run ended because it was cancelled; `forced` when it was not waited for.
+
+    `by` and `reason` where nobody has asked before: by force, or before the run had begun.
+    """
 
     error: Raw
     forced: bool = False
+    by: str = ""
+    reason: str = ""
+
+
+class RunRetried(Record, frozen=True, tag="run.retried"):
+    """Someone lets a run go on that had failed or was cancelled, from where it failed."""
+
+    crit: bool
+    by: str = ""
+    reason: str = ""
+    again: tuple[str, ...] = ()
+    """Keys of failed steps: made again under their idempotency keys."""
+    forget: tuple[str, ...] = ()
+    """Keys of cleanup, compensation and what was compensated: as if never asked for."""
+    held: bool = False
+    """It waits for admission again."""
 
 
 class RunPurged(Record, frozen=True, tag="run.purged"):
     """The run is forgotten."""
 
     by: str = ""
+    reason: str = ""
+    workflow: str = ""
+    """What it was, for the audit: of a run that somebody purged, not retention."""
 
 
 # ------------------------------------------------------------------- steps
@@ -353,10 +404,25 @@ class EventKept(Record, frozen=True, tag="event.kept"):
     payload: int
 
 
+class BulkActed(Record, frozen=True, tag="audit.bulk"):
+    """Someone acted on many runs at once; what it did to each stands in that run's records."""
+
+    action: str
+    filter: Raw
+    """What was asked for, as JSON."""
+    done: int
+    by: str = ""
+    reason: str = ""
+    skipped: int = 0
+
+
 AnyRecord = (
     RunStarted
     | RunReleased
     | CancelRequested
+    | RunPaused
+    | RunResumed
+    | RunRetried
     | RunCompleted
     | RunFailed
     | RunCancelled
@@ -381,6 +447,7 @@ AnyRecord = (
     | Progressed
     | EventReceived
     | EventKept
+    | BulkActed
 )
 
 

@@ -40,7 +40,10 @@ from stepflow.model.records import (
     RunCancelled,
     RunCompleted,
     RunFailed,
+    RunPaused,
     RunReleased,
+    RunResumed,
+    RunRetried,
     RunStarted,
     SleepEnded,
     SleepStarted,
@@ -172,6 +175,10 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     cancel_deadline_ms: int = 0
     cancel_lsn: int = 0
     cancel_reason: str = ""
+    paused: bool = False
+    """Somebody holds it before its next effect."""
+    acts: list[Record] = []
+    """What operators did to it, oldest first."""
     calls: dict[str, CallState] = {}
     """By key, in the order of first asking."""
     values: dict[str, bytes] = {}
@@ -249,7 +256,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
                 f"{self.id} expects {self.rs + 1} after LSN {self.lsn}"
             )
             raise ApplyError(message)
-        if self.status in FINISHED:
+        if self.status in FINISHED and record.__class__ is not RunRetried:
             message = f"{self.id} has ended, record {record.lsn} came after it"
             raise ApplyError(message)
         handler = self._handlers.get(record.__class__)
@@ -358,7 +365,18 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.due = 0
         self.status = "running"
 
+    def _run_paused(self, record: RunPaused, _: bytes | None) -> None:
+        self.paused = True
+        self.acts.append(record)
+
+    def _run_resumed(self, record: RunResumed, _: bytes | None) -> None:
+        self.paused = False
+        self.acts.append(record)
+
     def _cancel_requested(self, record: CancelRequested, _: bytes | None) -> None:
+        # What cleans up is not held.
+        self.paused = False
+        self.acts.append(record)
         self.cancel_deadline_ms = record.deadline
         self.cancel_lsn = record.lsn
         self.cancel_reason = record.reason
@@ -374,10 +392,66 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     def _run_cancelled(self, record: RunCancelled, _: bytes | None) -> None:
         self.error = bytes(record.error)
         self.forced = record.forced
+        if not self.cancel_lsn or record.by:
+            self.acts.append(record)
         self._close("cancelled")
+
+    def _run_retried(self, record: RunRetried, _: bytes | None) -> None:
+        if self.status not in {"failed", "cancelled"}:
+            message = f"{self.id} is {self.status}: only what failed or was cancelled is retried"
+            raise ApplyError(message)
+        for key in record.forget:
+            self._forget(key)
+        for key in record.again:
+            self._once_more(key)
+        self.error = None
+        self.forced = False
+        self.cancel_deadline_ms = self.cancel_lsn = 0
+        self.cancel_reason = ""
+        self.status = "pending" if record.held else "running"
+        self.acts.append(record)
+        self._keep_again()
+
+    def _forget(self, key: str) -> None:
+        """The key was never asked for; another idempotency key stands for it from now on."""
+        if self.calls.pop(key, None) is not None:
+            self._used_up(key)
+        self.values.pop(key, None)
+        self.marks.discard(key)
+
+    def _once_more(self, key: str) -> None:
+        """The call has no result: the body makes it again, with all its attempts."""
+        call = self.calls.get(key)
+        if call is None or call.kind != "step":
+            # A wait, a sleep or a child begins anew.
+            self.calls.pop(key, None)
+            return
+        call.status = "pending"
+        call.error = None
+        call.lsn = call.ended_ms = call.due = 0
+        # Begun once, it would count as interrupted: it is run again on purpose.
+        call.failures = call.attempt if call.once else 0
+        call.cancelled = False
+
+    def _keep_again(self) -> None:
+        """Events that were kept when the run ended, and that no wait has taken, are kept again."""
+        if not self.payloads:
+            return
+        kept: dict[int, str] = {}
+        for data in self.records:
+            record = decode_record(data)
+            if isinstance(record, EventKept):
+                kept[record.payload] = record.event
+            elif isinstance(record, WaitResolved):
+                kept.pop(record.payload, None)
+        for lsn, event in kept.items():
+            self.kept.setdefault(event, deque()).append(lsn)
+            self.kept_count += 1
+            self.kept_bytes += len(self.payloads[lsn])
 
     def _close(self, status: RunStatus) -> None:
         self.status = status
+        self.paused = False
         self.kept.clear()
         self.kept_count = self.kept_bytes = 0
 
@@ -532,6 +606,9 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         RunStarted: _run_started,
         RunReleased: _run_released,
         CancelRequested: _cancel_requested,
+        RunPaused: _run_paused,
+        RunResumed: _run_resumed,
+        RunRetried: _run_retried,
         RunCompleted: _run_completed,
         RunFailed: _run_failed,
         RunCancelled: _run_cancelled,

@@ -217,6 +217,8 @@ def run_view(
 
 def derived_state(state: RunState) -> RunViewState:
     """Return the finer state that the records alone give."""
+    if state.paused:
+        return "paused"
     if state.status != "running":
         return "queued" if state.status == "pending" else state.status
     if state.cancelling:
@@ -263,6 +265,12 @@ def _tell(  # noqa: PLR0911, C901, PLR0912  a table
             return "status", {"status": "pending" if record.due else "running"}
         case rec.RunReleased():
             return "status", {"status": "running"}
+        case rec.RunPaused():
+            return "status", {"status": _unbegun(pending=record.pending), "state": "paused"}
+        case rec.RunResumed():
+            return "status", {"status": _unbegun(pending=record.pending)}
+        case rec.RunRetried():
+            return "status", {"status": _unbegun(pending=record.held), "retry": True}
         case rec.CancelRequested():
             return "status", {"status": "running", "state": "cancelling"}
         case rec.StepStarted():
@@ -302,6 +310,10 @@ def _tell(  # noqa: PLR0911, C901, PLR0912  a table
             return "error", {"status": "cancelled", "error": _public(record.error)}
         case _:
             return None
+
+
+def _unbegun(*, pending: bool) -> RunStatus:
+    return "pending" if pending else "running"
 
 
 def _began(

@@ -37,7 +37,9 @@ from stepflow.runtime.children import give_up_child
 from stepflow.runtime.ending import body_ended, cancel_asked, end_run
 from stepflow.runtime.firsts import drop_losers
 from stepflow.runtime.held import HeldRun
+from stepflow.runtime.pausing import let_go_on, pause_asked, resume_asked
 from stepflow.runtime.replay import Gate
+from stepflow.runtime.reviving import retry_asked
 from stepflow.runtime.session import Session
 from stepflow.runtime.settling import child_finished, event_arrived, step_ended, timer_fired
 from stepflow.runtime.starting import leave_waiters, start_call, start_calls
@@ -165,6 +167,10 @@ class RunActor(HeldRun):
             return
         if self.condition in {"quarantined", "parked"}:
             return
+        if state.paused:
+            # What has happened to it is recorded: it hears of that when it goes on.
+            self.pack()
+            return
         workflow = self.sup.workflow(state.workflow)
         if workflow is None:
             self.sup.workflow_missing(self)
@@ -207,6 +213,10 @@ class RunActor(HeldRun):
         else:
             self.pack()
 
+    def let_go_on(self) -> None:
+        """Let an active body hear and do what a pause had held back."""
+        let_go_on(self)
+
     # ------------------------------------------------------------ GateHost
 
     def start_calls(self, asks: Sequence[Ask]) -> None:
@@ -216,7 +226,9 @@ class RunActor(HeldRun):
             return
         if not session.replay_s:
             session.replay_s = self.sup.clock.monotonic_s() - session.born_s or _NO_TIME_S
-        if self.sup.seams.replays_always and session.gate.unused:
+        if session.held is not None:
+            session.held.append(asks)
+        elif self.sup.seams.replays_always and session.gate.unused:
             self.diverged_by_leaving(session.gate.unused[0], asks[0].fn or asks[0].kind)
         elif self.sup.journal.has_room(_SMALL):
             start_calls(self, asks)
@@ -356,6 +368,9 @@ _DECIDE: dict[type[msg.Message], Callable[[RunActor, Any], None]] = {
     msg.EventArrived: event_arrived,
     msg.ChildFinished: child_finished,
     msg.CancelAsked: cancel_asked,
+    msg.PauseAsked: pause_asked,
+    msg.ResumeAsked: resume_asked,
+    msg.RetryAsked: retry_asked,
     msg.WakeUp: lambda actor, _: actor.activate(),
 }
 assert _DECIDE.keys() == set(get_args(msg.Message)), "every message has one who decides on it"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from sys import exception
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepflow.authoring.options import check_key, check_name
 from stepflow.errors import AuthoringError
+from stepflow.runtime.blame import note_cleanup
 from stepflow.runtime.branches import Branch, current_branch
 from stepflow.runtime.calls import DEFAULT_POLICY, MapWait, OneWait, RunAsk, StepAsk, Wait
 
@@ -71,6 +73,8 @@ class Asking:
         session = self._session
         if session.fenced:
             await session.refuse()
+        if exception() is not None:
+            note_cleanup(session, ask.key)
         asks = [ask]
         ask.wait = wait = OneWait(session, asks, session.loop.create_future())
         session.plain_calls = 0
@@ -90,6 +94,9 @@ class Asking:
 
     async def _wait(self, wait: Wait) -> Any:
         session = self._session
+        if exception() is not None:
+            for ask in wait.asks:
+                note_cleanup(session, ask.key)
         session.plain_calls = 0
         session.waits.add(wait)
         try:

@@ -22,6 +22,7 @@ from stepflow.errors import (
 )
 from stepflow.model.codec import PLAIN, decode_step_error
 from stepflow.model.retry import RetryPolicy
+from stepflow.runtime.blame import blame
 from stepflow.runtime.plain import Plain
 from stepflow.runtime.replay import Ask
 
@@ -39,6 +40,7 @@ __all__ = [
     "ChildAsk",
     "EventAsk",
     "FirstWait",
+    "HeldWait",
     "MapWait",
     "NotifyAsk",
     "OneWait",
@@ -226,7 +228,17 @@ class Wait(Plain):
         try:
             return ask.read(outcome), None
         except (Exception, DivergenceError) as error:  # noqa: BLE001  told to the body
+            blame(error, ask.key)
             return None, error.with_traceback(None)
+
+
+class HeldWait(Wait):
+    """An await of something that is no call, while the run is paused."""
+
+    def let_go_on(self) -> None:
+        """The run goes on."""
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class OneWait(Wait):
@@ -239,6 +251,7 @@ class OneWait(Wait):
             self.session.actor.diverged(error)
             return False
         except Exception as error:  # noqa: BLE001  told to the body
+            blame(error, ask.key)
             # Raised again in the body; where it came from here concerns nobody, and would be held.
             return self._answer(None, error.with_traceback(None))
         self.answered = True

@@ -76,11 +76,13 @@ def give_up_child(parent: RunActor, call: CallState) -> None:
         cancel_child(parent, call)
 
 
-def cancel_child(parent: RunActor, call: CallState, reason: str = _GIVEN_UP) -> None:
+def cancel_child(
+    parent: RunActor, call: CallState, reason: str = _GIVEN_UP, *, force: bool = False
+) -> None:
     """Cancel the child of the call, if it lives."""
     child = parent.sup.runs.get(call.child) if call.child else None
     if child is not None and not child.finished:
-        child.tell(msg.CancelAsked(f"run:{parent.id}", reason))
+        child.tell(msg.CancelAsked(f"run:{parent.id}", reason, force))
 
 
 def cancel_children(parent: RunActor, pending: list[CallState]) -> None:

@@ -16,6 +16,7 @@ from stepflow.runtime.branches import current_branch
 from stepflow.runtime.calls import EventAsk, SleepAsk, StepAsk
 from stepflow.runtime.composing import Composing
 from stepflow.runtime.plain_calls import PlainCalls
+from stepflow.runtime.retrying import UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from stepflow.model.retry import RetryPolicy
 
 __all__ = ["UNDO", "RunContext"]
-
-UNDO = "undo:"
-"""What the names of the steps begin with that undo others."""
 
 
 class RunContext(PlainCalls, Composing):

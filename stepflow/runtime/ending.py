@@ -11,11 +11,13 @@ from msgspec import Raw
 from stepflow.errors import AuthoringError, StepFailedError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode, encode_error
-from stepflow.runtime.children import cancel_children
+from stepflow.runtime.blame import whose
+from stepflow.runtime.children import cancel_child, cancel_children
 
 if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
     from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.session import Session
 
 __all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_emitted", "check_result"]
 __all__ += ["end_run", "grace_over"]
@@ -30,22 +32,45 @@ _GROWTH = 8
 def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
     """Record the cancel and tell the body; without a body, end the run."""
     state = actor.state
-    if state.finished or state.cancelling:
+    if state.finished or (state.cancelling and not message.force):
         return
-    if state.status == "pending":
-        end_run(actor, rec.RunCancelled, error=Raw(_cancel_error(message.reason)))
+    if message.force or state.status == "pending":
+        _end_now(actor, message)
         return
     deadline = actor.sup.time.now_ms() + int(actor.sup.settings.cancel_grace_s * 1000)
     actor.record(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
     actor.sup.timers.add(deadline, actor.id, CANCEL_TIMER)
     cancel_children(actor, state.pending_calls())
     if actor.session is not None and not actor.session.fenced:
+        actor.let_go_on()
         actor.session.gate.cancel(state.cancel_lsn)
     elif actor.condition in {"parked", "quarantined", "missing-workflow"}:
         # There is no body that could clean up.
         end_run(actor, rec.RunCancelled, error=Raw(_cancel_error(message.reason)), forced=True)
     else:
         actor.activate()
+
+
+def _end_now(actor: RunActor, message: msg.CancelAsked) -> None:
+    """End the run without waiting for it: it has not begun, or somebody wants it so."""
+    state = actor.state
+    forced = state.status != "pending"
+    pending = state.pending_calls()
+    if forced:
+        _log.warning("%s: ended by force%s", actor.id, f" by {message.by}" if message.by else "")
+    error = _cancel_error(message.reason or state.cancel_reason)
+    end_run(
+        actor,
+        rec.RunCancelled,
+        error=Raw(error),
+        forced=forced,
+        by=message.by,
+        reason=message.reason,
+    )
+    if forced:
+        # After its own end, which has cancelled them: how they end is no result of it any more.
+        for call in pending:
+            cancel_child(actor, call, "the parent run was cancelled", force=True)
 
 
 def _cancel_error(reason: str) -> bytes:
@@ -67,6 +92,10 @@ def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
     """Record the run's end as its body ended: returned, raised or cancelled."""
     if message.session is not actor.session or message.session.fenced or actor.state.finished:
         return
+    if actor.state.paused:
+        # Its end would be an effect: the body comes to it again when the run goes on.
+        actor.sup.spawn(actor.suspend())
+        return
     if actor.sup.seams.replays_always and (unused := message.session.gate.unused):
         actor.diverged_by_leaving(unused[0], "nothing before its end")
         return
@@ -83,7 +112,28 @@ def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
         else:
             end_run(actor, rec.RunCompleted, result=Raw(data))
             return
-    end_run(actor, rec.RunFailed, error=Raw(_run_error(actor, error)))
+    failed, cleanup = _blamed(actor, message.session, error)
+    end_run(
+        actor,
+        rec.RunFailed,
+        error=Raw(_run_error(actor, error)),
+        failed=failed,
+        cleanup=cleanup,
+    )
+
+
+def _blamed(
+    actor: RunActor, session: Session, error: BaseException
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return which calls' failure the end is, and what was asked for while it was handled."""
+    failed, cleanup = whose(error)
+    calls = actor.state.calls
+    begun = [calls[key].lsn for key in failed if key in calls]
+    if begun and session.cut_short:
+        first = min(begun)
+        cleanup += [k for k in session.cut_short if k in calls and calls[k].begun > first]
+    # A failed call is made again, though it was made while another failure was handled.
+    return tuple(failed), tuple(key for key in dict.fromkeys(cleanup) if key not in failed)
 
 
 def _encode_result(actor: RunActor, value: Any) -> bytes:

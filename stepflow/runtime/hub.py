@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from stepflow.model.records import decode_record
+from stepflow.model.records import RunCancelled, RunFailed, decode_record
 from stepflow.model.views import RunEvent, event_of, sse_frame
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from stepflow.journal.api import Journal
     from stepflow.runtime.actor import RunActor
+
+_ENDS = (RunFailed, RunCancelled)
 
 __all__ = ["Feed", "Hub", "Subscriber"]
 
@@ -39,6 +41,10 @@ class Feed:
         for subscriber in self.subscribers:
             subscriber.wake()
 
+    def revived(self) -> None:
+        """The run was retried: the end that this undoes is not told again."""
+        self._rendered.pop(len(self.actor.state.records) - 2, None)
+
     def row(self, index: int) -> tuple[int, RunEvent | None, bytes] | None:
         """Return what record number `index + 1` of the run makes, or `None` past the end."""
         row = self._rendered.get(index)
@@ -47,8 +53,13 @@ class Feed:
             if index >= len(state.records):
                 return None
             record = decode_record(state.records[index])
-            # A type that this version may skip makes no event, and does not end the feed.
-            event = event_of(record, state.payloads) if record is not None else None
+            event = None
+            # A type that this version may skip makes no event, and does not end the feed. Neither
+            # does an end after which the run goes on: a retry has undone it.
+            if record is not None and not (
+                isinstance(record, _ENDS) and index + 1 < len(state.records)
+            ):
+                event = event_of(record, state.payloads)
             lsn = record.lsn if record is not None else 0
             row = self._rendered[index] = (lsn, event, sse_frame(event) if event else b"")
         return row

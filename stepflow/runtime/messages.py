@@ -22,6 +22,9 @@ __all__ = [
     "ChildFinished",
     "EventArrived",
     "Message",
+    "PauseAsked",
+    "ResumeAsked",
+    "RetryAsked",
     "StepEnded",
     "TimerFired",
     "WakeUp",
@@ -70,7 +73,29 @@ class ChildFinished(Fixed, frozen=True):
 
 
 class CancelAsked(Fixed, frozen=True):
-    """Someone cancels the run."""
+    """Someone cancels the run; by `force` without waiting for its cleanup."""
+
+    by: str
+    reason: str
+    force: bool = False
+
+
+class PauseAsked(Fixed, frozen=True):
+    """Someone holds the run before its next effect."""
+
+    by: str
+    reason: str
+
+
+class ResumeAsked(Fixed, frozen=True):
+    """Someone lets the run go on that was paused."""
+
+    by: str
+    reason: str
+
+
+class RetryAsked(Fixed, frozen=True):
+    """Someone lets the run go on that has failed or was cancelled."""
 
     by: str
     reason: str
@@ -95,6 +120,9 @@ Message = (
     | EventArrived
     | ChildFinished
     | CancelAsked
+    | PauseAsked
+    | ResumeAsked
+    | RetryAsked
     | BodyEnded
     | WakeUp
 )

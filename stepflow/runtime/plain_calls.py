@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid as _uuid
 from datetime import UTC, datetime
+from sys import exception
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,8 @@ from stepflow.errors import AuthoringError, DivergenceError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode
 from stepflow.runtime.asking import Asking
+from stepflow.runtime.blame import note_cleanup
+from stepflow.runtime.calls import HeldWait
 from stepflow.runtime.ending import check_emitted
 
 if TYPE_CHECKING:
@@ -59,8 +62,13 @@ class PlainCalls(Asking):
         return self._emit(key, name, encode(data, "data"))
 
     async def _emit(self, key: str, name: str, data: bytes) -> None:
-        if self._session.fenced:
-            await self._session.refuse()
+        session = self._session
+        if session.fenced:
+            await session.refuse()
+        if exception() is not None:
+            note_cleanup(session, key)
+        if session.held is not None and key not in self._actor.state.marks:
+            await self._wait(HeldWait(session, (), session.loop.create_future()))
         if key not in self._actor.state.marks:
             check_emitted(self._actor, data)
             self._actor.sup.recorder.write(
@@ -71,6 +79,8 @@ class PlainCalls(Asking):
 
     def _plain(self, name: str) -> str:
         key = self._branch().key(name)
+        if exception() is not None:
+            note_cleanup(self._session, key)
         self._count_plain()
         return key
 

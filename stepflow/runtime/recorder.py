@@ -101,10 +101,20 @@ class Recorder:
         self._sink.append((encode_record(record),), strict=True)
         return lsn
 
-    def write_purge(self, run_id: str, rs: int, by: str) -> int:
+    def write_purge(
+        self, run_id: str, rs: int, by: str, *, reason: str = "", workflow: str = ""
+    ) -> int:
         """Record that a run is forgotten; return the record's LSN."""
         lsn = self.next_lsn
-        record = RunPurged(lsn=lsn, r=run_id, rs=rs, ts=self.time.now_ms(), by=by)
+        record = RunPurged(
+            lsn=lsn,
+            r=run_id,
+            rs=rs,
+            ts=self.time.now_ms(),
+            by=by,
+            reason=reason,
+            workflow=workflow,
+        )
         self._sink.append((encode_record(record),), strict=True)
         return lsn
 

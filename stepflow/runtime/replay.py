@@ -100,6 +100,8 @@ class Gate(Plain):
     _quiet: bool = False
     _ticking: bool = False
     closed: bool = False
+    held: bool = False
+    """Nothing is delivered or decided: the run is paused."""
     tasks: int = 0
     """Tasks of the run that have not ended."""
     outstanding: int = 0
@@ -168,7 +170,7 @@ class Gate(Plain):
         if self.closed:
             return
         ask = self._started.pop(outcome.key, None)
-        alone = self.outstanding == 1 and self.tasks == 1
+        alone = self.outstanding == 1 and self.tasks == 1 and not self.held
         if alone and ask is not None and not self._heap and not self._undecided:
             # Nothing comes before it, and the run is quiet by nature.
             if ask.alive and ask.deliver(outcome):
@@ -183,6 +185,15 @@ class Gate(Plain):
             del self._undecided[waiting]
         else:
             self._push(outcome.lsn, ask, outcome)
+        self._advance()
+
+    def hold(self) -> None:
+        """Deliver no result and decide nothing until `release`."""
+        self.held = True
+
+    def release(self) -> None:
+        """Go on where `hold` stopped."""
+        self.held = False
         self._advance()
 
     def cancel(self, lsn: int) -> None:
@@ -250,7 +261,7 @@ class Gate(Plain):
 
     def _settle(self) -> None:
         """Deliver the next result; with none left, decide about the calls without one."""
-        while not self.closed:
+        while not (self.closed or self.held):
             if self._deliver_next():
                 self._passes = 0
                 self._quiet = False

@@ -5,7 +5,7 @@ A purge is a record, so recovery forgets the same runs. It goes in slices, as ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepflow.clock import next_pass
 
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["Ended", "Retention", "ended_of"]
+__all__ = ["RETENTION", "Ended", "Retention", "ended_of"]
 
+RETENTION: Final = "retention"
+"""Who purges, where nobody does."""
 _SLICE = 200
 _OVER = 8
 _OVER_BYTES_MIN = 8 * 1024 * 1024
@@ -76,11 +78,16 @@ class Retention:
         (self._completed if row.completed else self._others)[row.run_id] = row
         self.bytes += row.size
 
-    def purge(self, actor: RunActor, by: str) -> int:
+    def revived(self, actor: RunActor) -> None:
+        """The run goes on: it is not forgotten."""
+        self._forget(self._completed.get(actor.id) or self._others[actor.id])
+
+    def purge(self, actor: RunActor, by: str, reason: str = "") -> int:
         """Forget a finished run; return the LSN of the record that says so."""
         sup = self._sup
         row = self._completed.get(actor.id) or self._others[actor.id]
-        lsn = sup.recorder.write_purge(actor.id, row.rs + 1, by)
+        told = {} if by == RETENTION else {"reason": reason, "workflow": actor.summary().workflow}
+        lsn = sup.recorder.write_purge(actor.id, row.rs + 1, by, **told)
         self._forget(row)
         sup.idempotency.remove(actor.summary(), actor.id)
         sup.runs.pop(actor.id, None)
@@ -114,7 +121,7 @@ class Retention:
         for row in due:
             if sup.stopping or not sup.journal.has_room(_PURGE_BYTES):
                 return False
-            self.purge(sup.runs[row.run_id], "retention")
+            self.purge(sup.runs[row.run_id], RETENTION)
         return len(due) == _SLICE
 
     def _due(self, now_ms: int) -> Iterator[Ended]:

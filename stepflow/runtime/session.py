@@ -26,12 +26,12 @@ from stepflow.runtime.plain import Plain
 from stepflow.runtime.tracked import Tracked, TrackedRoot
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.branches import Branch
     from stepflow.runtime.calls import Wait
-    from stepflow.runtime.replay import Gate
+    from stepflow.runtime.replay import Ask, Gate
 
 __all__ = ["Session"]
 
@@ -72,6 +72,10 @@ class Session(Plain):
     """How long it took to come from the start of the body to its first new call."""
     missed: bool = False
     """Something happened that woke nobody, since the run was being put to sleep."""
+    cut_short: list[str] = field(default_factory=list[str])
+    """Keys of what a task of the run asked for while it was being cancelled."""
+    held: list[Sequence[Ask]] | None = None
+    """While the run is paused: what the body has asked for meanwhile."""
     _refusals_left: int = 0
 
     # ------------------------------------------------------------ tasks
@@ -102,6 +106,13 @@ class Session(Plain):
         if (self.fenced or self.ended) and not task.cancelled():
             # Nobody will ask for it any more: look at it, or asyncio complains.
             task.exception()
+
+    # ------------------------------------------------------------ the pause
+
+    def hold(self) -> None:
+        """Let the body hear of nothing and begin nothing."""
+        self.held = []
+        self.gate.hold()
 
     # ------------------------------------------------------------ the fence
 

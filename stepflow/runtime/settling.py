@@ -120,6 +120,10 @@ def timer_fired(actor: RunActor, message: msg.TimerFired) -> None:
 
 def _retry_due(actor: RunActor, call: CallState) -> None:
     session = actor.session
+    if actor.state.paused:
+        # Begun when the run goes on.
+        actor.pack()
+        return
     if session is None:
         # The replay asks for the step again; its due time has passed by then.
         actor.activate()
@@ -133,7 +137,8 @@ def _retry_due(actor: RunActor, call: CallState) -> None:
 
 
 def _release(actor: RunActor, due_ms: int) -> None:
-    if actor.state.status == "pending" and actor.state.due == due_ms:
+    state = actor.state
+    if state.status == "pending" and state.due == due_ms and not state.paused:
         actor.record(rec.RunReleased)
         actor.activate()
 

@@ -316,6 +316,18 @@ class Supervisor:
         if start.parent_key:
             tell_parent(self, start.parent, start.parent_key, actor.id)
 
+    def run_revived(self, actor: RunActor, nbytes: int) -> None:
+        """A run that had ended, holding so many bytes, goes on: its retry was recorded."""
+        state = actor.state
+        self.live += 1
+        self.recorder.live_bytes += nbytes
+        self.retention.revived(actor)
+        if state.started is not None and state.started.events:
+            self.waiters.declare(state.started.events, actor.id)
+        self.index_live(actor)
+        if actor.feed is not None:
+            actor.feed.revived()
+
     def pack_later(self, actor: RunActor) -> None:
         """The run has ended, durably: it gives up its objects when some others have ended too."""
         if actor.state.nbytes > _UNPACKED_BYTES_MAX:
@@ -449,6 +461,8 @@ class Supervisor:
 
     def may_passivate(self, actor: RunActor, session: Session, now_s: float) -> bool:
         """Whether the run has one task, which waits directly in a `ctx` call, and nothing moves."""
+        if actor.state.paused:
+            return not (session.running or session.fenced)
         if not session.gate.solo or session.fenced:
             return False
         # Whatever moves it leaves a record, but for the replay itself.
@@ -555,7 +569,7 @@ def sleeps(state: RunState) -> bool:
     was under way.
     """
     pending = state.pending_calls()
-    if state.status == "pending":
+    if state.status == "pending" or state.paused:
         return True
     if not pending or state.cancelling or pending[-1] is not last_call(state):
         return False

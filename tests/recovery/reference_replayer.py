@@ -206,6 +206,10 @@ def _fold(done: Replayed, record: Any, payloads: Mapping[int, Any]) -> None:
         run.status = "running"
     elif kind in _ENDS:
         run.status, run.result = _ENDS[kind], record.get("result")
+    elif kind == "run.retried":
+        run.status = "pending" if record.get("held") else "running"
+        for key in [*record.get("again", ()), *record.get("forget", ())]:
+            _take_back(run, key)
     elif kind == "call.adopted":
         _move(run, record)
     elif "key" in record:
@@ -229,6 +233,13 @@ def _fold_call(run: Run, record: Any, payloads: Mapping[int, Any]) -> None:
         run.steps[key] = record["child"] if started_only else results[kind]()
         run.places[record["lsn"]] = key
     if kind in results or started_only or kind in {"step.failed", "wait.timed-out"}:
+        run.open.remove(key)
+
+
+def _take_back(run: Run, key: str) -> None:
+    """A retry of the run lets a call be made once more, as if it had not been asked for."""
+    run.steps.pop(key, None)
+    if key in run.open:
         run.open.remove(key)
 
 
