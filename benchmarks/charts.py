@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from benchmarks.report import ROOT
-from benchmarks.rows import ROWS, at, spread_at
+from benchmarks.rows import ROWS, Row, at, label, spread_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def _ratios(name: str, title: str, scripts: tuple[str, ...]) -> Callable[[Figure
     def draw(figures: Figures) -> Chart:
         rows = [row for row in ROWS if row.script in scripts and row.ratio]
         spreads = [
-            (f"{_plain(row.label, figures[row.script])}\nbeside {row.beside.replace('`', '')}", s)
+            (_named(row, figures[row.script]), s)
             for row in rows
             if (s := _spread(figures, row.script, row.ratio)) is not None
         ]
@@ -114,18 +114,15 @@ def _ratios(name: str, title: str, scripts: tuple[str, ...]) -> Callable[[Figure
     return draw
 
 
+def _named(row: Row, of: dict[str, Any]) -> str:
+    return f"{label(row, of)}\nbeside {row.beside}".replace("`", "")
+
+
 def _spread(figures: Figures, script: str, place: str) -> dict[str, float] | None:
     try:
         return spread_at(figures[script], place)
     except LookupError:
         return None
-
-
-def _plain(label: str, facts: dict[str, Any]) -> str:
-    for name, value in facts.items():
-        if isinstance(value, int):
-            label = label.replace(f"${name}", f"{value:,}")
-    return label.replace("`", "")
 
 
 def _by_size(name: str, title: str, y: str, places: dict[str, str]) -> Callable[[Figures], Chart]:

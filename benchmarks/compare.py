@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import results
-from benchmarks.rows import ROWS, Row, spread_at
+from benchmarks.rows import ROWS, Row, label, spread_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +38,8 @@ def lines(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             continue
         after = spread_at(now[row.script], row.ratio)
         mark = verdict(row, before, after)
-        label = f"{row.script}: {row.label.replace('`', '')}"[:68]
-        yield f"{label:68} {_shown(before):>24} {_shown(after):>24} {mark}".rstrip()
+        name = f"{row.script}: {label(row, now[row.script]).replace('`', '')}"[:68]
+        yield f"{name:68} {_shown(before):>24} {_shown(after):>24} {mark}".rstrip()
 
 
 def _shown(spread: dict[str, float]) -> str:

@@ -65,7 +65,7 @@ def shown(rates: Series, costs: Series) -> dict[str, Any]:
 
 def main() -> None:
     options = arguments("The guard of the HTTP connection beside uvicorn's own protocol")
-    seconds = 1.0 if options.quick else 8.0
+    seconds = 0.3 if options.quick else 5.0
     with yardstick("guarded") as guarded_port, yardstick("plain") as bare_port:
         ports = {"guarded": guarded_port, "bare": bare_port}
         rates, costs = measure(ports, options.repeats, seconds)

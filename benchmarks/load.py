@@ -26,6 +26,7 @@ from benchmarks.servers import KEY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LAST_CHUNK: Final = b"0\r\n\r\n"
 _UNITS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -68,7 +69,7 @@ def run(load: Load) -> Measured:
 
 def _own(load: Load) -> Measured:
     command = [sys.executable, "-m", "benchmarks.load", json.dumps(asdict(load))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return Measured(**json.loads(done.stdout))
 
 
@@ -139,8 +140,11 @@ class _Connection(asyncio.Protocol):
         if head_end < 0:
             return
         head = self._got[:head_end].lower()
-        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(self._got) < head_end + 4 + length:
+        if b"content-length: " in head:
+            length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            if len(self._got) < head_end + 4 + length:
+                return
+        elif not self._got.endswith(_LAST_CHUNK):
             return
         now = time.perf_counter()
         self.latencies.append(now - self._asked)

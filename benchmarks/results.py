@@ -25,8 +25,9 @@ _ABOUT: Final = ("machine", "versions", "commit", "changed_since", "durability")
 Results = dict[str, Any]
 
 
-def read(path: Path = RESULTS) -> Results:
-    """Return what has been kept; nothing, where there is no file."""
+def read(path: Path | None = None) -> Results:
+    """Return what has been kept, by default the committed; nothing, where there is no file."""
+    path = path or RESULTS
     if not path.exists():
         return {FULL: {}, QUICK: {}}
     kept: Results = json.loads(path.read_bytes())
@@ -43,8 +44,9 @@ def put(results: Results, script: str, figures: dict[str, Any], *, quick: bool =
     results[QUICK if quick else FULL][script] = {"taken": surroundings() | own} | rest
 
 
-def write(results: Results, path: Path = RESULTS) -> None:
+def write(results: Results, path: Path | None = None) -> None:
     """Replace the file at once: an end in the middle leaves the old one."""
+    path = path or RESULTS
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
     new.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ A place is a name, or names with dots (`sizes.1000.run_us`, `step_us.-1`). It ho
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,6 +38,12 @@ def at(figures: Figures, place: str) -> Any:
     for name in place.split("."):
         found = found[int(name)] if isinstance(found, list) else found[name]
     return found
+
+
+def label(row: Row, figures: Figures) -> str:
+    """Return the row's label with the script's facts in it."""
+    facts = {name: f"{value:,}" for name, value in figures.items() if type(value) is int}
+    return string.Template(row.label).safe_substitute(facts)
 
 
 def spread_at(figures: Figures, place: str) -> dict[str, float]:

@@ -7,7 +7,6 @@ makes of the results under that name. A test holds that what is committed is wha
 from __future__ import annotations
 
 import re
-import string
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,7 @@ from benchmarks import results as kept
 from benchmarks.catalog import SCRIPTS
 from benchmarks.charts import CHARTS, IMAGES, chart
 from benchmarks.report import ROOT
-from benchmarks.rows import ROWS, Row, spread_at
+from benchmarks.rows import ROWS, Row, label, spread_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,13 +61,8 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _label(row: Row, figures: dict[str, Any]) -> str:
-    facts = {name: number(value) for name, value in figures.items() if _is_number(value)}
-    label = string.Template(row.label).safe_substitute(facts)
-    return label if row.unit == "a second" else f"{label}, {row.unit}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    said = label(row, figures)
+    return said if row.unit == "a second" else f"{said}, {row.unit}"
 
 
 def _latency(figure: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import compare, results, table
 from benchmarks.catalog import BY_NAME, LONG, QUICK, SHORT
 from benchmarks.report import ROOT
-from benchmarks.rows import ROWS, Row, missing, spread_at
+from benchmarks.rows import ROWS, Row, label, missing, spread_at
 
 
 def spread(low, middle, high):
@@ -106,6 +106,11 @@ def test_a_comparison_names_then_and_now():
     assert "6 (5–7)" in line
 
 
+def test_facts_of_the_script_stand_in_the_label():
+    row = Row("fan_out", "to $subscribers of {them}", "x", "y", "y", "ratio")
+    assert label(row, {"subscribers": 1000}) == "to 1,000 of {them}"
+
+
 def test_what_the_old_results_lack_is_left_out_of_the_comparison():
     row = next(row for row in ROWS if row.ratio)
     assert len(list(compare.lines({row.script: {}}, {row.script: {row.ratio: 1.0}}))) == 1
@@ -123,3 +128,12 @@ def test_results_are_replaced_script_by_script(tmp_path):
     assert set(found) == {"soak", "instructions"}
     assert found["soak"]["taken"]["commit"] == "abc"
     assert "commit" not in {name for name in found["soak"] if name != "taken"}
+
+
+def test_a_soak_taken_elsewhere_is_put_in_by_one_command(tmp_path, monkeypatch):
+    path, soak = tmp_path / "results.json", tmp_path / "soak.json"
+    soak.write_text(json.dumps({"commit": "abc", "stretches": [], "flat": {}}), encoding="utf-8")
+    monkeypatch.setattr(results, "RESULTS", path)
+    monkeypatch.setattr("sys.argv", ["results", "soak", str(soak)])
+    results.main()
+    assert results.read(path)["figures"]["soak"]["taken"]["commit"] == "abc"
