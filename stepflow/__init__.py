@@ -9,6 +9,7 @@ from stepflow.auth.handlers import (
     deny_all,
 )
 from stepflow.authoring.context import Context, First
+from stepflow.authoring.limits import Concurrency, RateLimit
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import (
     AuthoringError,
@@ -48,6 +49,7 @@ __all__ = [
     "AuthRequest",
     "AuthResult",
     "AuthoringError",
+    "Concurrency",
     "ConflictError",
     "Context",
     "DataDirLockedError",
@@ -62,6 +64,7 @@ __all__ = [
     "NonRetryableError",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
+    "RateLimit",
     "RateLimitedError",
     "RetryAfterError",
     "RetryPolicy",

@@ -76,6 +76,9 @@ class Settings:
     kept_bytes_max: int = _knob(1 * MIB, "bytes", "a run keeps so much, then 429 RATE_LIMITED")
     notify_frame_waiters: int = _knob(10_000, "waiters", "more go into further frames")
     idempotency_ttl_s: float = _knob(86_400.0, "seconds", "then the key starts a new run")
+    queue_runs_max: int = _knob(
+        100_000, "runs", "wait for their turn under one key; then 429 RATE_LIMITED"
+    )
     live_runs_max: int = _knob(1_000_000, "runs", "503 UNAVAILABLE")
     live_bytes_max: int = _knob(
         1024 * MIB, "bytes", "of records in live runs; then 503 UNAVAILABLE"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
+from stepflow.authoring.limits import Concurrency, Limit, RateLimit, limits_of, member_path
 from stepflow.authoring.signature import check_event_template
 from stepflow.errors import AuthoringError
 from stepflow.model.durations import Duration, parse_duration_ms
@@ -38,7 +39,6 @@ Durability = Literal["strict", "relaxed"]
 OnDivergence = Literal["park", "fail"]
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-_RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(?:s|m|h|d)")
 _KEY_BYTES_MAX: Final = 256
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TAGS_MAX: Final = 16
@@ -60,9 +60,9 @@ class StepOptions:
 class WorkflowOptions:
     """How one workflow is registered.
 
-    `events` and `on` are event ids, `schedule` is a cron line, `concurrency` the number of its
-    runs at once, `rate_limit` is `"100/m"`. `renamed` maps a step's former function to the present
-    one.
+    `events` and `on` are event ids, `schedule` is a cron line, `limits` what `concurrency=` and
+    `rate_limit=` come to, `priority` the part of the input that says who goes first. `renamed` maps
+    a step's former function to the present one.
     """
 
     id: str
@@ -71,8 +71,8 @@ class WorkflowOptions:
     events: tuple[str, ...] = ()
     on: str | None = None
     schedule: str | None = None
-    concurrency: int | None = None
-    rate_limit: str | None = None
+    limits: tuple[Limit, ...] = ()
+    priority: tuple[str, ...] | None = None
     retention: timedelta | None = None
     tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -121,8 +121,9 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
     events: Sequence[str] = (),
     on: str | None = None,
     schedule: str | None = None,
-    concurrency: int | None = None,
-    rate_limit: str | None = None,
+    concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
+    rate_limit: str | RateLimit | Sequence[RateLimit] | None = None,
+    priority: str | None = None,
     retention: Duration | None = None,
     tags: Sequence[str] = (),
     aliases: Sequence[str] = (),
@@ -131,15 +132,16 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
     description: str | None = None,
 ) -> WorkflowOptions:
     """Return the options of one `@flow.workflow`; the id and description default to `fn`'s own."""
+    workflow_id = check_name(default_id(fn) if id is None else id, "workflow id")
     return WorkflowOptions(
-        id=check_name(default_id(fn) if id is None else id, "workflow id"),
+        id=workflow_id,
         retry=_retry(retry),
         timeout_ms=_timeout_ms(timeout),
         events=_events(events),
         on=_on(on),
         schedule=_schedule(schedule),
-        concurrency=_concurrency(concurrency),
-        rate_limit=_rate_limit(rate_limit),
+        limits=limits_of(workflow_id, concurrency, rate_limit),
+        priority=None if priority is None else member_path("priority", priority),
         retention=_retention(retention),
         tags=check_tags(tags),
         aliases=tuple(check_name(alias, "alias") for alias in _sequence("aliases", aliases)),
@@ -270,18 +272,6 @@ def _schedule(value: object) -> str | None:
     if value is None or (isinstance(value, str) and value.strip()):
         return value
     raise AuthoringError(f'schedule={value!r} is not a cron line such as "0 9 * * mon-fri"')
-
-
-def _concurrency(value: object) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
-        return value
-    raise AuthoringError(f"concurrency={value!r} is not a number of runs, 1 or more")
-
-
-def _rate_limit(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and _RATE.fullmatch(value)):
-        return value
-    raise AuthoringError(f'rate_limit={value!r} is not written like "10/s", "100/m" or "5000/h"')
 
 
 def _renamed(value: object) -> Mapping[str, str]:

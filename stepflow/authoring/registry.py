@@ -70,9 +70,9 @@ class Workflow:
 
 def _refuse_later(options: WorkflowOptions) -> None:
     """Refuse what is accepted by name and not built yet: ignoring it would be worse."""
-    for name in ("timeout_ms", "schedule", "concurrency", "rate_limit", "retention"):
+    for name in ("schedule", "retention"):
         if getattr(options, name) is not None:
-            message = f"{name.removesuffix('_ms')}= is not available in this version of Stepflow"
+            message = f"{name}= is not available in this version of Stepflow"
             raise AuthoringError(message)
 
 
@@ -90,6 +90,7 @@ class Registry:
         """Register a workflow. Raises `AuthoringError` for a bad function or a taken id."""
         workflow_id = options.id
         _refuse_later(options)
+        self._check_shared(options)
         for name in (workflow_id, *options.aliases):
             if name in self._by_id:
                 message = f"workflow id {name!r} is registered twice; give one of them id=…"
@@ -100,6 +101,19 @@ class Registry:
         self._by_function[function] = workflow
         self._ids.append(workflow_id)
         return workflow
+
+    def _check_shared(self, options: WorkflowOptions) -> None:
+        """Refuse a limit that another workflow has under the same name, and differently."""
+        for workflow in self.all():
+            for theirs in workflow.options.limits:
+                for ours in options.limits:
+                    same = (ours.kind, ours.id) == (theirs.kind, theirs.id)
+                    if same and (ours.count, ours.per_ms) != (theirs.count, theirs.per_ms):
+                        message = (
+                            f"workflows {workflow.id!r} and {options.id!r} share the limit "
+                            f"{ours.id!r} and give different numbers"
+                        )
+                        raise AuthoringError(message)
 
     def get(self, workflow_id: str) -> Workflow | None:
         """Return the workflow of that id or alias, if there is one."""

@@ -350,6 +350,8 @@ class LocalEngine(Listing, Control, Figures):
             raise ConflictError(message)
         sup.check_capacity(1, len(data))
         sup.check_room(len(data) + RECORD_BYTES)
+        if workflow.options.limits and not delay_ms:
+            sup.admission.check_queue(workflow, (data,))
         actor = sup.start_run(
             workflow,
             data,
@@ -367,7 +369,13 @@ class LocalEngine(Listing, Control, Figures):
         return actor.id
 
     async def trigger_many(
-        self, workflow_id: str, bodies: Sequence[bytes], *, by: str = ""
+        self,
+        workflow_id: str,
+        bodies: Sequence[bytes],
+        *,
+        by: str = "",
+        tags: Sequence[str] = (),
+        delay_ms: int = 0,
     ) -> list[str | ApiError]:
         self._writable()
         workflow = self._workflow(workflow_id)
@@ -388,14 +396,19 @@ class LocalEngine(Listing, Control, Figures):
         good = [row for row in checked if not isinstance(row, ApiError)]
         sup.check_capacity(len(good), sum(len(data) for data, _ in good))
         sup.check_room(sum(len(data) + 1024 for data, _ in good) + RECORD_BYTES)
+        if workflow.options.limits and not delay_ms:
+            sup.admission.check_queue(workflow, (data for data, _ in good))
         answers: list[str | ApiError] = []
         last_lsn = 0
+        due = sup.time.now_ms() + delay_ms if delay_ms else 0
         with sup.recorder.group():
             for row in checked:
                 if isinstance(row, ApiError):
                     answers.append(row)
                     continue
-                actor = sup.start_run(workflow, row[0], events=row[1], by=by)
+                actor = sup.start_run(
+                    workflow, row[0], events=row[1], by=by, tags=tuple(tags), due=due
+                )
                 last_lsn = actor.start_lsn
                 answers.append(actor.id)
         if last_lsn:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+from msgspec import Raw
+
+from stepflow.clock import rfc3339
 from stepflow.errors import RunNotFoundError, UnavailableError
-from stepflow.model.views import RunView, run_view
+from stepflow.model.views import QueueView, RunView, run_view
 
 if TYPE_CHECKING:
     from stepflow.config import Settings
@@ -13,12 +17,25 @@ if TYPE_CHECKING:
     from stepflow.engine.shown import Shown
     from stepflow.journal.suspects import Suspects
     from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.admission import Place
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["RECORD_BYTES", "EnginePart"]
+__all__ = ["RECORD_BYTES", "EnginePart", "queue_view"]
 
 RECORD_BYTES: Final = 4096
 """Without room for so much nothing new is decided: the engine is read-only."""
+
+
+def queue_view(place: Place) -> QueueView:
+    """Return a place in the queue as the API shows it."""
+    view = QueueView(position=place.position, ahead=place.ahead, limit=place.limit)
+    if place.key:
+        view.key = Raw(place.key.encode())
+    if place.free_at_ms:
+        view.free_at = rfc3339(place.free_at_ms)
+    if place.holders:
+        view.held_by = place.holders
+    return view
 
 
 class EnginePart:
@@ -77,6 +94,8 @@ class EnginePart:
             view = self._shown.view(actor)
         else:
             view = run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason)
+        if view.status == "pending" and (place := self.sup.admission.place(actor.id)):
+            view = msgspec.structs.replace(view, queue=queue_view(place))
         lsn, journal = actor.lsn, self.sup.journal
         if lsn > journal.durable_lsn:
             await journal.durable(lsn)

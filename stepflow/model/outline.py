@@ -77,7 +77,14 @@ class Outline(msgspec.Struct, eq=False, gc=False, array_like=True):
     @classmethod
     def of(cls, record: rec.RunStarted, data: bytes) -> Outline | None:
         """Return the run that its first record begins, or None where it is not plain, or sound."""
-        special = record.lineage or record.admission or record.schedule
+        special = (
+            record.lineage
+            or record.admission
+            or record.schedule
+            or record.held
+            or record.timeout
+            or record.exclusive
+        )
         if (
             special
             or record.rs != 1
@@ -228,7 +235,9 @@ class Outline(msgspec.Struct, eq=False, gc=False, array_like=True):
 
     # One method a record type, as in `RunState`. Each is sure before it changes anything.
 
-    def _run_released(self, _record: rec.RunReleased, _: bytes | None) -> bool:
+    def _run_released(self, record: rec.RunReleased, _: bytes | None) -> bool:
+        if record.admission or self.status != "pending":
+            return False
         self.due = 0
         self.status = "running"
         return True

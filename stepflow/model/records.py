@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOTHING",
+    "Admission",
     "BulkActed",
     "CallAdopted",
     "CallCancelled",
@@ -57,6 +58,9 @@ __all__ = [
     "RunResumed",
     "RunRetried",
     "RunStarted",
+    "ScheduleFired",
+    "SchedulePaused",
+    "ScheduleSet",
     "SleepEnded",
     "SleepStarted",
     "StepCompleted",
@@ -78,6 +82,10 @@ NOTHING = Raw()
 """No value: left out of the JSON, because it is the very object that is the fields' default."""
 
 Kind = Literal["step", "sleep", "event", "child", "notify"]
+
+
+Admission = tuple[tuple[str, str, int], ...]
+"""Rate limits: id, key and window in milliseconds of each."""
 
 
 class Record(
@@ -113,15 +121,25 @@ class RunStarted(Record, frozen=True, tag="run.started"):
     parent_key: str = ""
     lineage: Raw = NOTHING
     """Fork: where it came from."""
-    admission: Raw = NOTHING
-    """Which limits it was admitted under."""
+    held: bool = False
+    """It waits for admission: `run.released` lets it in."""
+    admission: Admission = ()
+    """The rates that its beginning counts for, where it is let in at once."""
+    timeout: int = 0
+    """It has so many milliseconds from its admission; 0: no limit."""
     schedule: str = ""
+    """The schedule that started it, for the time `scheduled`."""
+    scheduled: int = 0
+    exclusive: str = ""
+    """At most one run of this name goes on at once, beside what its workflow says."""
 
 
 class RunReleased(Record, frozen=True, tag="run.released"):
     """A pending run may begin: its delay is over or it was admitted."""
 
     by: str = ""
+    admission: Admission = ()
+    """The rates that its beginning counts for."""
 
 
 class CancelRequested(Record, frozen=True, tag="run.cancelling"):
@@ -414,6 +432,32 @@ class BulkActed(Record, frozen=True, tag="audit.bulk"):
     by: str = ""
     reason: str = ""
     skipped: int = 0
+# ------------------------------------------------------------------- schedules
+
+
+class ScheduleSet(Record, frozen=True, tag="schedule.set"):
+    """From now on the schedule is as `spec` says; nothing before now is due. Empty: it is gone."""
+
+    schedule: str
+    spec: str
+
+
+class ScheduleFired(Record, frozen=True, tag="schedule.fired"):
+    """Everything up to the time `at` is decided: `run` was started for it, or none."""
+
+    schedule: str
+    at: int
+    run: str = ""
+    skipped: int = 0
+    """So many times got no run."""
+
+
+class SchedulePaused(Record, frozen=True, tag="schedule.paused"):
+    """Someone paused the schedule, or resumed it: what was due meanwhile is not."""
+
+    schedule: str
+    paused: bool
+    by: str = ""
 
 
 AnyRecord = (
@@ -448,6 +492,9 @@ AnyRecord = (
     | EventReceived
     | EventKept
     | BulkActed
+    | ScheduleSet
+    | ScheduleFired
+    | SchedulePaused
 )
 
 

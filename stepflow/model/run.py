@@ -172,6 +172,10 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     error: bytes | None = None
     forced: bool = False
     due: int = 0
+    deadline_ms: int = 0
+    """When its timeout is over, from its admission on; 0: it has none."""
+    released_lsn: int = 0
+    """LSN of the record that let it in, where it had to wait."""
     cancel_deadline_ms: int = 0
     cancel_lsn: int = 0
     cancel_reason: str = ""
@@ -179,6 +183,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     """Somebody holds it before its next effect."""
     acts: list[Record] = []
     """What operators did to it, oldest first."""
+    cancel_by: str = ""
     calls: dict[str, CallState] = {}
     """By key, in the order of first asking."""
     values: dict[str, bytes] = {}
@@ -359,11 +364,22 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.input = bytes(record.input)
         self.created_ms = record.ts
         self.due = record.due
-        self.status = "pending" if record.due else "running"
+        if record.due or record.held:
+            self.status = "pending"
+            return
+        self.status = "running"
+        if record.timeout:
+            self.deadline_ms = record.ts + record.timeout
 
-    def _run_released(self, _record: RunReleased, _: bytes | None) -> None:
+    def _run_released(self, record: RunReleased, _: bytes | None) -> None:
+        if self.status != "pending" or self.started is None:
+            message = f"{self.id} is {self.status}: it waits for no admission"
+            raise ApplyError(message)
         self.due = 0
         self.status = "running"
+        self.released_lsn = record.lsn
+        if self.started.timeout:
+            self.deadline_ms = record.ts + self.started.timeout
 
     def _run_paused(self, record: RunPaused, _: bytes | None) -> None:
         self.paused = True
@@ -380,6 +396,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.cancel_deadline_ms = record.deadline
         self.cancel_lsn = record.lsn
         self.cancel_reason = record.reason
+        self.cancel_by = record.by
 
     def _run_completed(self, record: RunCompleted, _: bytes | None) -> None:
         self.result = bytes(record.result)
@@ -407,8 +424,11 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.error = None
         self.forced = False
         self.cancel_deadline_ms = self.cancel_lsn = 0
-        self.cancel_reason = ""
+        self.cancel_reason = self.cancel_by = ""
         self.status = "pending" if record.held else "running"
+        # It has its whole time again.
+        timeout = self.started.timeout if self.started is not None and not record.held else 0
+        self.deadline_ms = record.ts + timeout if timeout else 0
         self.acts.append(record)
         self._keep_again()
 

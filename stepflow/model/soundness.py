@@ -30,8 +30,12 @@ _TIMES: Final[dict[type[Record], str]] = {
     rec.SleepStarted: "due",
     rec.WaitStarted: "due",
     rec.CancelRequested: "deadline",
+    rec.ScheduleFired: "at",
 }
 """The kinds that have a time besides their own, and its name."""
+_OF_NO_RUN: Final[frozenset[type[Record]]] = frozenset(
+    {rec.EventReceived, rec.ScheduleSet, rec.ScheduleFired, rec.SchedulePaused}
+)
 _WITH_ERROR: Final[frozenset[type[Record]]] = frozenset(
     {rec.RunFailed, rec.RunCancelled, rec.StepRetrying, rec.StepFailed, rec.ChildEnded}
 )
@@ -59,7 +63,7 @@ def doubt(record: Record, data: bytes) -> str:
 def _doubt_place(record: Record) -> str:
     if not 0 < record.lsn <= COUNT_MAX or not 0 <= record.rs <= COUNT_MAX:
         return "a number of it is out of range"
-    if type(record) is rec.EventReceived:
+    if type(record) in _OF_NO_RUN:
         return "it belongs to no run and names one" if record.r or record.rs else ""
     return "" if is_run_id(record.r) else f"{record.r[:80]!r} is no run id"
 
@@ -72,6 +76,9 @@ def _doubt_members(record: Record) -> str:
     time = _TIMES.get(kind)
     if time is not None and not 0 <= getattr(record, time) <= TIME_MAX_MS:
         return _OUTSIDE
+    if isinstance(record, rec.RunStarted):
+        sound = 0 <= record.scheduled <= TIME_MAX_MS and 0 <= record.timeout <= TIME_MAX_MS
+        return "" if sound else _OUTSIDE
     if kind in _WITH_ERROR:
         error: Raw = getattr(record, "error")  # noqa: B009  its class is not known here
         if error and not is_error(bytes(error)):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EventName",
+    "QueueView",
     "RunEvent",
     "RunPage",
     "RunView",
@@ -87,6 +88,19 @@ class ChildView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     awaited: bool = True
 
 
+class QueueView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """Where a pending run stands: it begins as the `position`-th of those that want the same."""
+
+    position: int
+    ahead: int
+    limit: str
+    key: Raw | UnsetType = UNSET
+    free_at: str | UnsetType = UNSET
+    """When a rate limit lets the next one begin."""
+    held_by: tuple[str, ...] | UnsetType = UNSET
+    """The first few runs that have what it waits for."""
+
+
 class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     """A run, as `GET /runs/{runId}` gives it; list rows have no `steps`."""
 
@@ -104,6 +118,13 @@ class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     parent_run_id: str | UnsetType = UNSET
     parent: ParentView | UnsetType = UNSET
     children: list[ChildView] | UnsetType = UNSET
+    due_at: str | UnsetType = UNSET
+    """When the delay of a pending run is over."""
+    queue: QueueView | UnsetType = UNSET
+    deadline_at: str | UnsetType = UNSET
+    """When its timeout is over."""
+    schedule_id: str | UnsetType = UNSET
+    scheduled_at: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
 
 
@@ -206,6 +227,13 @@ def run_view(
     if start is not None and start.parent:
         view.parent_run_id = start.parent
         view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
+    if start is not None and start.schedule:
+        view.schedule_id = start.schedule
+        view.scheduled_at = rfc3339(start.scheduled)
+    if state.due:
+        view.due_at = rfc3339(state.due)
+    if state.deadline_ms:
+        view.deadline_at = rfc3339(state.deadline_ms)
     if state.result is not None:
         view.result = Raw(state.result)
     if state.error is not None:
@@ -262,7 +290,7 @@ def _tell(  # noqa: PLR0911, C901, PLR0912  a table
 ) -> tuple[EventName, Any] | None:
     match record:
         case rec.RunStarted():
-            return "status", {"status": "pending" if record.due else "running"}
+            return "status", {"status": "pending" if record.due or record.held else "running"}
         case rec.RunReleased():
             return "status", {"status": "running"}
         case rec.RunPaused():

@@ -195,6 +195,14 @@ class RunActor(HeldRun):
             session, drive(self, session, workflow, args), self.sup.base_context
         )
 
+    def woken(self, _: msg.WakeUp) -> None:
+        """Go on from the records: with the body, or with waiting for admission."""
+        state = self.state
+        if state.status == "running":
+            self.activate()
+        elif state.status == "pending" and state.due <= self.sup.time.now_ms():
+            self.sup.admission.enter(self)
+
     async def suspend(self) -> None:
         """Give up task and objects; the run goes on from its records when it is woken."""
         session = self.session
@@ -371,6 +379,6 @@ _DECIDE: dict[type[msg.Message], Callable[[RunActor, Any], None]] = {
     msg.PauseAsked: pause_asked,
     msg.ResumeAsked: resume_asked,
     msg.RetryAsked: retry_asked,
-    msg.WakeUp: lambda actor, _: actor.activate(),
+    msg.WakeUp: RunActor.woken,
 }
 assert _DECIDE.keys() == set(get_args(msg.Message)), "every message has one who decides on it"

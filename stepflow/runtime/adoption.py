@@ -45,6 +45,7 @@ async def adopt(sup: Supervisor, restorer: Restorer, suspects: Suspects) -> list
         if number % sup.settings.snapshot_slice_runs == 0:
             await next_pass()
     await _adopt_ended(sup, adopting.ended)
+    sup.admission.open(restorer.rates)
     return adopting.to_wake
 
 
@@ -72,10 +73,15 @@ class _Adopting:
 
     def take(self, found: Restored) -> None:
         outline = found.outline if found.id not in self._aside else None
-        if outline is not None:
+        if outline is not None and (outline.finished or not self._limits(outline.workflow)):
             self._take_outline(RunId(found.id), outline)
         else:
             self._take_open(found)
+
+    def _limits(self, workflow_id: str) -> bool:
+        """Whether runs of the workflow are counted, so that this one must be opened."""
+        workflow = self._sup.workflow(workflow_id)
+        return workflow is not None and bool(workflow.options.limits)
 
     def _take_outline(self, run_id: RunId, run: Outline) -> None:
         sup = self._sup
@@ -96,6 +102,9 @@ class _Adopting:
         sup.idempotency.add(state.summary(), state.id)
         if found.failure:
             sup.set_aside(actor, found.failure, releasable=False)
+            if state.status == "running":
+                # What it holds it keeps until somebody has looked at it, and cancels it.
+                sup.admission.found(actor)
             return
         if state.finished:
             self.ended.append(ended_of(actor))

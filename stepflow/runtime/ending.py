@@ -11,20 +11,26 @@ from msgspec import Raw
 from stepflow.errors import AuthoringError, StepFailedError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode, encode_error
+from stepflow.model.durations import format_duration
 from stepflow.runtime.blame import whose
 from stepflow.runtime.children import cancel_child, cancel_children
+from stepflow.runtime.messages import CancelAsked
 
 if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.session import Session
 
-__all__ = ["CANCEL_TIMER", "body_ended", "cancel_asked", "check_emitted", "check_result"]
-__all__ += ["end_run", "grace_over"]
+__all__ = ["CANCEL_TIMER", "RELEASE_TIMER", "TIMEOUT_TIMER", "body_ended", "cancel_asked"]
+__all__ += ["check_emitted", "check_result", "end_run", "grace_over", "time_over"]
 
 _log = logging.getLogger("stepflow.run")
 
 CANCEL_TIMER = "@cancel"
+RELEASE_TIMER = "@release"
+TIMEOUT_TIMER = "@timeout"
+TIMED_OUT = "timeout"
+"""Who cancels a run whose timeout is over: it fails."""
 _SMALL = 4096
 _GROWTH = 8
 
@@ -46,7 +52,7 @@ def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
         actor.session.gate.cancel(state.cancel_lsn)
     elif actor.condition in {"parked", "quarantined", "missing-workflow"}:
         # There is no body that could clean up.
-        end_run(actor, rec.RunCancelled, error=Raw(_cancel_error(message.reason)), forced=True)
+        _end_cancelled(actor, forced=True)
     else:
         actor.activate()
 
@@ -56,7 +62,9 @@ def _end_now(actor: RunActor, message: msg.CancelAsked) -> None:
     state = actor.state
     forced = state.status != "pending"
     pending = state.pending_calls()
-    if forced:
+    if not forced:
+        actor.sup.admission.leave(actor.id)
+    else:
         _log.warning("%s: ended by force%s", actor.id, f" by {message.by}" if message.by else "")
     error = _cancel_error(message.reason or state.cancel_reason)
     end_run(
@@ -73,8 +81,29 @@ def _end_now(actor: RunActor, message: msg.CancelAsked) -> None:
             cancel_child(actor, call, "the parent run was cancelled", force=True)
 
 
+def time_over(actor: RunActor, due_ms: int) -> None:
+    """Stop a run that did not end within its timeout: as a cancel does, but it fails."""
+    state = actor.state
+    if state.deadline_ms != due_ms or state.status != "running" or state.started is None:
+        actor.pack()
+        return
+    reason = f"the run did not end within its timeout of {format_duration(state.started.timeout)}"
+    _log.warning("%s: %s", actor.id, reason)
+    cancel_asked(actor, CancelAsked(TIMED_OUT, reason))
+
+
 def _cancel_error(reason: str) -> bytes:
     return encode({"type": "RunCancelledError", "message": reason or "cancelled"})
+
+
+def _end_cancelled(actor: RunActor, *, forced: bool = False) -> None:
+    state = actor.state
+    if state.cancel_by == TIMED_OUT:
+        error = encode({"type": "RunTimeoutError", "message": state.cancel_reason})
+        end_run(actor, rec.RunFailed, error=Raw(error))
+        return
+    error = _cancel_error(state.cancel_reason)
+    end_run(actor, rec.RunCancelled, error=Raw(error), forced=forced)
 
 
 def grace_over(actor: RunActor, due_ms: int) -> None:
@@ -84,8 +113,7 @@ def grace_over(actor: RunActor, due_ms: int) -> None:
         actor.pack()
         return
     _log.warning("%s: did not end within its cancel's grace, ended by force", actor.id)
-    error = _cancel_error(state.cancel_reason)
-    end_run(actor, rec.RunCancelled, error=Raw(error), forced=True)
+    _end_cancelled(actor, forced=True)
 
 
 def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
@@ -101,8 +129,7 @@ def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
         return
     error = message.error
     if actor.state.cancelling:
-        cancel_error = _cancel_error(actor.state.cancel_reason)
-        end_run(actor, rec.RunCancelled, error=Raw(cancel_error))
+        _end_cancelled(actor)
         return
     if error is None:
         try:
@@ -175,6 +202,9 @@ def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
 def _released_end(actor: RunActor, failed: BaseException | None) -> None:
     if failed is not None:
         return
+    admission = actor.sup.admission
+    if admission.seats:
+        admission.freed(actor.id)
     actor.answer_waiters()
     # Those who waited read it now: packed in a moment, not to be opened again at once.
     actor.sup.pack_later(actor)

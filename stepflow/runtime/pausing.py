@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stepflow.model import records as rec
 from stepflow.runtime import messages as msg
 from stepflow.runtime.calls import HeldWait
-from stepflow.runtime.settling import RELEASE_TIMER
+from stepflow.runtime.ending import RELEASE_TIMER
 
 if TYPE_CHECKING:
     from stepflow.runtime.actor import RunActor
@@ -27,6 +27,9 @@ def pause_asked(actor: RunActor, message: msg.PauseAsked) -> None:
         return
     pending = state.status == "pending"
     actor.record(rec.RunPaused, crit=True, by=message.by, reason=message.reason, pending=pending)
+    if pending:
+        # Resumed, it has its old place again.
+        actor.sup.admission.leave(actor.id)
     session = actor.session
     if session is not None and not session.fenced:
         session.hold()

@@ -26,8 +26,10 @@ from stepflow.journal.recovery import LeftOutError
 from stepflow.model import records as rec
 from stepflow.model.ids import RunId, is_run_id
 from stepflow.model.outline import Outline
+from stepflow.model.rates import Rates
 from stepflow.model.records import UnknownRecordError, decode_known, decode_record
 from stepflow.model.run import RunState
+from stepflow.model.schedules import ScheduleRows
 from stepflow.model.soundness import doubt, is_line
 
 if TYPE_CHECKING:
@@ -125,6 +127,8 @@ class Restorer:
         self._headless: set[str] = set()
         """Runs without a beginning: said once."""
         self._order: list[str] | None = None
+        self.rates = Rates()
+        self.schedules = ScheduleRows()
         self.last_ts_ms = 0
         self.messages: list[str] = []
 
@@ -138,6 +142,18 @@ class Restorer:
             self._gone[line.id] = lsn
         elif line.k == "run":
             self._take_run(lsn, line, data)
+        elif line.k in {"rate", "schedule"}:
+            self._take_row(lsn, line, data)
+
+    def _take_row(self, lsn: int, line: _Line, data: bytes) -> None:
+        what = f"the snapshot's line of {line.k} {line.id[:80]!r}"
+        if line.lsn != lsn:
+            raise _left_out(f"{what} includes lsn {lsn} and says {line.lsn}")
+        table: Rates | ScheduleRows = self.rates if line.k == "rate" else self.schedules
+        try:
+            table.take_line(data)
+        except _UNREADABLE as error:
+            raise _left_out(f"{what} cannot be read: {error}") from error
 
     def _take_run(self, lsn: int, line: _Line, data: bytes) -> None:
         if not is_run_id(line.id):
@@ -277,7 +293,11 @@ class Restorer:
             self._payloads[lsn] = _Payload(bytes(record.payload), record.takers)
         elif isinstance(record, rec.RunPurged):
             self._purge(record, data)
+        elif isinstance(record, rec.ScheduleSet | rec.ScheduleFired | rec.SchedulePaused):
+            self.schedules.take(record)
         else:
+            if isinstance(record, rec.RunStarted | rec.RunReleased):
+                self.rates.take(lsn, record.ts, record.admission)
             self._apply(record, data)
 
     def _purge(self, record: rec.RunPurged, data: bytes) -> None:

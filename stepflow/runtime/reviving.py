@@ -31,6 +31,7 @@ def retry_asked(actor: RunActor, message: msg.RetryAsked) -> None:
         reason=message.reason,
         again=back.again,
         forget=back.forget,
+        held=actor.sup.admission.limits(state.workflow),
     )
     actor.sup.run_revived(actor, nbytes)
     actor.activate()

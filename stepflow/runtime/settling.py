@@ -13,7 +13,14 @@ from stepflow.errors import ApiError, AuthoringError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode_error
 from stepflow.runtime.calls import RunAsk, StepAsk
-from stepflow.runtime.ending import CANCEL_TIMER, check_result, grace_over
+from stepflow.runtime.ending import (
+    CANCEL_TIMER,
+    RELEASE_TIMER,
+    TIMEOUT_TIMER,
+    check_result,
+    grace_over,
+    time_over,
+)
 from stepflow.runtime.starting import begin_attempt
 
 if TYPE_CHECKING:
@@ -21,9 +28,7 @@ if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
     from stepflow.runtime.actor import RunActor
 
-__all__ = ["RELEASE_TIMER", "child_finished", "event_arrived", "step_ended", "timer_fired"]
-
-RELEASE_TIMER = "@release"
+__all__ = ["child_finished", "event_arrived", "step_ended", "timer_fired"]
 
 
 def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
@@ -94,7 +99,11 @@ def timer_fired(actor: RunActor, message: msg.TimerFired) -> None:
         grace_over(actor, due_ms)
         return
     if key == RELEASE_TIMER:
-        _release(actor, due_ms)
+        if actor.state.due <= due_ms:
+            actor.sup.admission.enter(actor)
+        return
+    if key == TIMEOUT_TIMER:
+        time_over(actor, due_ms)
         return
     call = actor.state.calls.get(key)
     if (
@@ -134,13 +143,6 @@ def _retry_due(actor: RunActor, call: CallState) -> None:
     ask = session.gate.started_ask(call.key)
     if isinstance(ask, StepAsk) and ask.alive:
         begin_attempt(actor, ask, call.attempt + 1)
-
-
-def _release(actor: RunActor, due_ms: int) -> None:
-    state = actor.state
-    if state.status == "pending" and state.due == due_ms and not state.paused:
-        actor.record(rec.RunReleased)
-        actor.activate()
 
 
 def event_arrived(actor: RunActor, message: msg.EventArrived) -> None:

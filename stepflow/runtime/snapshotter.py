@@ -94,4 +94,4 @@ class Snapshotter:
             (lsn, b'{"k":"gone","id":"%b","lsn":%d}' % (run_id.encode(), lsn))
             for run_id, lsn in (sup.gone or {}).items()
         ]
-        await writer.write(tombs)
+        await writer.write([*tombs, *sup.admission.lines()])

@@ -29,10 +29,11 @@ from stepflow.model import records as rec
 from stepflow.model.ids import RunId, run_ids_of
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
+from stepflow.runtime.admission import ADMISSION, Admission, begin_run
 from stepflow.runtime.branches import install_factory, uninstall_factory
 from stepflow.runtime.children import cancel_child, cancel_children, tell_parent
 from stepflow.runtime.delivery import Delivery
-from stepflow.runtime.ending import CANCEL_TIMER
+from stepflow.runtime.ending import CANCEL_TIMER, RELEASE_TIMER, TIMEOUT_TIMER
 from stepflow.runtime.events import Waiters
 from stepflow.runtime.host import HostWatch
 from stepflow.runtime.hub import Hub
@@ -42,7 +43,6 @@ from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
 from stepflow.runtime.runs import Runs
 from stepflow.runtime.seams import Seams
-from stepflow.runtime.settling import RELEASE_TIMER
 from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from stepflow.journal.api import Journal
     from stepflow.model.outline import Outline
     from stepflow.model.run import CallState, RunState
+    from stepflow.runtime.admission import Door
     from stepflow.runtime.calls import NotifyAsk
     from stepflow.runtime.session import Session
 
@@ -69,6 +70,8 @@ _UNPACKED_MAX = 1000
 _UNPACKED_BYTES_MAX = 16 * 1024
 _LOOSE_BYTES_MAX = 32 * 1024 * 1024
 _PACK_SLICE = 200
+_OWNERS = frozenset({ADMISSION})
+"""Of timers that are no run's."""
 
 
 class Supervisor:
@@ -106,6 +109,7 @@ class Supervisor:
         self.steps = StepRunner(self, settings.threads)
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)
+        self.admission = Admission(self)
         self.delivery = Delivery(self)
         self.runs = Runs(partial(RunActor, self))
         self.active: dict[str, RunActor] = {}
@@ -207,10 +211,12 @@ class Supervisor:
         parent: str = "",
         parent_key: str = "",
         args: tuple[Any, ...] | None = None,
+        **more: Any,
     ) -> RunActor:
         """Make a run and its actor in this turn; durable when its `start_lsn` is.
 
-        `args` is a decoded copy of the input for the first activation, where there is one.
+        `args` is a decoded copy of the input for the first activation, where there is one; `more`
+        are further members of its first record.
 
         Raises `ConflictError` for a taken id.
         """
@@ -218,26 +224,61 @@ class Supervisor:
             message = f"Run id {run_id} is taken"
             raise ConflictError(message)
         actor = RunActor(self, RunId(run_id) if run_id is not None else self.new_run_id())
+        options = workflow.options
+        door = None
+        if options.timeout_ms:
+            more["timeout"] = options.timeout_ms
+        if (options.limits or "exclusive" in more) and not due:
+            exclusive = more.get("exclusive", "")
+            door = self.admission.door(
+                workflow, data, exclusive=exclusive, parent=parent, parent_key=parent_key
+            )
+            if door is not None and self.admission.is_open(door):
+                more["admission"] = self.admission.rates(door)
+            else:
+                more["held"] = True
         record = self.recorder.write(
             actor,
             rec.RunStarted,
             workflow=workflow.id,
             input=Raw(data),
             by=by,
-            tags=(*workflow.options.tags, *tags),
+            tags=(*options.tags, *tags),
             events=events,
             idem=idem,
             due=due,
             parent=parent,
             parent_key=parent_key,
+            **more,
         )
         self.adopt_run(actor, record.lsn)
         self.started_total += 1
         if due:
             self.timers.add(due, actor.id, RELEASE_TIMER)
-        else:
+        elif door is None and not more:
             actor.activate(args)
+        else:
+            self._begin(actor, record, door, args)
         return actor
+
+    def _begin(
+        self,
+        actor: RunActor,
+        record: rec.RunStarted,
+        door: Door | None,
+        args: tuple[Any, ...] | None,
+    ) -> None:
+        """Let a new run begin that has limits or a deadline, or let it wait for its turn."""
+        if record.held:
+            self.admission.enter(actor)
+            return
+        if actor.state.deadline_ms:
+            self.timers.add(actor.state.deadline_ms, actor.id, TIMEOUT_TIMER)
+        if door is None:
+            actor.activate(args)
+            return
+        self.admission.take(actor.id, door, record.lsn, record.ts)
+        self.journal.when_durable(record.lsn, partial(begin_run, actor, args))
 
     def adopt_run(self, actor: RunActor, start_lsn: int) -> None:
         """Enter a run into the tables: a new one, or one that recovery found."""
@@ -405,10 +446,14 @@ class Supervisor:
         stalled, self._stalled = self._stalled, {}
         for actor in stalled:
             actor.drain()
+        self.admission.go_on()
 
     def _timer_fired(self, run_id: str, key: str, due_ms: int) -> None:
         actor = self.runs.get(run_id)
-        if actor is not None and not actor.finished:
+        if actor is None:
+            if run_id == ADMISSION:
+                self.admission.timer_fired(key)
+        elif not actor.finished:
             actor.tell(msg.TimerFired(key, due_ms))
 
     # ------------------------------------------------------------ recovery
@@ -425,8 +470,12 @@ class Supervisor:
             self._given_up.append(actor)
         if state.cancelling:
             self.timers.add(state.cancel_deadline_ms, actor.id, CANCEL_TIMER)
-        if state.status == "pending" and state.due:
+        if state.deadline_ms and not state.cancelling:
+            self.timers.add(state.deadline_ms, actor.id, TIMEOUT_TIMER)
+        if state.status == "pending" and state.due > self.time.now_ms():
             self.timers.add(state.due, actor.id, RELEASE_TIMER)
+        else:
+            self.admission.found(actor)
 
     def cancel_given_up(self) -> None:
         """Cancel children that were given up while the disk had no room to say so to them."""
@@ -438,6 +487,7 @@ class Supervisor:
 
     def wake_missing(self) -> None:
         """Workflows were registered: wake the runs that wait for them."""
+        self.admission.registered()
         for name in [n for n in self.missing if self.registry.get(n) is not None]:
             for run_id in self.missing.pop(name):
                 actor = self.runs.get(run_id)
@@ -487,9 +537,10 @@ class Supervisor:
         if self.timers.is_untidy():
             self.spawn(self.timers.tidy(self._lives))
         self.runs.tidy()
+        self.admission.tidy()
 
     def _lives(self, run_id: str) -> bool:
-        return not self.runs.finished(run_id)
+        return run_id in _OWNERS or not self.runs.finished(run_id)
 
     # ------------------------------------------------------------ the end
 

@@ -53,7 +53,9 @@ async def test_a_golden_directory_is_recovered_as_it_was(
         rows = (await flow.list_runs(limit=100)).runs
         assert {row.id for row in rows} == set(expected)
         for run_id, was in expected.items():
-            assert shown(await flow.get_run(run_id)) == was
+            now = shown(await flow.get_run(run_id))
+            # A later version may show more of a run, and nothing else.
+            assert {name: now.get(name) for name in was} == was
 
 
 @pytest.mark.asyncio
@@ -89,6 +91,8 @@ def test_every_type_of_record_is_in_the_golden_directories() -> None:
     unused = {"call.adopted", "version"}
     from stepflow.model.records import Record
 
+    # Younger than the directories.
+    unused |= {"schedule.set", "schedule.fired", "schedule.paused"}
     tags = {str(cls.__struct_config__.tag) for cls in Record.__subclasses__()}
     assert tags - unused <= seen
     assert decode_record(b'{"t":"from.the.future","lsn":1,"r":"","rs":0,"ts":0}') is None
