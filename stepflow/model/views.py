@@ -227,13 +227,7 @@ def run_view(
     if start is not None and start.parent:
         view.parent_run_id = start.parent
         view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
-    if start is not None and start.schedule:
-        view.schedule_id = start.schedule
-        view.scheduled_at = rfc3339(start.scheduled)
-    if state.due:
-        view.due_at = rfc3339(state.due)
-    if state.deadline_ms:
-        view.deadline_at = rfc3339(state.deadline_ms)
+    _add_times(view, state)
     if state.result is not None:
         view.result = Raw(state.result)
     if state.error is not None:
@@ -241,6 +235,18 @@ def run_view(
     if reason:
         view.reason = reason
     return view
+
+
+def _add_times(view: RunView, state: RunState) -> None:
+    """Say when the run was scheduled, when its delay is over and when its time is."""
+    start = state.started
+    if start is not None and start.schedule:
+        view.schedule_id = start.schedule
+        view.scheduled_at = rfc3339(start.scheduled)
+    if state.due:
+        view.due_at = rfc3339(state.due)
+    if state.deadline_ms:
+        view.deadline_at = rfc3339(state.deadline_ms)
 
 
 def derived_state(state: RunState) -> RunViewState:

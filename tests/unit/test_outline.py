@@ -341,6 +341,9 @@ def test_all_plain_kinds_give_what_an_open_run_gives() -> None:
     ]
     for due in (0, 5):
         for life in lives:
+            if not due and isinstance(life[0], rec.RunReleased):
+                # What is under way is let in by nobody.
+                continue
             first = start(due=due, events=("e",), tags=("t",), idem="i", by="b")
             data = encode_record(first)
             run, state = Outline.of(first, data), RunState(RUN)
