@@ -432,6 +432,8 @@ class BulkActed(Record, frozen=True, tag="audit.bulk"):
     by: str = ""
     reason: str = ""
     skipped: int = 0
+
+
 # ------------------------------------------------------------------- schedules
 
 

@@ -578,3 +578,49 @@ async def test_an_idempotency_key_counts_while_the_run_waits(moment: str) -> Non
         with pytest.raises(ConflictError):
             await world.trigger("held", 2, idempotency_key="k")
         assert json.loads(world.actor(run_id).peek().input) == 1
+
+
+# ---------------------------------------------------------------- pause and retry
+
+
+async def test_a_queued_run_that_is_paused_is_passed_over_and_has_its_place_again() -> None:
+    async with service() as world:
+        meter = limited(world, concurrency=1)
+        ids = [await world.trigger("held", n) for n in range(4)]
+        assert (await world.engine.pause(ids[1])).state == "paused"
+        assert await queue(world, ids[2]) == (1, 0)
+        await world.restart()
+        assert await queue(world, ids[2]) == (1, 0)
+        await world.engine.resume(ids[1])
+        await world.clock.advance(1)
+        assert await queue(world, ids[1]) == (1, 0)
+        assert await queue(world, ids[2]) == (2, 1)
+        world.gate.set()
+        for run_id in ids:
+            await world.finished(run_id)
+        assert meter.order[-3:] == [1, 2, 3]
+
+
+async def test_a_retried_run_waits_for_its_turn_and_has_its_whole_time() -> None:
+    async with service() as world:
+        broken = [True]
+
+        @world.flow.workflow("mends", concurrency=1, timeout="1h")
+        async def mends(ctx: Context, wait: int) -> str:
+            await ctx.sleep("nap", wait)
+            if broken[0]:
+                raise ValueError("not yet")
+            return "mended"
+
+        first = await world.trigger("mends", 1)
+        assert (await world.finished(first)).status == "failed"
+        await world.clock.advance(7200)
+        broken[0] = False
+        second = await world.trigger("mends", 600)
+        await world.waiting(second)
+        retried = await world.engine.retry(first)
+        assert (retried.status, retried.state) == ("pending", "queued")
+        await world.restart()
+        assert await queue(world, first) == (1, 0)
+        assert (await world.finished(first)).status == "completed"
+        assert world.actor(second).finished
