@@ -423,7 +423,7 @@ class Admission:
             lane.full = None
             if all(each.has_room(now) for each in lane.buckets):
                 self._admit_first(lane)
-            if lane.rows and not self._park(lane, now) and lane.full not in pending:
+            if lane.rows and not self._park(lane, now) and lane.buckets[0] not in pending:
                 pending.append(lane.buckets[0])
         if not self._left:
             self._sup.loop.call_soon(self._go_on_round)
