@@ -99,7 +99,10 @@ def surroundings() -> dict[str, Any]:
         },
         "versions": {"python": platform.python_version()} | {p: _version(p) for p in PACKAGES},
         "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed_since": bool(_git("status", "--porcelain", "--", "stepflow", "benchmarks")),
+        # Results that were just written are no change to what is measured.
+        "changed_since": bool(
+            _git("status", "--porcelain", "--", "stepflow", "benchmarks", ":!benchmarks/*.json")
+        ),
         "durability": DURABILITY,
     }
 
