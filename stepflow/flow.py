@@ -8,6 +8,8 @@ import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from msgspec import UNSET
+
 from stepflow.auth.chain import AuthChain
 from stepflow.authoring.options import check_event_id, check_tags, workflow_options
 from stepflow.authoring.registry import Registry, remember_flow
@@ -328,6 +330,26 @@ class Stepflow:
         back. `ConflictError` for any other run.
         """
         return await self.engine.retry(run_id, reason=reason)
+
+    async def fork(
+        self,
+        run_id: str,
+        from_step: str,
+        *,
+        input: object = UNSET,
+        results: Mapping[str, object] | None = None,
+        reason: str = "",
+    ) -> RunHandle:
+        """Start a run with what this one had recorded before `from_step` was first asked for.
+
+        `input` is another input, `results` are results to pin, by step. A step is named by its key,
+        or by its name where its first occurrence is meant. Raises `InvalidInputError` for a step
+        that the run does not have.
+        """
+        body = None if input is UNSET else encode(input, "input")
+        pins = {step: encode(value, f"results.{step}") for step, value in (results or {}).items()}
+        forked = await self.engine.fork(run_id, from_step, body=body, results=pins, reason=reason)
+        return RunHandle(self, forked)
 
     async def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""

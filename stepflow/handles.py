@@ -10,7 +10,7 @@ from msgspec import UNSET
 from stepflow.errors import RunCancelledError, RunFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from stepflow.flow import Stepflow
     from stepflow.model.views import RunEvent, RunView
@@ -66,6 +66,19 @@ class RunHandle:
     async def retry(self, reason: str = "") -> RunView:
         """Let the run go on from where it failed or was cancelled."""
         return await self._flow.retry(self.id, reason)
+
+    async def fork(
+        self,
+        from_step: str,
+        *,
+        input: object = UNSET,
+        results: Mapping[str, object] | None = None,
+        reason: str = "",
+    ) -> RunHandle:
+        """Start a run with what this one had recorded before `from_step` was first asked for."""
+        return await self._flow.fork(
+            self.id, from_step, input=input, results=results, reason=reason
+        )
 
 
 class _Error(msgspec.Struct):

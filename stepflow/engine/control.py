@@ -10,8 +10,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from stepflow.engine.part import RECORD_BYTES, EnginePart
-from stepflow.errors import ConflictError, InvalidInputError, RunNotFoundError, UnavailableError
+from stepflow.engine.part import RECORD_BYTES, EnginePart, check_reason
+from stepflow.errors import ConflictError, RunNotFoundError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.runtime import messages as msg
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["Control"]
 
 _log = logging.getLogger("stepflow.engine")
-
-_REASON_MAX = 1000
-"""Characters of a reason: it is kept with its run."""
 
 
 class Control(EnginePart):
@@ -46,7 +43,7 @@ class Control(EnginePart):
     async def resume(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
         actor = await self._durable_run(run_id)
         if self._writable().aside.get(run_id):
-            _check_reason(reason)
+            check_reason(reason)
             await self._release(actor, by, reason)
         else:
             await self._act(run_id, reason, partial(self._resume, by=by, reason=reason))
@@ -66,7 +63,7 @@ class Control(EnginePart):
     async def _act(self, run_id: str, reason: str, act: Callable[[RunActor], object]) -> RunActor:
         """Do it to the run; what it is refused for is durable when that is raised."""
         actor = await self._durable_run(run_id)
-        _check_reason(reason)
+        check_reason(reason)
         try:
             act(actor)
         except (ConflictError, RunNotFoundError):
@@ -164,11 +161,6 @@ class Control(EnginePart):
             # Another purge was faster.
             raise RunNotFoundError
         return sup.retention.purge(actor, by, reason)
-
-
-def _check_reason(reason: str) -> None:
-    if len(reason) > _REASON_MAX:
-        raise InvalidInputError(f"reason: {len(reason)} characters; at most {_REASON_MAX}")
 
 
 def _ended(actor: RunActor) -> ConflictError:

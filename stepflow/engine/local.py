@@ -14,6 +14,7 @@ from stepflow.clock import HybridTime, SystemClock, next_pass
 from stepflow.config import MEMORY, Settings
 from stepflow.engine.control import Control
 from stepflow.engine.figures import Figures
+from stepflow.engine.forking import Forking
 from stepflow.engine.listing import Listing
 from stepflow.engine.part import RECORD_BYTES
 from stepflow.engine.shown import Shown
@@ -24,7 +25,6 @@ from stepflow.errors import (
     InvalidInputError,
     PayloadTooLargeError,
     StepflowError,
-    WorkflowNotFoundError,
 )
 from stepflow.journal.api import open_journal
 from stepflow.journal.suspects import Suspects
@@ -41,7 +41,7 @@ from stepflow.runtime.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepflow.authoring.registry import Registry, Workflow
+    from stepflow.authoring.registry import Registry
     from stepflow.clock import Clock, TimerHandle
     from stepflow.engine.protocol import EngineState
     from stepflow.entropy import Entropy
@@ -64,7 +64,7 @@ _CHECKED_BYTES = 32 * 1024
 """So much of a batch's inputs is checked in one go."""
 
 
-class LocalEngine(Listing, Control, Figures):
+class LocalEngine(Listing, Control, Forking, Figures):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
     needs_no_task = True
@@ -414,25 +414,6 @@ class LocalEngine(Listing, Control, Figures):
         if last_lsn:
             await sup.journal.durable(last_lsn)
         return answers
-
-    def _workflow(self, workflow_id: str) -> Workflow:
-        workflow = self.registry.get(workflow_id)
-        if workflow is None:
-            raise WorkflowNotFoundError
-        return workflow
-
-    def _checked_input(
-        self, workflow: Workflow, body: bytes
-    ) -> tuple[Any, bytes, tuple[str, ...], tuple[Any, ...]]:
-        """Return the input as JSON's own types and as bytes, its events, the body's arguments."""
-        if len(body) > self.settings.input_bytes_max:
-            message = f"The input has {len(body)} bytes, at most {self.settings.input_bytes_max}"
-            raise PayloadTooLargeError(message)
-        value = parse_json(body, depth_max=self.settings.json_depth_max)
-        data = encode(value, "input")
-        args = workflow.signature.arguments(data)
-        events = workflow.event_ids(data)
-        return value, data, events, args
 
     async def _same_run(self, run_id: str, value: Any) -> str:
         actor = self.sup.get(run_id)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from stepflow.clock import rfc3339
-from stepflow.errors import RunNotFoundError, UnavailableError
+from stepflow.errors import (
+    InvalidInputError,
+    PayloadTooLargeError,
+    RunNotFoundError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from stepflow.model.codec import encode, parse_json
 from stepflow.model.views import QueueView, RunView, run_view
 
 if TYPE_CHECKING:
+    from stepflow.authoring.registry import Registry, Workflow
     from stepflow.config import Settings
     from stepflow.engine.protocol import EngineState
     from stepflow.engine.shown import Shown
@@ -20,10 +28,19 @@ if TYPE_CHECKING:
     from stepflow.runtime.admission import Place
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["RECORD_BYTES", "EnginePart", "queue_view"]
+__all__ = ["RECORD_BYTES", "EnginePart", "check_reason", "queue_view"]
 
 RECORD_BYTES: Final = 4096
 """Without room for so much nothing new is decided: the engine is read-only."""
+_REASON_MAX: Final = 1000
+"""Characters of a reason: it is kept with its run."""
+
+
+def check_reason(reason: str) -> None:
+    """Raise `InvalidInputError` for a reason that is too long to keep."""
+    if len(reason) > _REASON_MAX:
+        message = f"reason: {len(reason)} characters; at most {_REASON_MAX} are kept"
+        raise InvalidInputError(message)
 
 
 def queue_view(place: Place) -> QueueView:
@@ -41,6 +58,7 @@ def queue_view(place: Place) -> QueueView:
 class EnginePart:
     """One room of the engine: `LocalEngine` is made of these."""
 
+    registry: Registry
     settings: Settings
     _state: EngineState
     _sup: Supervisor | None
@@ -100,3 +118,22 @@ class EnginePart:
         if lsn > journal.durable_lsn:
             await journal.durable(lsn)
         return view
+
+    def _workflow(self, workflow_id: str) -> Workflow:
+        workflow = self.registry.get(workflow_id)
+        if workflow is None:
+            raise WorkflowNotFoundError
+        return workflow
+
+    def _checked_input(
+        self, workflow: Workflow, body: bytes
+    ) -> tuple[Any, bytes, tuple[str, ...], tuple[Any, ...]]:
+        """Return the input as JSON's own types and as bytes, its events, the body's arguments."""
+        if len(body) > self.settings.input_bytes_max:
+            message = f"The input has {len(body)} bytes, at most {self.settings.input_bytes_max}"
+            raise PayloadTooLargeError(message)
+        value = parse_json(body, depth_max=self.settings.json_depth_max)
+        data = encode(value, "input")
+        args = workflow.signature.arguments(data)
+        events = workflow.event_ids(data)
+        return value, data, events, args

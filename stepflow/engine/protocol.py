@@ -178,6 +178,25 @@ class Engine(Protocol):
         """Let a failed or cancelled run go on from where it failed; else `ConflictError`."""
         ...
 
+    async def fork(
+        self,
+        run_id: str,
+        from_step: str,
+        *,
+        body: bytes | None = None,
+        results: Mapping[str, bytes] | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> str:
+        """Start a run with what this one had recorded before `from_step`; return its id, durable.
+
+        `body` is another input, `results` are pinned results by step, as JSON texts. A step is
+        named by its key, or by its name where its first occurrence is meant. Raises
+        `InvalidInputError` for a step that the run does not have or an input that does not fit,
+        `WorkflowNotFoundError`, `PayloadTooLargeError`, `ConflictError`.
+        """
+        ...
+
     async def purge(self, run_id: str, *, by: str = "", reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         ...

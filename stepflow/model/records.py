@@ -296,6 +296,8 @@ class WaitStarted(Record, frozen=True, tag="wait.started"):
     due: int = 0
     solo: bool = False
     group: str = ""
+    args: str = ""
+    """In a fork: that the payload is for the wait, whatever event it waits for."""
 
 
 class WaitResolved(Record, frozen=True, tag="wait.resolved"):

@@ -86,6 +86,8 @@ FN_SLEEP: Final = "@sleep"
 FN_EVENT: Final = "@event"
 FN_CHILD: Final = "@child"
 FN_NOTIFY: Final = "@notify"
+ANY_ARGS: Final = "*"
+"""In place of a hash: a fork's operator wants the result whatever the call is asked with."""
 
 
 class ApplyError(Exception):
@@ -512,7 +514,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self._end(call, record, "completed")
 
     def _wait_started(self, record: WaitStarted, _: bytes | None) -> None:
-        call = self._begin(record, "event", FN_EVENT, record.event)
+        call = self._begin(record, "event", FN_EVENT, record.args or record.event)
         call.event = record.event
         call.due = record.due
         call.solo = record.solo

@@ -116,6 +116,8 @@ class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     result: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     parent_run_id: str | UnsetType = UNSET
+    lineage: Raw | UnsetType = UNSET
+    """Of a fork: `{"runId","fromStep"}`."""
     parent: ParentView | UnsetType = UNSET
     children: list[ChildView] | UnsetType = UNSET
     due_at: str | UnsetType = UNSET
@@ -226,6 +228,8 @@ def run_view(
         view.tags = start.tags
     if start is not None and start.parent:
         view.parent_run_id = start.parent
+    if start is not None and start.lineage:
+        view.lineage = start.lineage
         view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
     _add_times(view, state)
     if state.result is not None:

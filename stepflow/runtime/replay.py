@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import field
 
 from stepflow.errors import DivergenceError
+from stepflow.model.run import ANY_ARGS
 from stepflow.runtime.plain import Plain
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class Gate(Plain):
 
     def _take_exact(self, ask: Ask) -> bool:
         found = self._untaken.get(ask.key)
-        if found is None or not _same_call(found, ask):
+        if found is None or not (_same_call(found, ask) or _meant(found, ask)):
             return False
         del self._untaken[ask.key]
         self._push(found.lsn, ask, found)
@@ -349,6 +350,11 @@ class Gate(Plain):
 
 def _same_call(call: CallState, ask: Ask) -> bool:
     return call.fn == ask.fn and call.args == ask.args and call.kind == ask.kind
+
+
+def _meant(call: CallState, ask: Ask) -> bool:
+    """Whether the result was kept for the call whatever it is asked with: it is a fork's."""
+    return call.args == ANY_ARGS and call.fn == ask.fn and call.kind == ask.kind
 
 
 def _twin(call: CallState, ask: Ask) -> bool:

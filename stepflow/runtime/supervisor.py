@@ -47,7 +47,7 @@ from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
     from stepflow.authoring.registry import Registry, Workflow
     from stepflow.clock import Clock, HybridTime
@@ -211,12 +211,14 @@ class Supervisor:
         parent: str = "",
         parent_key: str = "",
         args: tuple[Any, ...] | None = None,
+        history: Callable[[RunActor], None] | None = None,
         **more: Any,
     ) -> RunActor:
         """Make a run and its actor in this turn; durable when its `start_lsn` is.
 
         `args` is a decoded copy of the input for the first activation, where there is one; `more`
-        are further members of its first record.
+        are further members of its first record. `history` records what the run begins with, before
+        its body does.
 
         Raises `ConflictError` for a taken id.
         """
@@ -252,6 +254,8 @@ class Supervisor:
             **more,
         )
         self.adopt_run(actor, record.lsn)
+        if history is not None:
+            history(actor)
         self.started_total += 1
         if due:
             self.timers.add(due, actor.id, RELEASE_TIMER)

@@ -1,0 +1,76 @@
+"""`POST /runs/{runId}/fork`: a new run from what another had recorded before one of its steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from stepflow.engine.part import RECORD_BYTES, EnginePart, check_reason
+from stepflow.errors import ConflictError, PayloadTooLargeError
+from stepflow.model.codec import encode, parse_json
+from stepflow.runtime.forking import plan_fork
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Forking"]
+
+
+class Forking(EnginePart):
+    """Decided in one turn; the fork's whole beginning is one frame."""
+
+    async def fork(
+        self,
+        run_id: str,
+        from_step: str,
+        *,
+        body: bytes | None = None,
+        results: Mapping[str, bytes] | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> str:
+        actor = await self._durable_run(run_id)
+        sup = self._writable()
+        check_reason(reason)
+        state = actor.peek()
+        if state.failure:
+            await sup.journal.durable(actor.lsn)
+            message = f"The records of run {run_id} cannot be applied: it cannot be forked"
+            raise ConflictError(message)
+        workflow = self._workflow(state.workflow)
+        pins = {step: self._pin(step, data) for step, data in (results or {}).items()}
+        plan = plan_fork(state, from_step, pins, other_input=body is not None)
+        given = body if body is not None else state.input
+        _, data, events, _ = self._checked_input(workflow, given)
+        nbytes = plan.nbytes + len(data)
+        if nbytes > self.settings.run_bytes_max:
+            message = f"The fork would hold more than {self.settings.run_bytes_max} bytes"
+            raise PayloadTooLargeError(message)
+        sup.check_capacity(1, nbytes)
+        sup.check_room(nbytes + RECORD_BYTES)
+        lineage = {"runId": run_id, "fromStep": from_step}
+        if reason:
+            lineage["reason"] = reason
+        tags = state.started.tags if state.started is not None else ()
+        with sup.recorder.group():
+            fork = sup.start_run(
+                workflow,
+                data,
+                events=events,
+                by=by,
+                tags=tuple(tag for tag in tags if tag not in workflow.options.tags),
+                lineage=Raw(encode(lineage)),
+                history=plan.write,
+            )
+        await sup.journal.durable(fork.start_lsn)
+        return fork.id
+
+    def _pin(self, step: str, data: bytes) -> bytes:
+        pinned = encode(parse_json(data, depth_max=self.settings.json_depth_max), f"results.{step}")
+        if len(pinned) > self.settings.result_bytes_max:
+            message = (
+                f"results.{step}: {len(pinned)} bytes, at most {self.settings.result_bytes_max}"
+            )
+            raise PayloadTooLargeError(message)
+        return pinned
