@@ -177,7 +177,7 @@ ROWS: Final = (
             f"{place}_{how}_to_alone",
             unit="ms",
             less_is_better=True,
-            headline=how == "busy",
+            headline=how == "busy" and place != "stall_cpu",
         )
         for how, meanwhile in (
             ("busy", "while snapshots, sleepers and $subscribers subscribers go on"),
@@ -187,6 +187,7 @@ ROWS: Final = (
             ("trigger_p999", "p99.9 of a trigger"),
             ("step_p999", "p99.9 of a step"),
             ("stall", "the loop's longest stall"),
+            ("stall_cpu", "the loop's longest stall by its own processor time"),
         )
     ),
     *(

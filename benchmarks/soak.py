@@ -5,10 +5,11 @@ steps are due at half that rate, evenly. Beside them, each second, some runs tha
 wait for an event and get it, and a reader of one run's stream. Finished runs are purged by a small
 limit in bytes, and snapshots come often, so that everything that could grow has its turn.
 
-Each minute gives its own figures: runs, p50, p99 and p99.9 of a run, the loop's longest stall,
-resident memory, the directory's size, the machine's load. A run's time counts from when it was due,
-so a stall shows in all that were due meanwhile. On a machine that others use, what cannot be
-started because too many are under way is counted as `held_back` and does not pile up.
+Each minute gives its own figures: runs, p50, p99 and p99.9 of a run, the loop's longest stall (and
+the longest by its own processor time, which others on the machine do not stretch), resident memory,
+the directory's size, the machine's load. A run's time counts from when it was due, so a stall shows
+in all that were due meanwhile. On a machine that others use, what cannot be started because too many
+are under way is counted as `held_back` and does not pile up.
 
 What has been measured is written to `--json` after each minute: an end before the hour keeps it.
 `flat` says what to read: the slope of memory over the last three quarters, and the last quarter of
@@ -189,6 +190,7 @@ async def measure(directory: Path, seconds: float, stretch_s: float, to: Path) -
             "p99_ms": round(load.times.percentile(0.99), 3),
             "p999_ms": round(load.times.percentile(0.999), 3),
             "stall_ms": round(stalls.stop(), 2),
+            "stall_cpu_ms": round(stalls.longest_cpu_ms, 2),
             "rss_mib": round(rss_bytes() / MIB, 2),
             "disk_mib": disk_mib(directory),
             "load": round(os.getloadavg()[0], 2),

@@ -199,6 +199,7 @@ def tail(figures: Figures) -> str:
             *(("a trigger", f"trigger_{p}", shown) for p, shown in _PERCENTILES),
             *(("a step", f"step_{p}", shown) for p, shown in _PERCENTILES),
             ("the loop", "stall", "longest stall"),
+            ("the loop", "stall_cpu", "the same in its own processor time"),
         )
     ]
     return _table(
@@ -227,14 +228,25 @@ def soak(figures: Figures) -> str:
         f"{flat['p50_ms_last_quarter_to_first']} of the first's, its p99 "
         f"{flat['p99_ms_last_quarter_to_first']}."
     )
-    names = ("p50_ms", "p99_ms", "p999_ms", "stall_ms", "rss_mib", "disk_mib", "load")
+    columns = {name: head for name, head in _SOAKED.items() if name in rows[0]}
     chosen = sorted({0, len(rows) // 4, len(rows) // 2, 3 * len(rows) // 4, len(rows) - 1})
     cells = [
-        (f"{(n + 1) * of['stretch_s'] / 60:.0f}", *(number(rows[n][name]) for name in names))
+        (f"{(n + 1) * of['stretch_s'] / 60:.0f}", *(number(rows[n][name]) for name in columns))
         for n in chosen
     ]
-    heads = ("p50 ms", "p99 ms", "p99.9 ms", "longest stall ms", "memory MiB", "disk MiB", "load")
-    return f"{said}\n\n{_table(('minute', *heads), cells)}"
+    return f"{said}\n\n{_table(('minute', *columns.values()), cells)}"
+
+
+_SOAKED: Final = {
+    "p50_ms": "p50 ms",
+    "p99_ms": "p99 ms",
+    "p999_ms": "p99.9 ms",
+    "stall_ms": "longest stall ms",
+    "stall_cpu_ms": "in processor time",
+    "rss_mib": "memory MiB",
+    "disk_mib": "disk MiB",
+    "load": "load",
+}
 
 
 def peers(figures: Figures) -> str:

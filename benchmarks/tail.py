@@ -196,6 +196,7 @@ class Measured:
         stalls = Stalls()
         triggers = await load(running, seconds)
         self.figures.setdefault(f"{name}_stall_ms", []).append(stalls.stop())
+        self.figures.setdefault(f"{name}_stall_cpu_ms", []).append(stalls.longest_cpu_ms)
         for what, values in (("trigger", triggers), ("step", Times.step)):
             for label, part in PARTS:
                 place = f"{name}_{what}_{label}_ms"
@@ -213,7 +214,10 @@ class Measured:
                     seen[f"{how}_{what}_ms"], seen[f"alone_{what}_ms"]
                 )
         for how in ("busy", "recovering"):
-            shown[f"stall_{how}_to_alone"] = ratios(seen[f"{how}_stall_ms"], seen["alone_stall_ms"])
+            for place in ("stall", "stall_cpu"):
+                shown[f"{place}_{how}_to_alone"] = ratios(
+                    seen[f"{how}_{place}_ms"], seen[f"alone_{place}_ms"]
+                )
         return shown | {"edges_ms": EDGES_MS} | self.counts
 
 

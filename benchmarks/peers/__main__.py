@@ -296,7 +296,7 @@ def main() -> None:
     options = arguments("The same workflow on ours and on theirs")
     if not PYTHON.exists():
         sys.exit("the peers are not installed: make peers-env")
-    seconds, repeats = (1.0, 1) if options.quick else (5.0, options.repeats)
+    seconds, repeats = (1.0, 1) if options.quick else (4.0, options.repeats)
     seen, left_out = measure(repeats, seconds)
     facts = {
         "peers": versions(),
