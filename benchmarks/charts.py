@@ -234,6 +234,10 @@ CHARTS: Final[dict[str, tuple[tuple[str, ...], Callable[[Figures], Chart]]]] = {
             "µs of CPU time",
             {
                 "run_us": "one more run",
+                "step_us": "one more step",
+                "waiter_us": "one more waiter",
+                "timer_us": "one more timer",
+                "subscriber_us": "one more subscriber",
                 "wake_us": "one more wake-up",
                 "get_us": "one run found by id",
             },

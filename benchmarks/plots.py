@@ -27,8 +27,8 @@ from benchmarks.inks import DARK, LIGHT, SERIES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS: Final = ("o", "s", "^")
-HATCHES: Final = ("", "///", "...")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+HATCHES: Final = ("", "///", "...", "xxx", "---", "|||")
 WIDTH: Final = 8.0
 STYLE: Final[dict[str, Any]] = {
     "svg.fonttype": "none",

@@ -29,7 +29,7 @@ class Row:
     headline: bool = False
     """Stands in the README too."""
     optional: bool = False
-    """May be missing: another engine could not be started."""
+    """May be missing: another engine could not be started, or the short form has no such size."""
 
 
 def at(figures: Figures, place: str) -> Any:
@@ -202,6 +202,26 @@ ROWS: Final = (
             less_is_better=True,
         )
         for name, what in (("step", "a step of one run"), ("wake", "a wake-up of one run"))
+    ),
+    Row(
+        "scale",
+        "memory a waiting run beside its payload, 1,000,000 of them",
+        "sizes.1000000.bytes_a_run",
+        unit="bytes",
+        goal="600 at most",
+        less_is_better=True,
+        headline=True,
+        optional=True,
+    ),
+    Row(
+        "scale",
+        "the loop's longest stall while 1,000,000 runs are put into a snapshot",
+        "sizes.1000000.snapshot_stall_ms",
+        unit="ms",
+        goal="20 at most",
+        less_is_better=True,
+        headline=True,
+        optional=True,
     ),
     *(
         Row(

@@ -166,6 +166,10 @@ def collector(figures: Figures) -> str:
 
 CURVES: Final = (
     ("run_us", "one more run, µs of CPU time"),
+    ("step_us", "one more step, µs of CPU time"),
+    ("waiter_us", "one more waiter, µs of CPU time"),
+    ("timer_us", "one more timer, µs of CPU time"),
+    ("subscriber_us", "one more subscriber, µs of CPU time"),
     ("wake_us", "one more wake-up, µs of CPU time"),
     ("get_us", "one run found by id, µs of CPU time"),
     ("bytes_a_run", "memory a run beside its payload, bytes"),
