@@ -74,7 +74,7 @@ class Settings:
     clock_check_s: float = _knob(1.0, "seconds", "a jump of the wall clock is noticed so soon")
     kept_events_max: int = _knob(1000, "events", "a run keeps so many, then 429 RATE_LIMITED")
     kept_bytes_max: int = _knob(1 * MIB, "bytes", "a run keeps so much, then 429 RATE_LIMITED")
-    notify_frame_waiters: int = _knob(10_000, "waiters", "more go into further frames")
+    notify_frame_waiters: int = _knob(100, "waiters", "more go into further frames")
     idempotency_ttl_s: float = _knob(86_400.0, "seconds", "then the key starts a new run")
     queue_runs_max: int = _knob(
         100_000, "runs", "wait for their turn under one key; then 429 RATE_LIMITED"

@@ -407,11 +407,19 @@ class LocalEngine(Listing, Control, Forking, Figures):
                     answers.append(row)
                     continue
                 actor = sup.start_run(
-                    workflow, row[0], events=row[1], by=by, tags=tuple(tags), due=due
+                    workflow,
+                    row[0],
+                    events=row[1],
+                    by=by,
+                    tags=tuple(tags),
+                    due=due,
+                    activated=False,
                 )
                 last_lsn = actor.start_lsn
                 answers.append(actor.id)
         if last_lsn:
+            # One write for all; their bodies begin a few at a time, or others wait for long.
+            sup.spawn(sup.activate_later())
             await sup.journal.durable(last_lsn)
         return answers
 
@@ -478,7 +486,10 @@ class LocalEngine(Listing, Control, Forking, Figures):
         if held > _SMALL_EVENT_BYTES:
             sup.check_live_bytes(held)
         try:
-            count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)
+            if run_id is None:
+                count = await sup.delivery.deliver_to_all(event_id, data, by=by)
+            else:
+                count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)
         except ApiError:
             # A refusal, too, rests on what the runs hold.
             await sup.journal.durable(sup.journal.last_lsn)

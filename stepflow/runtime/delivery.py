@@ -1,21 +1,33 @@
 """Delivers one event to everyone who takes it, decided in one turn of the loop.
 
 One frame holds the `EventReceived` record with the payload and, after it, one record a taker: a run
-that waits gets `WaitResolved`, a run that declared the event, or is addressed, keeps it. With very
-many takers further frames follow before the answer.
+that waits gets `WaitResolved`, a run that declared the event, or is addressed, keeps it. To decide
+on a taker takes some tens of microseconds, and the loop must not be held: of many takers each slice
+is a frame of its own, the next in a later pass, all before the answer.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from stepflow.clock import next_pass
-from stepflow.errors import InvalidInputError, PayloadTooLargeError, RateLimitedError
+from stepflow.errors import (
+    ApiError,
+    InvalidInputError,
+    OutcomeUnknownError,
+    PayloadTooLargeError,
+    RateLimitedError,
+)
 from stepflow.model.converter import Converter
 from stepflow.runtime import messages as msg
 from stepflow.runtime.calls import refusal_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from stepflow.authoring.registry import Workflow
     from stepflow.model.run import CallState, RunState
     from stepflow.runtime.actor import RunActor
@@ -27,6 +39,7 @@ __all__ = ["Delivery"]
 _TYPES_MAX = 10_000
 _STRANGERS_MAX = 100
 _PASSES_MAX = 10_000
+_ASKED_AT_ONCE = 100
 _TAKER_BYTES = 160
 _EVENT_BYTES = 4096
 
@@ -41,12 +54,14 @@ def _waits(state: RunState, event: str) -> list[CallState]:
 class Delivery:
     """What `notify` does, from outside and from a workflow."""
 
-    __slots__ = ("_sup", "_types", "delivered_total")
+    __slots__ = ("_sup", "_turns", "_types", "delivered_total")
 
     def __init__(self, sup: Supervisor) -> None:
         self._sup = sup
         self._types: dict[tuple[str, str], Converter[Any]] = {}
         """What waits want, by workflow and name: a run that sleeps has no objects to ask."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of two events of one id that take many passes the second waits for the first."""
         self.delivered_total = 0
 
     def learn(self, workflow: str, ask: EventAsk) -> None:
@@ -65,7 +80,8 @@ class Delivery:
             self._meet_no_more(actor, event)
 
     def _stranger(self, event: str, run_id: str | None) -> RunActor | None:
-        for actor in self._takers(event, run_id)[:_STRANGERS_MAX]:
+        ids = [run_id] if run_id is not None else self._sup.waiters.takers(event)[:_STRANGERS_MAX]
+        for actor in self._live(ids):
             if actor.session is None and not all(
                 (actor.state.workflow, call.name) in self._types
                 for call in _waits(actor.state, event)
@@ -97,29 +113,91 @@ class Delivery:
             with self._sup.recorder.group():
                 self._frame(takers[begin : begin + limit], event, payload, by)
                 if begin == 0:
-                    for workflow in starts:
-                        self._sup.start_run(
-                            workflow, payload, events=workflow.event_ids(payload), by=by
-                        )
+                    self._start_all(starts, payload, by)
         self.delivered_total += len(takers) + len(starts)
         return len(takers) + len(starts)
 
+    async def deliver_to_all(self, event: str, payload: bytes, *, by: str) -> int:
+        """Deliver to however many: a frame in each pass of the loop. Else as `deliver`.
+
+        All are asked before anything is recorded. Who has ended, taken another event or filled up
+        meanwhile is passed over. Raises `OutcomeUnknownError` when it is cut short: what was
+        recorded stays, and who sends the event again reaches those that are left.
+        """
+        limit = self._sup.settings.notify_frame_waiters
+        lock = self._turns.setdefault(event, asyncio.Lock())
+        async with lock:
+            if self.count(event, None) <= limit:
+                return self.deliver(event, payload, by=by)
+            willing, starts = await self._ask_all(event, payload)
+            count = 0
+            for begin in range(0, max(len(willing), 1), limit):
+                if begin:
+                    await next_pass()
+                    self._check_goes_on(payload)
+                count += self._deliver_some(willing[begin : begin + limit], event, payload, by)
+                if begin == 0:
+                    count += self._start_all(starts, payload, by)
+            self.delivered_total += count
+            return count
+
+    async def _ask_all(self, event: str, payload: bytes) -> tuple[list[str], list[Workflow]]:
+        """Ask all takers in slices; return the runs that are willing, and what the event starts."""
+        willing: list[str] = []
+        refusal: InvalidInputError | None = None
+        for number, run_id in enumerate(self._sup.waiters.takers(event), 1):
+            for actor in self._live((run_id,)):
+                refused = self._refusal(actor, actor.peek(), event, payload)
+                if refused is None:
+                    willing.append(run_id)
+                refusal = refused or refusal
+            if number % _ASKED_AT_ONCE == 0:
+                await next_pass()
+        starts = self._starts(event, payload)
+        if refusal is not None and not willing and not starts:
+            raise refusal
+        return willing, starts
+
+    def _deliver_some(self, run_ids: Sequence[str], event: str, payload: bytes, by: str) -> int:
+        takers: list[RunActor] = []
+        for actor in self._live(run_ids):
+            if not self._sup.waiters.takes(event, actor.id):
+                continue
+            with suppress(ApiError):
+                if self._refusal(actor, actor.state, event, payload) is None:
+                    takers.append(actor)
+        with self._sup.recorder.group():
+            self._frame(takers, event, payload, by)
+        return len(takers)
+
+    def _check_goes_on(self, payload: bytes) -> None:
+        if self._sup.stopping or not self._sup.journal.has_room(len(payload) + _EVENT_BYTES):
+            raise OutcomeUnknownError
+
+    def _start_all(self, starts: Sequence[Workflow], payload: bytes, by: str) -> int:
+        for workflow in starts:
+            self._sup.start_run(workflow, payload, events=workflow.event_ids(payload), by=by)
+        return len(starts)
+
     def room_for(self, event: str, payload: bytes) -> int:
         """Return about how many bytes the records of the event would take."""
-        takers = len(self._sup.waiters.takers(event))
+        takers = self._sup.waiters.count(event)
         frames = 1 + takers // self._sup.settings.notify_frame_waiters
         return frames * len(payload) + takers * _TAKER_BYTES + _EVENT_BYTES
 
     def count(self, event: str, run_id: str | None) -> int:
         """Return how many runs would take the event, at most."""
-        return 1 if run_id is not None else len(self._sup.waiters.takers(event))
+        return 1 if run_id is not None else self._sup.waiters.count(event)
 
     def _takers(self, event: str, run_id: str | None) -> list[RunActor]:
-        runs = self._sup.runs
-        if run_id is not None:
-            actor = runs.get(run_id)
-            return [actor] if actor is not None and not actor.finished else []
-        return [runs[r] for r in self._sup.waiters.takers(event) if r in runs]
+        ids = [run_id] if run_id is not None else self._sup.waiters.takers(event)
+        return list(self._live(ids))
+
+    def _live(self, run_ids: Iterable[str]) -> Iterator[RunActor]:
+        for run_id in run_ids:
+            actor = self._sup.runs.get(run_id)
+            if actor is not None and not actor.finished:
+                yield actor
 
     def _starts(self, event: str, payload: bytes) -> list[Workflow]:
         """Return the workflows that the event starts, where their input type takes the payload."""
@@ -146,31 +224,39 @@ class Delivery:
         willing: list[RunActor] = []
         refusal: InvalidInputError | None = None
         for actor in takers:
-            refused = self._refusals(actor, event, payload)
-            if refused and all(refused):
-                refusal = refused[0]
-                continue
-            self._check_kept(actor, event, payload)
-            willing.append(actor)
+            refused = self._refusal(actor, actor.state, event, payload)
+            if refused is None:
+                willing.append(actor)
+            refusal = refused or refusal
         if refusal is not None and not willing and not others:
             raise refusal
         return willing
 
+    def _refusal(
+        self, actor: RunActor, state: RunState, event: str, payload: bytes
+    ) -> InvalidInputError | None:
+        """Return why the run's declared type refuses the payload, if it does; check the bounds."""
+        refused = self._refusals(actor, state, event, payload)
+        if refused and all(refused):
+            return refused[0]
+        self._check_kept(state, event, payload)
+        return None
+
     def _refusals(
-        self, actor: RunActor, event: str, payload: bytes
+        self, actor: RunActor, state: RunState, event: str, payload: bytes
     ) -> list[InvalidInputError | None]:
         """Return what each of the run's waits for the event says to the payload."""
         asks = actor.event_asks(event)
         if asks:
             return [ask.accepts(payload) for ask in asks]
-        workflow = actor.state.workflow
-        known = (self._types.get((workflow, call.name)) for call in _waits(actor.state, event))
+        workflow = state.workflow
+        known = (self._types.get((workflow, call.name)) for call in _waits(state, event))
         return [refusal_of(want, payload) if want is not None else None for want in known]
 
-    def _check_kept(self, actor: RunActor, event: str, payload: bytes) -> None:
-        state, settings = actor.state, self._sup.settings
+    def _check_kept(self, state: RunState, event: str, payload: bytes) -> None:
+        settings = self._sup.settings
         if state.nbytes + len(payload) > settings.run_bytes_max:
-            message = f"Run {actor.id} would hold more than {settings.run_bytes_max} bytes"
+            message = f"Run {state.id} would hold more than {settings.run_bytes_max} bytes"
             raise PayloadTooLargeError(message)
         if _waits(state, event):
             return
@@ -178,7 +264,7 @@ class Delivery:
             state.kept_count >= settings.kept_events_max
             or state.kept_bytes + len(payload) > settings.kept_bytes_max
         ):
-            message = f"Run {actor.id} keeps {state.kept_count} events already and takes no more"
+            message = f"Run {state.id} keeps {state.kept_count} events already and takes no more"
             raise RateLimitedError(message, retry_after_s=1)
 
     def _frame(self, takers: list[RunActor], event: str, payload: bytes, by: str) -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
+from stepflow.clock import next_pass
 from stepflow.model.ids import RunId
 from stepflow.runtime.parked import (
     Names,
@@ -35,6 +36,9 @@ __all__ = ["Order", "Runs"]
 
 _VISITED_MAX: Final = 1000
 _ORDER_SLACK: Final = 1000
+_ORDER_SLICE: Final = 2000
+_LOOKED_AT: Final = 2000
+"""So many places are looked at in one go, be there runs in them or not."""
 
 
 class Order:
@@ -49,11 +53,13 @@ class Order:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def add(self, lsn: int, run_id: RunId) -> None:
-        """Enter a run; a second one of the same record has no place of its own."""
-        if not self.lsns or lsn > self.lsns[-1]:
-            self.lsns.append(lsn)
-            self.ids.append(run_id)
+    def add(self, lsn: int, run_id: RunId) -> bool:
+        """Enter a run; a second one of the same record has no place of its own: say so."""
+        if self.lsns and lsn <= self.lsns[-1]:
+            return False
+        self.lsns.append(lsn)
+        self.ids.append(run_id)
+        return True
 
     def before(self, lsn: int) -> int:
         """Return how many runs were started before the LSN."""
@@ -63,7 +69,7 @@ class Order:
 class Runs:
     """Runs by id. `order` has their ids by the LSN of their start."""
 
-    __slots__ = ("_held", "_make", "_rows", "_visited", "names", "order")
+    __slots__ = ("_held", "_make", "_rows", "_strays", "_tidying", "_visited", "names", "order")
 
     def __init__(self, make: Callable[[RunId, bytes], RunActor]) -> None:
         self._make = make
@@ -72,6 +78,9 @@ class Runs:
         """Parked, but somebody still has the actor."""
         self._visited: deque[RunId] = deque()
         """Whose actor was made from a parked row by `get`: it goes when nothing came of it."""
+        self._strays: list[RunId] = []
+        """Runs without a place in `order`: no journal of ours makes any."""
+        self._tidying = False
         self.names = Names()
         self.order = Order()
 
@@ -149,17 +158,21 @@ class Runs:
         row = self._rows.get(run_id)
         if row is None:
             return None
-        return (lsn_of(row), line_of(row)) if isinstance(row, bytes) else (row.lsn, row.line())
+        return _line(row)
 
     def enter(self, actor: RunActor, start_lsn: int) -> None:
         """Enter a run: a new one, or one that recovery found."""
         self._rows[actor.id] = actor
-        self.order.add(start_lsn, actor.id)
+        self._place(start_lsn, actor.id)
 
     def enter_parked(self, run_id: RunId, start_lsn: int, parked: bytes) -> None:
         """Enter a run that recovery found and that nothing moves."""
         self._rows[run_id] = parked
-        self.order.add(start_lsn, run_id)
+        self._place(start_lsn, run_id)
+
+    def _place(self, start_lsn: int, run_id: RunId) -> None:
+        if not self.order.add(start_lsn, run_id):
+            self._strays.append(run_id)
 
     def opened(self, actor: RunActor) -> None:
         """The actor has opened its state: it is the row now, if the run was not purged."""
@@ -176,12 +189,55 @@ class Runs:
         """Forget a purged run."""
         return self._rows.pop(run_id, default)
 
-    def tidy(self) -> None:
-        """Drop the places of purged runs once they are the more."""
-        if len(self.order) > 2 * len(self._rows) + _ORDER_SLACK:
+    def slices(self, runs_max: int, bytes_max: int) -> Iterator[list[tuple[int, bytes]]]:
+        """Yield the LSNs and snapshot lines of all runs there are now, some at a time.
+
+        A run that is purged meanwhile is left out; what is started meanwhile is not in it. A list
+        of a million ids would take longer than the loop may wait: this goes by their order.
+        """
+        order, strays = self.order, self._strays[:]
+        lines: list[tuple[int, bytes]] = []
+        nbytes = 0
+        for place in range(len(order)):
+            run_id, start_lsn = order.ids[place], order.lsns[place]
+            row = self._rows.get(run_id)
+            if row is not None and _start_lsn(row) == start_lsn:
+                lines.append(
+                    (lsn_of(row), line_of(row)) if isinstance(row, bytes) else (row.lsn, row.line())
+                )
+                nbytes += len(lines[-1][1])
+            if (
+                len(lines) >= runs_max
+                or nbytes >= bytes_max
+                or place % _LOOKED_AT == _LOOKED_AT - 1
+            ):
+                yield lines
+                lines, nbytes = [], 0
+        yield [*lines, *(line for run_id in strays if (line := self.line(run_id)) is not None)]
+
+    async def tidy(self) -> None:
+        """Drop the places of purged runs once they are the more, a slice in each pass."""
+        if self._tidying or len(self.order) <= 2 * len(self._rows) + _ORDER_SLACK:
+            return
+        self._tidying = True
+        try:
             # A new one: a list that is being made goes on with the one it began with.
-            order = Order()
-            for lsn, run_id in zip(self.order.lsns, self.order.ids, strict=True):
-                if run_id in self._rows:
-                    order.add(lsn, run_id)
-            self.order = order
+            old, new, seen = self.order, Order(), 0
+            while seen < len(old):
+                if seen:
+                    await next_pass()
+                begin, seen = seen, min(seen + _ORDER_SLICE, len(old))
+                for place in range(begin, seen):
+                    if old.ids[place] in self._rows:
+                        new.add(old.lsns[place], old.ids[place])
+            self.order = new
+        finally:
+            self._tidying = False
+
+
+def _line(row: RunActor | bytes) -> tuple[int, bytes]:
+    return (lsn_of(row), line_of(row)) if isinstance(row, bytes) else (row.lsn, row.line())
+
+
+def _start_lsn(row: RunActor | bytes) -> int:
+    return start_lsn_of(row) if isinstance(row, bytes) else row.start_lsn

@@ -20,6 +20,8 @@ __all__ = ["Snapshotter"]
 
 _log = logging.getLogger("stepflow.snapshot")
 
+_SLICE_BYTES = 256 * 1024
+"""So many bytes of lines end a slice: large runs are packed fewer at a time."""
 _AGAIN_S = 60.0
 _AGAIN_MAX_S = 3600.0
 
@@ -80,14 +82,7 @@ class Snapshotter:
 
     async def _write(self, writer: SnapshotWriter) -> None:
         sup = self._sup
-        ids = list(sup.runs)
-        size = sup.settings.snapshot_slice_runs
-        for begin in range(0, len(ids), size):
-            lines: list[tuple[int, bytes]] = []
-            for run_id in ids[begin : begin + size]:
-                line = sup.runs.line(run_id)
-                if line is not None:
-                    lines.append(line)
+        for lines in sup.runs.slices(sup.settings.snapshot_slice_runs, _SLICE_BYTES):
             await writer.write(lines)
             await next_pass()
         tombs = [

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from stepflow.clock import next_pass
 from stepflow.entropy import Entropy, system_entropy
 from stepflow.errors import (
     ApiError,
@@ -72,6 +73,9 @@ _LOOSE_BYTES_MAX = 32 * 1024 * 1024
 _PACK_SLICE = 200
 _OWNERS = frozenset({ADMISSION})
 """Of timers that are no run's."""
+_ACTIVATED_AT_ONCE = 50
+_LOOKED_AT = 500
+"""Active runs are looked at so many at a time."""
 
 
 class Supervisor:
@@ -129,6 +133,8 @@ class Supervisor:
         self._loose_bytes = 0
         """What the runs held whose objects have gone since the last collection."""
         self._unpacked: deque[RunActor] = deque()
+        self._unbegun: deque[RunActor] = deque()
+        """Runs of batches whose bodies are still to begin."""
         self._given_up: list[RunActor] = []
         """Recovered runs that had given children up."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -212,13 +218,14 @@ class Supervisor:
         parent_key: str = "",
         args: tuple[Any, ...] | None = None,
         history: Callable[[RunActor], None] | None = None,
+        activated: bool = True,
         **more: Any,
     ) -> RunActor:
         """Make a run and its actor in this turn; durable when its `start_lsn` is.
 
         `args` is a decoded copy of the input for the first activation, where there is one; `more`
         are further members of its first record. `history` records what the run begins with, before
-        its body does.
+        its body does. Whoever makes many leaves it to `activate_later` to have them `activated`.
 
         Raises `ConflictError` for a taken id.
         """
@@ -260,7 +267,10 @@ class Supervisor:
         if due:
             self.timers.add(due, actor.id, RELEASE_TIMER)
         elif door is None and not more:
-            actor.activate(args)
+            if activated:
+                actor.activate(args)
+            else:
+                self._unbegun.append(actor)
         else:
             self._begin(actor, record, door, args)
         return actor
@@ -283,6 +293,13 @@ class Supervisor:
             return
         self.admission.take(actor.id, door, record.lsn, record.ts)
         self.journal.when_durable(record.lsn, partial(begin_run, actor, args))
+
+    async def activate_later(self) -> None:
+        """Give the runs that were left to this their tasks, a few in each pass of the loop."""
+        while self._unbegun:
+            for _ in range(min(len(self._unbegun), _ACTIVATED_AT_ONCE)):
+                self._unbegun.popleft().activate()
+            await next_pass()
 
     def adopt_run(self, actor: RunActor, start_lsn: int) -> None:
         """Enter a run into the tables: a new one, or one that recovery found."""
@@ -505,7 +522,9 @@ class Supervisor:
         """Put to sleep every run that waits and did not move for a while; return how many."""
         count = 0
         now = self.clock.monotonic_s()
-        for actor in list(self.active.values()):
+        for number, actor in enumerate(list(self.active.values()), 1):
+            if number % _LOOKED_AT == 0:
+                await next_pass()
             session = actor.session
             if session is None or not self.may_passivate(actor, session, now):
                 continue
@@ -540,7 +559,7 @@ class Supervisor:
             gc.collect(1)
         if self.timers.is_untidy():
             self.spawn(self.timers.tidy(self._lives))
-        self.runs.tidy()
+        self.spawn(self.runs.tidy())
         self.admission.tidy()
 
     def _lives(self, run_id: str) -> bool:
