@@ -80,6 +80,49 @@ _HUNG_END_S: Final = 1.0
 class Journal:
     """One open journal. Made by `open_journal`."""
 
+    __slots__ = (
+        # More than thirty: without slots each would be looked up in a dict of its own.
+        "__dict__",  # for tests that put something in the place of a method
+        "_background",
+        "_busy",
+        "_clock",
+        "_closing",
+        "_counters",
+        "_disk",
+        "_flush_is_due",
+        "_flying_bytes",
+        "_groups",
+        "_hung",
+        "_lazy_timer",
+        "_lock",
+        "_loop",
+        "_over",
+        "_patience",
+        "_queued_bytes",
+        "_releases",
+        "_retry_timer",
+        "_rotations",
+        "_settings",
+        "_shut",
+        "_space",
+        "_stalls",
+        "_start_lsn",
+        "_starting",
+        "_stopped",
+        "_store",
+        "_taken_lsn",
+        "_writer",
+        "_writing",
+        "durable_lsn",
+        "failed",
+        "last_ts_ms",
+        "next_lsn",
+        "on_commit",
+        "on_fatal",
+        "on_room",
+        "strict_lsn",
+    )
+
     def __init__(  # noqa: PLR0913  it is made in one place, by name
         self,
         disk: Disk,
@@ -182,7 +225,8 @@ class Journal:
         last = self.next_lsn + count - 1
         self.next_lsn = last + 1
         self._groups.append(tuple(records))
-        self._queued_bytes += sum(map(len, records)) + RECORD_OVERHEAD * count
+        nbytes = len(records[0]) if count == 1 else sum(map(len, records))
+        self._queued_bytes += nbytes + RECORD_OVERHEAD * count
         if strict:
             self.strict_lsn = last
             if not (self._flush_is_due or self._busy):

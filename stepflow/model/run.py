@@ -257,7 +257,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         `payload` is the event that a `WaitResolved` or `EventKept` names, where the run does not
         have it yet. Raises `ApplyError`, having changed nothing, when the record does not fit.
         """
-        if record.rs != self.rs + 1 or record.lsn <= self.lsn or record.r != self.id:
+        rs, lsn = record.rs, record.lsn
+        if rs != self.rs + 1 or lsn <= self.lsn or record.r != self.id:
             message = (
                 f"record {record.lsn} of {record.r} has number {record.rs}, "
                 f"{self.id} expects {self.rs + 1} after LSN {self.lsn}"
@@ -266,13 +267,13 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         if self.status in FINISHED and record.__class__ is not RunRetried:
             message = f"{self.id} has ended, record {record.lsn} came after it"
             raise ApplyError(message)
-        handler = self._handlers.get(record.__class__)
+        handler = _HANDLERS.get(record.__class__)
         if handler is None:
             message = f"{type(record).__name__} does not belong to a run"
             raise ApplyError(message)
         handler(self, record, payload)
-        self.rs = record.rs
-        self.lsn = record.lsn
+        self.rs = rs
+        self.lsn = lsn
         self.updated_ms = record.ts
         self.records.append(data)
         self.nbytes += len(data)
@@ -492,10 +493,16 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call.error = bytes(record.error)
 
     def _step_completed(self, record: StepCompleted, _: bytes | None) -> None:
-        call = self._pending(record.key)
+        call = self.calls.get(record.key)
+        if call is None or call.status != "pending":
+            call = self._pending(record.key)
         call.result = bytes(record.result)
         call.error = None
-        self._end(call, record, "completed")
+        call.status = "completed"
+        call.lsn = record.lsn
+        call.ended_ms = record.ts
+        call.due = 0
+        call.cancelled = False
 
     def _step_failed(self, record: StepFailed, _: bytes | None) -> None:
         call = self._pending(record.key)
@@ -734,6 +741,9 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.lsn = head.lsn
         self.records.append(data)
         self.nbytes += len(data)
+
+
+_HANDLERS: Final = RunState._handlers  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  looked up for each record
 
 
 class _Packed(msgspec.Struct):

@@ -92,6 +92,17 @@ class StepAsk(RunAsk):
     decoded: Any = _UNREAD
     """The decoded copy made when the result was recorded, so that it is decoded once."""
 
+    def deliver(self, outcome: CallState) -> bool:
+        wait, decoded = self.wait, self.decoded
+        if decoded is _UNREAD or type(wait) is not OneWait or outcome.status == "failed":
+            return wait.take(self, outcome)
+        # What `OneWait.take` does, for the result that has just been recorded.
+        self.decoded = _UNREAD
+        wait.answered = True
+        wait.session.gate.outstanding -= 1
+        wait.future.set_result(decoded)
+        return True
+
     def read(self, outcome: CallState) -> Any:
         if outcome.status == "failed":
             error = decode_step_error(self.name, outcome.error or b"{}")

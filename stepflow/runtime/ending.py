@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.session import Session
 
-__all__ = ["CANCEL_TIMER", "RELEASE_TIMER", "TIMEOUT_TIMER", "body_ended", "cancel_asked"]
+__all__ = ["CANCEL_TIMER", "RELEASE_TIMER", "SMALL", "TIMEOUT_TIMER", "body_ended", "cancel_asked"]
 __all__ += ["check_emitted", "check_result", "end_run", "grace_over", "time_over"]
 
 _log = logging.getLogger("stepflow.run")
@@ -31,7 +31,8 @@ RELEASE_TIMER = "@release"
 TIMEOUT_TIMER = "@timeout"
 TIMED_OUT = "timeout"
 """Who cancels a run whose timeout is over: it fails."""
-_SMALL = 4096
+SMALL = 4096
+"""Bytes of a result with which nothing can be wrong but the sum of all."""
 _GROWTH = 8
 
 
@@ -228,16 +229,9 @@ def check_size(actor: RunActor, data: bytes) -> None:
 
 
 def check_result(actor: RunActor, data: bytes) -> None:
-    """Raise what `check_size` or `check_growth` does for a step's result; most are small."""
-    nbytes = len(data)
-    settings = actor.sup.settings
-    if (
-        nbytes > _SMALL
-        or nbytes > settings.result_bytes_max
-        or actor.state.nbytes + nbytes > settings.run_bytes_max
-    ):
-        check_size(actor, data)
-        check_growth(actor, data)
+    """Raise what `check_size` or `check_growth` does for a step's result that is not small."""
+    check_size(actor, data)
+    check_growth(actor, data)
 
 
 def check_growth(actor: RunActor, data: bytes) -> None:
@@ -247,7 +241,7 @@ def check_growth(actor: RunActor, data: bytes) -> None:
     """
     limit = actor.sup.settings.live_bytes_max
     nbytes = len(data)
-    if nbytes > _SMALL and actor.sup.recorder.live_bytes + nbytes > limit + limit // _GROWTH:
+    if nbytes > SMALL and actor.sup.recorder.live_bytes + nbytes > limit + limit // _GROWTH:
         message = "The runs that live hold as much as they may"
         raise UnavailableError(message, retry_after_s=5)
 

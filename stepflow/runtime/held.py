@@ -39,12 +39,12 @@ class HeldRun:
         "_draining",
         "_mailbox",
         "_parked",
-        "_state",
         "condition",
         "failures",
         "feed",
         "finish_waiters",
         "id",
+        "open_state",
         "session",
         "start_lsn",
         "strict_lsn",
@@ -54,7 +54,8 @@ class HeldRun:
     def __init__(self, sup: Supervisor, run_id: RunId, parked: bytes = b"") -> None:
         self.sup = sup
         self.id = run_id
-        self._state: RunState | None = None if parked else RunState(run_id)
+        self.open_state: RunState | None = None if parked else RunState(run_id)
+        """The run's state while it is held as objects: on hot ways asked before `state`."""
         self._parked = parked
         """The run as bytes, while its state is not open."""
         self._mailbox: deque[msg.Message] = deque()
@@ -74,66 +75,66 @@ class HeldRun:
     @property
     def state(self) -> RunState:
         """The run's state, opened when it is packed."""
-        if self._state is None:
-            self._state = state_of(self._parked)
+        if self.open_state is None:
+            self.open_state = state_of(self._parked)
             self._parked = b""
             self.sup.runs.opened(cast("RunActor", self))
-        return self._state
+        return self.open_state
 
     @property
     def is_open(self) -> bool:
         """Whether the state is held as objects."""
-        return self._state is not None
+        return self.open_state is not None
 
     def restore(self, state: RunState) -> None:
         """Take the state that recovery found."""
-        self._state = state
+        self.open_state = state
         self.strict_lsn = state.lsn
 
     def peek(self) -> RunState:
         """Return the state for reading, without keeping it open."""
-        return self._state if self._state is not None else state_of(self._parked)
+        return self.open_state if self.open_state is not None else state_of(self._parked)
 
     def summary(self) -> RunSummary:
         """Return what lists show, without opening the run."""
-        if self._state is not None:
-            return self._state.summary()
+        if self.open_state is not None:
+            return self.open_state.summary()
         return summary_of(self._parked, self.sup.runs.names)
 
     @property
     def lsn(self) -> int:
         """LSN of the run's last record."""
-        return self._state.lsn if self._state is not None else lsn_of(self._parked)
+        return self.open_state.lsn if self.open_state is not None else lsn_of(self._parked)
 
     @property
     def status(self) -> RunStatus:
         """The run's status."""
-        return self._state.status if self._state is not None else status_of(self._parked)
+        return self.open_state.status if self.open_state is not None else status_of(self._parked)
 
     @property
     def finished(self) -> bool:
         """Whether the run has ended."""
-        if self._state is not None:
-            return self._state.finished
+        if self.open_state is not None:
+            return self.open_state.finished
         return finished_of(self._parked)
 
     def line(self) -> bytes:
         """Return the run's snapshot line."""
-        return self._state.pack() if self._state is not None else line_of(self._parked)
+        return self.open_state.pack() if self.open_state is not None else line_of(self._parked)
 
     def pack(self) -> None:
         """Give up the state's objects where nothing needs them, the actor where nobody does."""
-        state = self._state
+        state = self.open_state
         if state is None or self.session is not None or self.feed is not None or self._mailbox:
             return
         self._parked = park(state, self.start_lsn, self.sup.runs.names)
-        self._state = None
+        self.open_state = None
         self.leave()
 
     def leave(self) -> None:
         """Leave the table to the parked bytes, if they say all there is."""
         if (
-            self._state is None
+            self.open_state is None
             and self.condition is None
             and self.feed is None
             and not (self._mailbox or self._draining or self.finish_waiters or self.failures)

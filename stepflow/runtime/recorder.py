@@ -68,7 +68,7 @@ class Recorder:
 
         Raises `ApplyError`, with nothing changed or queued.
         """
-        state = actor.state
+        state = actor.open_state or actor.state
         sink = self._sink
         lsn = sink.next_lsn
         record = kind(lsn=lsn, r=state.id, rs=state.rs + 1, ts=self.time.now_ms(), **fields)
@@ -76,10 +76,9 @@ class Recorder:
         before = state.nbytes
         state.apply(record, data, body)
         self.live_bytes += state.nbytes - before
-        if lazy is None:
-            lazy = kind.lazy
-        sink.append((data,), strict=not lazy)
-        if not lazy or kind in _BINDING:
+        strict = not (kind.lazy if lazy is None else lazy)
+        sink.append((data,), strict=strict)
+        if strict or kind in _BINDING:
             actor.strict_lsn = lsn
         if actor.feed is not None:
             actor.noted(lsn)

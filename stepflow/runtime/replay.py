@@ -143,8 +143,15 @@ class Gate(Plain):
         self._passes = 0
         self._quiet = False
         self.outstanding += 1
-        if not self._untaken and not self._heap and not self._undecided:
-            self._start(asks)
+        if not (self._untaken or self._heap or self._undecided):
+            if self._begun or len(asks) != 1:
+                self._start(asks)
+                return
+            # The most frequent case by far: one new call of a run that knows of nothing else.
+            (ask,) = asks
+            ask.started = self._live = True
+            self._started[ask.key] = ask
+            self._host.start_calls(asks)
             return
         for ask in asks:
             if not self._take_exact(ask):
@@ -196,6 +203,18 @@ class Gate(Plain):
         """Go on where `hold` stopped."""
         self.held = False
         self._advance()
+
+    def completed(self, ask: Ask, outcome: CallState) -> None:
+        """The result of a call that was started and is waited for was appended and applied."""
+        if self.closed:
+            return
+        del self._started[ask.key]
+        if self.outstanding != 1 or self.tasks != 1 or self._heap or self._undecided:
+            self._push(outcome.lsn, ask, outcome)
+            self._advance()
+        elif ask.deliver(outcome):
+            self._passes = 0
+            self._quiet = False
 
     def cancel(self, lsn: int) -> None:
         """The run was cancelled at `lsn`: the body hears of it in order, like any result."""

@@ -5,7 +5,7 @@ What comes too late is dropped here: the run was suspended, gave the call up, or
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
@@ -34,7 +34,8 @@ __all__ = ["child_finished", "event_arrived", "step_ended", "timer_fired"]
 def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
     """Record the step's result, its next attempt or its failure."""
     session, ask = message.session, message.ask
-    call = actor.state.calls.get(ask.key)
+    state = actor.open_state or actor.state
+    call = state.calls.get(ask.key)
     if (
         call is None
         or call.attempt != message.attempt
@@ -47,31 +48,32 @@ def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
         return
     error = message.error
     if error is None:
-        error = _complete_step(actor, ask, call, message.value)
-    if error is not None:
-        _fail_attempt(actor, ask, call, error)
-
-
-def _complete_step(actor: RunActor, ask: StepAsk, call: CallState, value: Any) -> Exception | None:
-    """Record the result; return why it cannot be recorded, if it cannot."""
-    try:
-        converter = ask.converter
-        data = converter.encode(value, "result")
-        check_result(actor, data)
-        decoded = converter.decode(data)
-    except (AuthoringError, ApiError) as error:
-        return error
-    actor.sup.recorder.write(
-        actor,
-        rec.StepCompleted,
-        lazy=ask.relaxed,
-        key=ask.key,
-        result=Raw(data),
-        attempt=call.attempt,
-    )
-    ask.decoded = decoded
-    actor.settled(call)
-    return None
+        sup = actor.sup
+        try:
+            converter = ask.converter
+            data = converter.encode(message.value, "result")
+            size = len(data)
+            if size > sup.small_result or state.nbytes + size > sup.run_bytes_max:
+                check_result(actor, data)
+            decoded = converter.decode(data)
+        except (AuthoringError, ApiError) as refused:
+            error = refused
+        else:
+            sup.recorder.write(
+                actor,
+                rec.StepCompleted,
+                lazy=ask.relaxed,
+                key=ask.key,
+                result=Raw(data),
+                attempt=call.attempt,
+            )
+            ask.decoded = decoded
+            if sup.seams.replays_always:
+                actor.settled(call)
+            else:
+                session.gate.completed(ask, call)
+            return
+    _fail_attempt(actor, ask, call, error)
 
 
 def _fail_attempt(actor: RunActor, ask: StepAsk, call: CallState, error: BaseException) -> None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from stepflow.model.run import CallState
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.replay import Ask
-    from stepflow.runtime.session import Session
 
 __all__ = ["begin_attempt", "leave_waiters", "start_call", "start_calls"]
 
@@ -40,7 +39,7 @@ def start_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
     """Begin what of these calls may begin now; several go into one frame."""
     try:
         first = asks[0]
-        if len(asks) > 1 or not isinstance(first, StepAsk) or type(first.wait) is not OneWait:
+        if type(first) is not StepAsk or len(asks) > 1 or type(first.wait) is not OneWait:
             _start_waits(actor, asks)
         elif first.key in actor.state.calls:
             _start_step(actor, first)
@@ -135,14 +134,7 @@ def begin_attempt(actor: RunActor, ask: StepAsk, attempt: int) -> None:
     else:
         if journal.strict_lsn < lsn:
             journal.hurry(lsn)
-        journal.when_durable(lsn, partial(_release_step, actor, session, ask, attempt))
-
-
-def _release_step(
-    actor: RunActor, session: Session, ask: StepAsk, attempt: int, failed: BaseException | None
-) -> None:
-    if failed is None and not session.fenced and not ask.wait.future.done():
-        actor.sup.steps.run(actor, session, ask, attempt)
+        journal.when_durable(lsn, partial(sup.steps.released, actor, session, ask, attempt))
 
 
 def _start_sleep(actor: RunActor, ask: SleepAsk) -> None:

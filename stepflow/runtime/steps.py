@@ -95,6 +95,7 @@ class Attempt(Plain):
         self.closed = True
         if self.timer is not None:
             self.timer.cancel()
+            self.timer = None
         self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
 
     def close(self) -> None:
@@ -132,6 +133,18 @@ class StepRunner:
         """Return the attempt that the task is, for whoever must name it."""
         return next((a for a in list(self._running.values()) if a.task is task), None)
 
+    def released(
+        self,
+        actor: RunActor,
+        session: Session,
+        ask: StepAsk,
+        number: int,
+        failed: BaseException | None,
+    ) -> None:
+        """What an attempt rests on is durable: start it, if it is still wanted."""
+        if failed is None and not session.fenced and not ask.wait.future.done():
+            self.run(actor, session, ask, number)
+
     def run(self, actor: RunActor, session: Session, ask: StepAsk, number: int) -> None:
         """Start an attempt; its end comes to the actor as `StepEnded`."""
         sup = self._sup
@@ -165,11 +178,14 @@ class StepRunner:
         sup.marker.end(attempt.slot)
         self._forget(attempt)
         task, attempt.task = attempt.task, None
+        if attempt.closed:
+            return
         if attempt.timed_out:
             failure = _timeout(attempt)
         elif task is not None and task.cancelling() and not sup.going:
             # Its host ends: it was cut, and runs again after the next start.
             attempt.close()
+            return
         attempt.end(value, failure)
 
     def _report(self, attempt: Attempt) -> Callable[[Any, BaseException | None], None]:
@@ -212,8 +228,8 @@ class StepRunner:
         if running.get(ask) is attempt:
             del running[ask]
             attempt.session.running -= 1
-        if self._drained is not None and not self._running:
-            self._drained.set()
+            if self._drained is not None and not running:
+                self._drained.set()
 
     def cancel(self, session: Session, ask: StepAsk) -> None:
         """The body gave the step up: stop it, or drop its result where it cannot be stopped."""

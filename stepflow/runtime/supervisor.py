@@ -34,7 +34,7 @@ from stepflow.runtime.admission import ADMISSION, Admission, begin_run
 from stepflow.runtime.branches import install_factory, uninstall_factory
 from stepflow.runtime.children import cancel_child, cancel_children, tell_parent
 from stepflow.runtime.delivery import Delivery
-from stepflow.runtime.ending import CANCEL_TIMER, RELEASE_TIMER, TIMEOUT_TIMER
+from stepflow.runtime.ending import CANCEL_TIMER, RELEASE_TIMER, SMALL, TIMEOUT_TIMER
 from stepflow.runtime.events import Waiters
 from stepflow.runtime.host import HostWatch
 from stepflow.runtime.hub import Hub
@@ -81,6 +81,52 @@ _LOOKED_AT = 500
 class Supervisor:
     """All runs of one engine. Lives on one loop."""
 
+    __slots__ = (
+        # More than thirty: without slots each would be looked up in a dict of its own.
+        "__dict__",  # for tests that put something in the place of a method
+        "_factory",
+        "_fresh_ids",
+        "_given_up",
+        "_host",
+        "_loose_bytes",
+        "_stalled",
+        "_tasks",
+        "_unpacked",
+        "active",
+        "admission",
+        "aside",
+        "base_context",
+        "clock",
+        "delivery",
+        "ended_total",
+        "entropy",
+        "gone",
+        "hub",
+        "idempotency",
+        "journal",
+        "live",
+        "loop",
+        "marker",
+        "missing",
+        "recorder",
+        "registry",
+        "retention",
+        "run_bytes_max",
+        "runs",
+        "seams",
+        "settings",
+        "small_result",
+        "started_s",
+        "started_total",
+        "steps",
+        "stopping",
+        "strict",
+        "time",
+        "timers",
+        "waiters",
+        "zombies",
+    )
+
     def __init__(  # noqa: PLR0913  one place makes it
         self,
         journal: Journal,
@@ -98,6 +144,9 @@ class Supervisor:
         self.journal = journal
         self.registry = registry
         self.settings = settings
+        self.small_result = min(SMALL, settings.result_bytes_max)
+        """No result of a step that is not larger is looked at again, unless its run is full."""
+        self.run_bytes_max = settings.run_bytes_max
         self.clock = clock
         self.time = time
         self.strict = strict

@@ -36,7 +36,7 @@ class Actor:
     """A run's state and what it noted."""
 
     def __init__(self, number: int = 1) -> None:
-        self.state = RunState(RunId(f"run_{number:08d}"))
+        self.state = self.open_state = RunState(RunId(f"run_{number:08d}"))
         self.strict_lsn = 0
         self.feed = object()
         self.seen: list[int] = []
