@@ -2,20 +2,24 @@
 
 A subscriber is a cursor into the run's records, not a queue: a slow one costs its socket buffer and
 nothing else. An event is encoded once, when the first subscriber reads it, and the same bytes go to
-all. Nothing is read before it is durable.
+all; what several read from the same place on is joined once. Nothing is read before it is durable.
+
+After a commit the subscribers of what it made durable have their turn some at a time, and others
+have theirs in between: five thousand writes in a row would hold the loop for longer than it may be.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stepflow.model.records import RunCancelled, RunFailed, decode_record
 from stepflow.model.views import RunEvent, event_of, sse_frame
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from stepflow.journal.api import Journal
     from stepflow.runtime.actor import RunActor
@@ -24,22 +28,27 @@ _ENDS = (RunFailed, RunCancelled)
 
 __all__ = ["Feed", "Hub", "Subscriber"]
 
+_SERVED_AT_ONCE: Final = 100
+"""Subscribers that are woken or written to in one go: about a millisecond."""
+
+_log: Final = logging.getLogger("stepflow.hub")
+
 
 class Feed:
     """The events of one run that has subscribers, rendered as far as somebody has read."""
 
-    __slots__ = ("_rendered", "actor", "subscribers")
+    __slots__ = ("_hub", "_rendered", "actor", "subscribers")
 
-    def __init__(self, actor: RunActor) -> None:
+    def __init__(self, hub: Hub, actor: RunActor) -> None:
+        self._hub = hub
         self.actor = actor
         self.subscribers: set[Subscriber] = set()
         self._rendered: dict[int, tuple[int, RunEvent | None, bytes]] = {}
         """(LSN, event, its server-sent event bytes) by the record's place in the run."""
 
     def wake(self) -> None:
-        """There may be more to read."""
-        for subscriber in self.subscribers:
-            subscriber.wake()
+        """There may be more to read: give each subscriber its turn."""
+        self._hub.give_turns(self.subscribers)
 
     def revived(self) -> None:
         """The run was retried: the end that this undoes is not told again."""
@@ -68,7 +77,16 @@ class Feed:
 class Subscriber:
     """One reader of one run. Satisfies `engine.protocol.RunStream`."""
 
-    __slots__ = ("_closed", "_extra", "_feed", "_hub", "_position", "_waiter")
+    __slots__ = (
+        "_closed",
+        "_extra",
+        "_feed",
+        "_hub",
+        "_listener",
+        "_position",
+        "_waiter",
+        "is_due",
+    )
 
     def __init__(self, hub: Hub, feed: Feed, position: int, extra: RunEvent | None) -> None:
         self._hub = hub
@@ -78,7 +96,10 @@ class Subscriber:
         self._extra = extra
         """An event that is not journaled and goes first."""
         self._waiter: asyncio.Future[None] | None = None
+        self._listener: Callable[[], None] | None = None
         self._closed = False
+        self.is_due = False
+        """Whether its turn is coming."""
 
     @property
     def cursor(self) -> int:
@@ -94,6 +115,18 @@ class Subscriber:
         return self._closed or self._hub.closing or self.finished or self._feed.actor.purged
 
     def read(self, nbytes: int) -> bytes:
+        if self._extra is not None:
+            return self._read(nbytes)
+        hub = self._hub
+        here = (self._feed, self._position, hub.durable_lsn, nbytes)
+        if here == hub.joined_at:
+            self._position = hub.joined_to
+            return hub.joined
+        data = self._read(nbytes)
+        hub.joined_at, hub.joined_to, hub.joined = here, self._position, data
+        return data
+
+    def _read(self, nbytes: int) -> bytes:
         parts: list[bytes] = []
         size = 0
         if self._extra is not None:
@@ -135,29 +168,51 @@ class Subscriber:
                 self._waiter = self._hub.future()
             await self._waiter
 
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Call `listener` when there may be more to read, in place of waking who waits."""
+        self._listener = listener
+
     def wake(self) -> None:
         """There may be more to read."""
-        if self._waiter is not None and not self._waiter.done():
+        if self._listener is not None:
+            self._listener()
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._hub.leave(self._feed, self)
             self.wake()
+            self._hub.leave(self._feed, self)
 
 
 class Hub:
     """All feeds; told of each commit."""
 
-    __slots__ = ("_feeds", "_journal", "_new_future", "_waiting", "closing", "subscribers")
+    __slots__ = (
+        "_due",
+        "_feeds",
+        "_journal",
+        "_loop",
+        "_waiting",
+        "closing",
+        "joined",
+        "joined_at",
+        "joined_to",
+        "subscribers",
+    )
 
-    def __init__(self, journal: Journal, new_future: Callable[[], asyncio.Future[None]]) -> None:
+    def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop) -> None:
         self._journal = journal
-        self._new_future = new_future
+        self._loop = loop
         self._waiting: deque[tuple[int, Feed]] = deque()
+        self._due: deque[Subscriber] = deque()
         self._feeds: set[Feed] = set()
         self.closing = False
+        self.joined_at: tuple[Feed, int, int, int] | None = None
+        """From where and how far the bytes go that were joined last: the next reader's, mostly."""
+        self.joined_to = 0
+        self.joined = b""
         self.subscribers = 0
 
     @property
@@ -167,12 +222,12 @@ class Hub:
 
     def future(self) -> asyncio.Future[None]:
         """Return a new future of the engine's loop."""
-        return self._new_future()
+        return self._loop.create_future()
 
     def join(self, actor: RunActor, position: int, extra: RunEvent | None = None) -> Subscriber:
         """Add a subscriber that reads on after `position` records."""
         if actor.feed is None:
-            actor.feed = Feed(actor)
+            actor.feed = Feed(self, actor)
             self._feeds.add(actor.feed)
             if actor.lsn > self.durable_lsn:
                 # Nobody listened when these records were appended, so they were not noted.
@@ -191,16 +246,43 @@ class Hub:
             self._feeds.discard(feed)
             feed.actor.feed = None
             feed.actor.left_alone()
+            self._forget()
 
     def note(self, lsn: int, feed: Feed) -> None:
         """The run has a new record; its subscribers are woken when it is durable."""
         self._waiting.append((lsn, feed))
 
     def commit(self, durable_lsn: int) -> None:
-        """Wake the subscribers of what has become durable."""
+        """Let the subscribers of what has become durable have their turn."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= durable_lsn:
             waiting.popleft()[1].wake()
+
+    def give_turns(self, subscribers: Iterable[Subscriber]) -> None:
+        """Wake them, some at a time, in one of the next passes of the loop."""
+        due = self._due
+        was_idle = not due
+        for subscriber in subscribers:
+            if not subscriber.is_due:
+                subscriber.is_due = True
+                due.append(subscriber)
+        if was_idle and due:
+            self._loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        due = self._due
+        for _ in range(min(len(due), _SERVED_AT_ONCE)):
+            subscriber = due.popleft()
+            subscriber.is_due = False
+            try:
+                subscriber.wake()
+            except Exception:  # noqa: BLE001  a border: one connection must not stop the others
+                _log.exception("a subscriber could not be woken")
+        # Those that are tasks read in the next pass.
+        self._loop.call_soon(self._serve if due else self._forget)
+
+    def _forget(self) -> None:
+        self.joined_at, self.joined = None, b""
 
     def close(self) -> None:
         """End every stream."""

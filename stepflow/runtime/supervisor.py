@@ -158,7 +158,7 @@ class Supervisor:
         self.recorder = Recorder(journal, time)
         self.timers = Timers(clock, time, settings, self._timer_fired)
         self.waiters = Waiters()
-        self.hub = Hub(journal, self.loop.create_future)
+        self.hub = Hub(journal, self.loop)
         self.steps = StepRunner(self, settings.threads)
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 from stepflow.clock import next_pass
@@ -23,17 +23,41 @@ if TYPE_CHECKING:
     from stepflow.web.budget import Share
     from stepflow.web.problems import Answer
 
-__all__ = ["SHARE", "ClientGone", "HeaderView", "abort", "client_of", "header", "query_all"]
-__all__ += ["query_of", "read_body", "read_json", "send_answer", "send_large"]
+__all__ = ["PARTS", "SHARE", "ClientGone", "HeaderView", "Parts", "abort", "client_of", "header"]
+__all__ += ["parts_of", "query_all", "query_of", "read_body", "read_json", "send_answer"]
+__all__ += ["send_large"]
 
 SHARE = "stepflow.share"
 """Where the scope keeps what its request holds of the budget for large bodies."""
+
+PARTS = "stepflow.parts"
+"""The extension by which our own server gives a stream its `Parts`."""
 
 logger = logging.getLogger("stepflow.web")
 
 
 class ClientGone(Exception):  # noqa: N818  says what happened; nobody is left to be told
     """The client went away before its request was whole."""
+
+
+class Parts(Protocol):
+    """What our own connection offers a stream beside `send` and `receive`: neither waits."""
+
+    def write(self, data: bytes) -> bool:
+        """Write a part of the body that has begun; say no when it has to wait, or is for nobody."""
+        ...
+
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call it when the client goes; for a request without a body."""
+        ...
+
+
+def parts_of(scope: Scope) -> Parts | None:
+    """Return the connection's `Parts`, where it is ours and nothing of a body is to be read."""
+    extensions: dict[str, Any] = scope.get("extensions") or {}
+    parts: Parts | None = extensions.get(PARTS, {}).get("parts")
+    bare = header(scope, b"transfer-encoding") is None
+    return parts if bare and header(scope, b"content-length") in {None, b"0"} else None
 
 
 class HeaderView:

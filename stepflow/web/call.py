@@ -110,11 +110,18 @@ class Call:
 class Wire:
     """Writes answers as uvicorn would, in one piece: status, its headers, ours, the body."""
 
-    __slots__ = ("_defaults", "_start")
+    __slots__ = ("_chunk", "_data", "_defaults", "_start")
 
     def __init__(self) -> None:
         self._defaults: Any = None
         self._start = b""
+        self._data = self._chunk = b""
+
+    def part(self, data: bytes) -> bytes:
+        """Return a part of a body as a chunk: many connections in turn are given the same bytes."""
+        if data is not self._data:
+            self._data, self._chunk = data, b"%x\r\n%b\r\n" % (len(data), data)
+        return self._chunk
 
     def whole(self, defaults: list[Header], answer: Answer, *, keep_alive: bool) -> bytes:
         """Return the bytes of a response. `defaults` is replaced each second, never changed."""

@@ -45,11 +45,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from stepflow.auth.callers import is_loopback_address, network_of
 from stepflow.config import Settings
+from stepflow.web.asgi import PARTS
 from stepflow.web.budget import LARGE_BYTES
 from stepflow.web.call import Call, Wire
 from stepflow.web.direct import Whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.types import Receive, Scope, Send
     from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
 
@@ -118,6 +121,8 @@ class Guard(HttpToolsProtocol):
         self._found: Found | None = None
         """The request at hand, when it needs no application and may still come whole."""
         self._parts: list[bytes] = []
+        self._gone: Callable[[], None] | None = None
+        """Whom to tell that the client has gone."""
         self._served = 0
         """How many of this read's requests were answered without the application."""
         self._phase = _QUIET
@@ -168,6 +173,18 @@ class Guard(HttpToolsProtocol):
                 del self.callers[self._caller]
             self._caller = None
         super().connection_lost(exc)
+        if self._gone is not None:
+            self._gone()
+        # It holds what holds us.
+        self.scope = cast("Any", None)
+
+    def tell_when_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call it when the client has gone, which is noticed only while something is read."""
+        self._gone = callback
+        if callback is not None:
+            self.flow.resume_reading()
+            if self.transport.is_closing():
+                self.loop.call_soon(callback)
 
     def data_received(self, data: bytes) -> None:
         if self._deaf:
@@ -327,7 +344,9 @@ class Guard(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         self.scope["headers"] = headers
         # How a stream drops a reader that does not read: a close would wait until it had read.
-        self.scope.setdefault("extensions", {})["stepflow.abort"] = {"abort": self.transport.abort}
+        extensions = self.scope.setdefault("extensions", {})
+        extensions["stepflow.abort"] = {"abort": self.transport.abort}
+        extensions[PARTS] = {"parts": _Parts(self)}
         super().on_headers_complete()
         # Made deep inside that method, and not started yet: its last word has to be in our shape.
         self.cycle.__class__ = _Cycle
@@ -508,6 +527,25 @@ class _Cycle(RequestResponseCycle):
         ]
         await self.send({"type": "http.response.start", "status": 500, "headers": headers})
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class _Parts:
+    """Satisfies `asgi.Parts`."""
+
+    __slots__ = ("_guard",)
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def write(self, data: bytes) -> bool:
+        guard = self._guard
+        if guard.flow.write_paused or guard.transport.is_closing():
+            return False
+        guard.transport.write(guard.wire.part(data))
+        return True
+
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        self._guard.tell_when_gone(callback)
 
 
 class _Joining:

@@ -2,7 +2,11 @@
 
 A subscriber is a cursor into the run's durable events, so nothing queues up for a slow reader: what
 it has not read stays where it is. One task reads and sends. Everything else that can happen to it
-is an **interruption**, and so costs nothing while events flow:
+is an **interruption**, and so costs nothing while events flow.
+
+Behind our own connection the task is not even woken for an event: while it waits, the engine calls
+`_Fed.pass_on`, which writes what is new at once. Only what cannot be written now, or ends the
+stream, wakes the task.
 
 ================ ==========================================================
 interruption     what the stream does
@@ -29,13 +33,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from stepflow.clock import next_pass
 from stepflow.errors import ForbiddenError, RunNotFoundError
-from stepflow.web.asgi import abort, header, logger, query_of, send_answer
+from stepflow.web.asgi import abort, header, logger, parts_of, query_of, send_answer
 from stepflow.web.operations import Content, Endpoint, Operation, Param, run_id_of
 from stepflow.web.policy import require_run, require_scope
 from stepflow.web.problems import SAFE_HEADERS, Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from starlette.types import Message, Receive, Send
     from starlette.types import Scope as AsgiScope
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock, TimerHandle
     from stepflow.config import Settings
     from stepflow.engine.protocol import RunStream
+    from stepflow.web.asgi import Parts
 
 __all__ = ["EventStream", "Interrupter", "StreamRun", "last_event_id"]
 
@@ -161,7 +166,8 @@ class StreamRun(Endpoint):
                 await send_answer(send, Answer(204, SAFE_HEADERS, b""))
                 return
             watch = partial(self.service.policy.watch, principal)
-            events = EventStream(stream, self.settings, self.service.clock)
+            parts = parts_of(scope)
+            events = EventStream(stream, self.settings, self.service.clock, parts)
             await events.serve(receive, send, first, watch, principal.expires_ms)
         finally:
             stream.close()
@@ -181,12 +187,16 @@ class StreamRun(Endpoint):
 class EventStream:
     """Sends one subscription to one client, until one of them ends."""
 
-    __slots__ = ("_clock", "_settings", "_stream", "abandoned")
+    __slots__ = ("_clock", "_fed", "_parts", "_settings", "_stream", "abandoned")
 
-    def __init__(self, stream: RunStream, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, stream: RunStream, settings: Settings, clock: Clock, parts: Parts | None = None
+    ) -> None:
         self._stream = stream
         self._settings = settings
         self._clock = clock
+        self._parts = parts
+        self._fed: _Fed | None = None
         self.abandoned = False
         """Whether the response was given up in the middle: its connection is of no use."""
 
@@ -201,8 +211,7 @@ class EventStream:
         """Send everything, from the response's start to its end; `first` was read already."""
         interrupter = Interrupter(send, self._clock, self._settings, expires_ms)
         stop_watch = watch(interrupter.credential_ended)
-        gone = asyncio.ensure_future(_disconnected(receive))
-        gone.add_done_callback(interrupter.client_gone)
+        stop_listening = self._watch_client(receive, interrupter)
         try:
             await self._pump(interrupter, first)
         except Interrupted as interruption:
@@ -216,7 +225,21 @@ class EventStream:
         finally:
             interrupter.close()
             stop_watch()
-            gone.cancel()
+            stop_listening()
+
+    def _watch_client(self, receive: Receive, interrupter: Interrupter) -> Callable[[], object]:
+        """Interrupt when the client goes; return what stops that."""
+        parts = self._parts
+        if parts is not None:
+            listen = getattr(self._stream, "listen", None)
+            if listen is not None:
+                slice_bytes = self._settings.stream_slice_bytes
+                self._fed = _Fed(self._stream, listen, parts, interrupter, slice_bytes)
+            parts.when_gone(interrupter.client_gone)
+            return partial(parts.when_gone, None)
+        gone = asyncio.ensure_future(_disconnected(receive))
+        gone.add_done_callback(partial(_client_gone, interrupter))
+        return gone.cancel
 
     async def _pump(self, interrupter: Interrupter, data: bytes) -> None:
         send = interrupter.send
@@ -244,12 +267,14 @@ class EventStream:
                 break
             else:
                 await self._wait(interrupter)
-            data = stream.read(slice_bytes)
+            data = self._fed.take() if self._fed is not None else b""
+            data = data or stream.read(slice_bytes)
 
     async def _wait(self, interrupter: Interrupter) -> None:
         """Wait until there may be more to read, or a comment had to be sent."""
+        changed = self._stream.changed if self._fed is None else self._fed.needs_task
         try:
-            await interrupter.wait(self._stream)
+            await interrupter.wait(changed)
         except Interrupted as interruption:
             if interruption.reason != "silence":
                 raise
@@ -263,6 +288,67 @@ def _chunk(data: bytes) -> Message:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _client_gone(interrupter: Interrupter, watch: asyncio.Future[None]) -> None:
+    """Interrupt for good: the watch on `receive()` has ended."""
+    if not watch.cancelled():
+        watch.exception()
+        interrupter.client_gone()
+
+
+class _Fed:
+    """A stream whose task sleeps while events are written as they become durable."""
+
+    __slots__ = ("_interrupter", "_left", "_listen", "_needed", "_parts", "_slice_bytes", "_stream")
+
+    def __init__(
+        self,
+        stream: RunStream,
+        listen: Callable[[Callable[[], None] | None], None],
+        parts: Parts,
+        interrupter: Interrupter,
+        slice_bytes: int,
+    ) -> None:
+        self._stream = stream
+        self._listen = listen
+        self._parts = parts
+        self._interrupter = interrupter
+        self._slice_bytes = slice_bytes
+        self._needed: asyncio.Future[None] | None = None
+        self._left = b""
+
+    def take(self) -> bytes:
+        """Return what was read and could not be written, once."""
+        left, self._left = self._left, b""
+        return left
+
+    async def needs_task(self) -> None:
+        """Return once the task has something to do; what the stream brings meanwhile is written."""
+        self._needed = asyncio.get_running_loop().create_future()
+        self._listen(self.pass_on)
+        try:
+            await self._needed
+        finally:
+            self._listen(None)
+
+    def pass_on(self) -> None:
+        """Write what is new."""
+        needed = self._needed
+        if needed is None or needed.done():
+            return
+        data = self._stream.read(self._slice_bytes)
+        if data:
+            if not self._parts.write(data):
+                self._left = data
+            else:
+                self._interrupter.sent()
+                # A long piece of history goes on in the task, which lets others have their turn.
+                if len(data) * 2 < self._slice_bytes and not self._stream.ended:
+                    return
+        elif not self._stream.ended:
+            return
+        needed.set_result(None)
 
 
 class Interrupted(Exception):  # noqa: N818  says what happened
@@ -325,22 +411,24 @@ class Interrupter:
             self._doing = None
         self._since_s = self._clock.monotonic_s()
 
-    async def wait(self, stream: RunStream) -> None:
+    def sent(self) -> None:
+        """Take note that something was sent just now."""
+        self._since_s = self._clock.monotonic_s()
+
+    async def wait(self, changed: Callable[[], Awaitable[None]]) -> None:
         """Wait until the stream has changed. Raises `Interrupted` for what happens before."""
         self._begin("waiting")
         try:
-            await stream.changed()
+            await changed()
         except asyncio.CancelledError:
             self._explain()
             raise
         finally:
             self._doing = None
 
-    def client_gone(self, watch: asyncio.Future[None]) -> None:
-        """Interrupt for good: the watch on `receive()` has ended."""
-        if not watch.cancelled():
-            watch.exception()
-            self._interrupt("gone")
+    def client_gone(self) -> None:
+        """Interrupt for good."""
+        self._interrupt("gone")
 
     def credential_ended(self) -> None:
         """Interrupt for a last word; what a client has not read by now it does not get."""

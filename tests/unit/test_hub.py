@@ -38,12 +38,20 @@ class Actor:
         return self.state.lsn
 
 
+def loop_of_here() -> Any:
+    """Return the running loop, or one that never runs."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return SimpleNamespace(call_soon=lambda *_: None)
+
+
 class Bench:
     """A hub over a journal that is durable as far as the test says, and one run."""
 
     def __init__(self) -> None:
         self.journal: Any = SimpleNamespace(durable_lsn=0, last_lsn=0)
-        self.hub = Hub(self.journal, lambda: asyncio.get_running_loop().create_future())
+        self.hub = Hub(self.journal, loop_of_here())
         self.actor: Any = Actor(self._left)
         self.left = 0
         self.write(rec.RunStarted, workflow="w", input=Raw(b"1"))
@@ -186,3 +194,76 @@ def test_the_last_to_leave_takes_the_feed_along() -> None:
     second.close()
     assert bench.actor.feed is None
     assert bench.left == 1
+
+
+@pytest.mark.asyncio
+async def test_many_subscribers_have_their_turn_some_at_a_time_and_get_the_same_bytes() -> None:
+    bench = Bench()
+    got: list[bytes] = []
+    for _ in range(250):
+        reader = bench.hub.join(bench.actor, 1)
+        reader.listen(lambda reader=reader: got.append(reader.read(1000)))  # type: ignore[misc]
+    bench.emit(1)
+    bench.emit(2)
+    assert got == []
+    bench.sync()
+    assert got == []
+    seen: list[int] = []
+    while len(got) < 250:
+        await asyncio.sleep(0)
+        seen.append(len(got))
+    assert max(b - a for a, b in zip([0, *seen], seen, strict=False)) == 100
+    assert len({id(data) for data in got}) == 1
+    assert got[0].count(b"event: emit") == 2
+    await turns()
+    assert bench.hub.joined == b""
+
+
+@pytest.mark.asyncio
+async def test_a_subscriber_that_has_its_turn_coming_gets_no_second_one() -> None:
+    bench = Bench()
+    got: list[bytes] = []
+    reader = bench.hub.join(bench.actor, 1)
+    reader.listen(lambda: got.append(reader.read(1000)))
+    bench.sync(bench.emit(1))
+    bench.sync(bench.emit(2))
+    await turns()
+    (both,) = got
+    assert both.count(b"event: emit") == 2
+    bench.sync(bench.emit(3))
+    await turns()
+    assert len(got) == 2
+    reader.close()
+    assert bench.hub.joined_at is None
+
+
+@pytest.mark.asyncio
+async def test_a_subscriber_that_fails_stops_none_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = Bench()
+    got: list[bytes] = []
+    first, second = bench.hub.join(bench.actor, 1), bench.hub.join(bench.actor, 1)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    for reader in bench.actor.feed.subscribers:
+        reader.listen(fail if reader is first else lambda: got.append(second.read(1000)))
+    bench.sync(bench.emit(1))
+    await turns()
+    assert len(got) == 1
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_was_joined_for_one_place_is_not_read_from_another() -> None:
+    bench = Bench()
+    bench.emit(1)
+    bench.sync()
+    first, second = bench.hub.join(bench.actor, 0), bench.hub.join(bench.actor, 1)
+    assert first.read(1000).count(b"id: ") == 2
+    assert second.read(1000).count(b"id: ") == 1
+    assert first.read(1000) == second.read(1000) == b""
+    third = bench.hub.join(bench.actor, 0)
+    assert third.read(1).count(b"id: ") == 1
+    assert third.read(1000).count(b"id: ") == 1

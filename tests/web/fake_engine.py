@@ -21,7 +21,7 @@ from stepflow.errors import (
 from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView, sse_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepflow.auth.public_token import TokenSigner
 
@@ -58,6 +58,7 @@ class FakeStream:
         self._cursor = after or 0
         self._wake = asyncio.Event()
         self._resync = b""
+        self._listener: Callable[[], None] | None = None
         self.closed = False
         run.subscribers.add(self)
         last = run.events[-1].id if run.events else 0
@@ -94,8 +95,14 @@ class FakeStream:
         await self._wake.wait()
         self._wake.clear()
 
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        self._listener = listener
+
     def wake(self) -> None:
-        self._wake.set()
+        if self._listener is not None:
+            self._listener()
+        else:
+            self._wake.set()
 
     def close(self) -> None:
         self.closed = True

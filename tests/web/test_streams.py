@@ -31,6 +31,13 @@ def run(engine: FakeEngine) -> Any:
     return engine.begin(RUN)
 
 
+@pytest.fixture(autouse=True, params=["application", "our own connection"])
+def behind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every claim here holds behind any server and behind ours, which writes without a task."""
+    monkeypatch.setattr(Call, "offers_parts", request.param == "our own connection")
+    return str(request.param)
+
+
 async def no_task_is_left() -> bool:
     await rest()
     return all(task is asyncio.current_task() for task in asyncio.all_tasks())
@@ -394,3 +401,51 @@ async def test_while_the_engine_starts_an_eventsource_is_told_to_come_back(app, 
     other = await watch(app)
     await other.end()
     assert other.status == 503
+
+
+async def test_behind_our_own_connection_an_event_is_written_without_the_task(
+    app, engine, run, behind
+):
+    call = await watch(app)
+    before = len(call.messages)
+    engine.tell(RUN, 2, "emit", {})
+    # In the very turn of the event, or after the task was woken.
+    assert len(call.messages) - before == (behind == "our own connection")
+    await rest()
+    engine.tell(RUN, 3, "emit", {})
+    await rest()
+    assert call.written_at_once == (2 if behind == "our own connection" else 0)
+    engine.complete(RUN, 4, 7)
+    await call.end()
+    assert call.body.count(b"id: ") == 4
+    assert call.ended
+
+
+async def test_events_keep_their_order_while_a_client_reads_now_and_then(app, engine, run):
+    call = await watch(app)
+    for number in range(2, 60):
+        engine.tell(RUN, number, "emit", {})
+        if number % 7 == 0:
+            call.hold()
+        if number % 5 == 0:
+            await rest(1)
+        if number % 11 == 0:
+            call.release()
+    call.release()
+    await rest(200)
+    ids = [int(line[4:]) for line in call.body.decode().splitlines() if line.startswith("id: ")]
+    assert ids == list(range(1, 60))
+    await call.hang_up()
+    await call.end()
+
+
+async def test_a_request_that_brings_a_body_is_watched_by_reading_it(app, engine, run):
+    call = Call(app, PATH, headers={**KEY, "Content-Length": "5"})
+    call.feed(b"12345")
+    await call.begin()
+    assert call.gone is None
+    engine.tell(RUN, 2, "emit", {})
+    await call.hang_up()
+    await call.end()
+    assert not run.subscribers
+    assert call.written_at_once == 0

@@ -7,6 +7,8 @@ import heapq
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from stepflow.web.asgi import PARTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -63,7 +65,12 @@ async def rest(passes: int = 20) -> None:
 
 
 class Call:
-    """One HTTP request, message by message. `hold` makes sends wait until `release`."""
+    """One HTTP request, message by message. `hold` makes sends wait until `release`.
+
+    `offers_parts`: streams get what our own connection offers them, see `stepflow.web.asgi.Parts`.
+    """
+
+    offers_parts = False
 
     def __init__(
         self,
@@ -89,8 +96,12 @@ class Call:
             "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
             "client": ("127.0.0.1", 50000),
             "server": ("127.0.0.1", 8000),
-            "extensions": extensions or {},
+            "extensions": {**(extensions or {})},
         }
+        if self.offers_parts:
+            self.scope["extensions"][PARTS] = {"parts": self}
+        self.gone: Callable[[], None] | None = None
+        self.written_at_once = 0
         self._app = app
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._free = asyncio.Event()
@@ -118,7 +129,22 @@ class Call:
     async def hang_up(self) -> None:
         """Be a client that goes away."""
         self._inbox.put_nowait({"type": "http.disconnect"})
+        if self.gone is not None:
+            self.gone()
         await rest()
+
+    def when_gone(self, callback: Callable[[], None] | None) -> None:
+        self.gone = callback
+        inbox: Any = self._inbox
+        if callback is not None and any(m["type"] == "http.disconnect" for m in inbox._queue):
+            callback()
+
+    def write(self, data: bytes) -> bool:
+        if not self._free.is_set() or self.refuse_send is not None:
+            return False
+        self.messages.append({"type": "http.response.body", "body": data, "more_body": True})
+        self.written_at_once += 1
+        return True
 
     async def _send(self, message: dict[str, Any]) -> None:
         await self._free.wait()
