@@ -2,10 +2,11 @@
 
 Each size is a process of its own on a directory of its own. It makes so many runs that wait for an
 event of their own (with a timeout, so each has a timer too), lets them give up their tasks, and
-takes: memory a run beside its payload; CPU time and wall time of one more run, of one woken run
-and of one run found by id; one snapshot of all, with the loop's longest stall meanwhile; and, in
-a fresh process, recovery until the engine serves. CPU time is taken since it is what noise leaves
-alone; the curve is flat when a row's CPU time does not grow with the size.
+takes, a thousand of each: CPU time of one more run, step, waiter of a shared event, timer and
+subscriber, of one woken run and of one found by id; memory a run beside its payload; one snapshot
+of all while runs are started, with the loop's longest stall meanwhile, beside that of the same work
+without a snapshot; and, in a fresh process, recovery until the engine serves. CPU time is taken
+since it is what noise leaves alone; the curve is flat when a row's does not grow with the size.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -29,10 +30,17 @@ from stepflow.cli.process import tune_gc
 from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepflow.errors import ApiError
+
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 QUICK: Final = (1_000, 4_000)
 ONE_MORE: Final = 1_000
+SUBSCRIBERS_MAX: Final = 10_000
 _AT_ONCE: Final = 1_000
+_AT_WORK: Final = 8
 SETTINGS: Final = Settings(
     passivate_after_s=0.2,
     live_runs_max=2_000_000,
@@ -89,13 +97,41 @@ async def fill(directory: str, size: int) -> dict[str, float]:
         "made_per_s": size / made_s,
     }
     seen |= await one_more(running, size)
-    stalls = Stalls()
-    began = time.perf_counter()
-    await running.snapshot()
-    seen["snapshot_s"] = time.perf_counter() - began
-    seen["snapshot_stall_ms"] = stalls.stop()
+    seen |= await snapshot(running)
     seen["records"] = running.sup.journal.last_lsn
     return seen
+
+
+async def snapshot(running: LocalEngine) -> dict[str, float]:
+    """Write one while work goes on; return its seconds, and the loop's stalls with and without."""
+
+    async def work(until: asyncio.Event) -> None:
+        while not until.is_set():
+            await running.wait(str(await running.trigger("w1", b'{"userId":"u","email":"e"}')))
+
+    async def stalls(until: asyncio.Event) -> Stalls:
+        watch = Stalls()
+        await asyncio.gather(*(work(until) for _ in range(_AT_WORK)))
+        watch.stop()
+        return watch
+
+    over = asyncio.Event()
+    began = time.perf_counter()
+    watched = asyncio.ensure_future(stalls(over))
+    await running.snapshot()
+    took = time.perf_counter() - began
+    over.set()
+    during = await watched
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(max(1.0, took), over.set)
+    without = await stalls(over)
+    return {
+        "snapshot_s": took,
+        "snapshot_stall_ms": during.longest_ms,
+        "snapshot_stall_cpu_ms": during.longest_cpu_ms,
+        "stall_without_ms": without.longest_ms,
+        "stall_without_cpu_ms": without.longest_cpu_ms,
+    }
 
 
 async def one_more(running: LocalEngine, size: int) -> dict[str, float]:
@@ -125,7 +161,52 @@ async def one_more(running: LocalEngine, size: int) -> dict[str, float]:
         )
     await asyncio.gather(*(running.wait(id_) for id_ in ids))
     took("wake", began, count)
+    began = time.process_time()
+    await running.wait(str(await running.trigger("long", b"%d" % count)))
+    took("step", began, count)
+    began = time.process_time()
+    await ended(running, await waiting(running, count))
+    took("waiter", began, count)
+    began = time.process_time()
+    await ended(running, await running.trigger_many("sleeper", [b"1"] * count))
+    took("timer", began, count)
+    took("subscriber", *await subscribers(running, min(size, SUBSCRIBERS_MAX)))
     return seen
+
+
+async def waiting(running: LocalEngine, count: int) -> list[str | ApiError]:
+    """Make runs that wait for one event, and send it."""
+    ids = await running.trigger_many("shared", [b'{"userId":"u"}'] * count)
+    while running.sup.delivery.count("shared", None) < count:  # noqa: ASYNC110  nothing tells of it
+        await asyncio.sleep(0.01)
+    if await running.notify("shared", b"1") != count:
+        raise RuntimeError("an event did not reach all that wait for it")
+    return ids
+
+
+async def ended(running: LocalEngine, ids: Sequence[str | ApiError]) -> None:
+    await asyncio.gather(*(running.wait(str(id_)) for id_ in ids))
+
+
+async def subscribers(running: LocalEngine, count: int) -> tuple[float, int]:
+    """Let so many follow one run from its start to its end; return when that began, and count."""
+    run_id = str(await running.trigger("ticker", b"1"))
+
+    async def follow() -> None:
+        stream = await running.stream(run_id)
+        try:
+            while not stream.ended:
+                stream.read(32 * 1024)
+                await stream.changed()
+        finally:
+            stream.close()
+
+    began = time.process_time()
+    readers = [asyncio.ensure_future(follow()) for _ in range(count)]
+    await asyncio.sleep(0)
+    await running.notify("tick", b"1", run_id=run_id)
+    await asyncio.gather(*readers)
+    return began, count
 
 
 async def recover(directory: str) -> dict[str, float]:

@@ -31,6 +31,13 @@ async def parked(ctx: Context, user: dict[str, str]) -> Any:
     return await ctx.wait_for_event("never", timeout=None)
 
 
+@flow.workflow("shared")
+async def shared(ctx: Context, user: dict[str, str]) -> Any:
+    """A step, then a wait for an event that many wait for."""
+    await ctx.step("first", small, user["userId"])
+    return await ctx.wait_for_event("shared", timeout=None)
+
+
 @flow.workflow("sleeper")
 async def sleeper(ctx: Context, seconds: int) -> str:
     """A step, then a sleep."""

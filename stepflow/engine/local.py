@@ -36,6 +36,7 @@ from stepflow.runtime.adoption import adopt
 from stepflow.runtime.restore import Restorer
 from stepflow.runtime.snapshotter import Snapshotter
 from stepflow.runtime.supervisor import Supervisor
+from stepflow.runtime.timers import slice_of
 from stepflow.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ __all__ = ["LocalEngine"]
 _log = logging.getLogger("stepflow.engine")
 
 _HOUSEKEEPING_S = 1.0
-_WAKE_SLICE_S = 0.05
 _CLOCK_BEHIND_MS = 1000
 """Hybrid time may itself be a little ahead of the clock."""
 _SMALL_EVENT_BYTES = 64 * 1024
@@ -211,14 +211,14 @@ class LocalEngine(Listing, Control, Forking, Figures):
         """Wake runs after a restart, not all at once."""
         if self._sup is not None:
             self._sup.cancel_given_up()
-        size = max(1, int(self.settings.wakes_per_second * _WAKE_SLICE_S))
+        size, pause_s = slice_of(self.settings.wakes_per_second)
         for begin in range(0, len(run_ids), size):
             for run_id in run_ids[begin : begin + size]:
                 actor = sup.runs.get(run_id)
                 if actor is not None and not actor.finished:
                     actor.tell(msg.WakeUp())
             if begin + size < len(run_ids):
-                await self._rest(_WAKE_SLICE_S)
+                await self._rest(pause_s)
 
     async def _rest(self, seconds: float) -> None:
         woken = asyncio.Event()

@@ -19,11 +19,18 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock, HybridTime, TimerHandle
     from stepflow.config import Settings
 
-__all__ = ["Timers"]
+__all__ = ["Timers", "slice_of"]
 
-_SLICE_S = 0.05
+_SLICE_S = 0.005
+"""What is late is fired in slices: so often, and within the rate, none of them is long."""
 _TIDY_SLICE = 1000
 _TIDY_SLACK = 1000
+
+
+def slice_of(per_second: int) -> tuple[int, float]:
+    """Return how many to wake in one go, and for how long to wait then, at so many a second."""
+    pause_s = max(_SLICE_S, 1 / per_second)
+    return max(1, int(per_second * pause_s)), pause_s
 
 
 class Timers:
@@ -122,7 +129,7 @@ class Timers:
     def _wake(self) -> None:
         self._disarm()
         now = self._time.now_ms()
-        budget = max(1, int(self._settings.timers_per_second * _SLICE_S))
+        budget, pause_s = slice_of(self._settings.timers_per_second)
         while (heap := self._due()) and heap[0][0] <= now and budget:
             due_ms, run_id, key = heapq.heappop(heap)
             budget -= 1
@@ -132,7 +139,7 @@ class Timers:
         if not budget:
             # More is due than one slice fires: a forward jump must not become a stampede.
             self._armed_ms = self._due()[0][0]
-            self._handle = self._clock.call_later(_SLICE_S, self._wake)
+            self._handle = self._clock.call_later(pause_s, self._wake)
         else:
             self._arm()
 

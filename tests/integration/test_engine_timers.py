@@ -64,7 +64,7 @@ async def test_ten_thousand_sleepers_wake_in_order_and_none_early() -> None:
 
 
 async def test_sleepers_that_are_due_at_a_start_wake_throttled() -> None:
-    async with service() as world:
+    async with service(timers_per_second=1000) as world:
         await world.engine.trigger_many("sleeps", [b"60"] * 3000)
         await world.until(lambda: len(world.engine.sup.timers) >= 3000)
         await world.durable()
