@@ -1,49 +1,137 @@
-"""`stepflow runs cancel`, `resume` and `purge`: what operators do to runs."""
+"""Operating runs: `stepflow runs cancel`, `pause`, `resume`, `retry`, `forkk` and `purge`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+from msgspec import UNSET
 
 from stepflow.cli.connection import connect
-from stepflow.cli.errors import failing
-from stepflow.cli.printing import json_option, print_json, state_text
+from stepflow.cli.errors import USAGE, Failure, failing
+from stepflow.cli.printing import json_option, print_json, read_json, state_text
 
-__all__ = ["cancel", "purge", "resume"]
+if TYPE_CHECKING:
+    from stepflow.model.views import RunView
+
+__all__ = ["cancel", "fork", "pause", "purge", "resume", "retry"]
+
+reason_option = click.option("--reason", default="", help="Why: kept with the run.")
+
+
+def _say(view: RunView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(f"{view.id}  {state_text(view)}")
 
 
 @click.command("cancel")
 @click.argument("run")
+@click.option("--force", is_flag=True, help="At once, without its cleanup.")
+@reason_option
 @json_option
-def cancel(run: str, as_json: bool) -> None:
+def cancel(run: str, force: bool, reason: str, as_json: bool) -> None:
     """Cancel RUN: its code gets CancelledError and 30 s to clean up."""
     with connect() as client, failing():
-        view = client.cancel(run)
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(f"{run}  {state_text(view)}")
+        view = client.cancel(run, reason, force=force)
+    _say(view, as_json=as_json)
+
+
+@click.command("pause")
+@click.argument("run")
+@reason_option
+@json_option
+def pause(run: str, reason: str, as_json: bool) -> None:
+    """Hold RUN before its next effect: what runs is let end, nothing new begins."""
+    with connect() as client, failing():
+        view = client.pause(run, reason)
+    _say(view, as_json=as_json)
 
 
 @click.command("resume")
 @click.argument("run")
+@reason_option
 @json_option
-def resume(run: str, as_json: bool) -> None:
-    """Let RUN go on, which was set aside because its code took the process down."""
+def resume(run: str, reason: str, as_json: bool) -> None:
+    """Let RUN go on, which is paused, or set aside because its code took the process down."""
     with connect() as client, failing():
-        view = client.resume(run)
+        view = client.resume(run, reason)
+    _say(view, as_json=as_json)
+
+
+@click.command("retry")
+@click.argument("run")
+@reason_option
+@json_option
+def retry(run: str, reason: str, as_json: bool) -> None:
+    """Let RUN go on from where it failed or was cancelled.
+
+    What is recorded is not run again. What cleaned up, and compensations with what they undid, are
+    taken back.
+    """
+    with connect() as client, failing():
+        view = client.retry(run, reason)
+    _say(view, as_json=as_json)
+
+
+@click.command("fork")
+@click.argument("run")
+@click.option("--from", "from_step", required=True, metavar="STEP", help="Its key, or its name.")
+@click.option("--input", "input_", metavar="[JSON|@FILE|-]", help="Another input.")
+@click.option(
+    "--pin",
+    "pins",
+    multiple=True,
+    metavar="STEP=JSON",
+    help="What a step comes to; may be repeated.",
+)
+@reason_option
+@json_option
+def fork(
+    run: str,
+    from_step: str,
+    input_: str | None,
+    pins: tuple[str, ...],
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Start a run with what RUN had recorded before a step, and print its id.
+
+    \b
+    Examples:
+      stepflow runs fork run_8sK… --from charge
+      stepflow runs fork run_8sK… --from charge --pin 'reserve[sku-7]={"held":true}'
+    """
+    results = dict(_pin(text) for text in pins)
+    value = UNSET if input_ is None else read_json(input_)
+    with connect() as client, failing():
+        started = client.fork(run, from_step, input=value, results=results, reason=reason)
     if as_json:
-        print_json(view)
+        print_json({"runId": started.id})
     else:
-        click.echo(f"{run}  {state_text(view)}")
+        click.echo(started.id)
+
+
+def _pin(text: str) -> tuple[str, object]:
+    # A key may hold `=`; what is behind the last one that leaves JSON is the result.
+    place = text.find("=")
+    while place > 0:
+        try:
+            return text[:place], read_json(text[place + 1 :])
+        except Failure:
+            place = text.find("=", place + 1)
+    raise Failure(f"--pin {text!r}: write STEP=JSON", USAGE, "a text is JSON with its quotes")
 
 
 @click.command("purge")
 @click.argument("run")
+@reason_option
 @json_option
-def purge(run: str, as_json: bool) -> None:
+def purge(run: str, reason: str, as_json: bool) -> None:
     """Forget RUN, which has ended: its history, kept events and idempotency key."""
     with connect() as client, failing():
-        client.purge(run)
+        client.purge(run, reason)
     if as_json:
         print_json({"success": True})
     else:

@@ -1,12 +1,16 @@
-"""What the commands of a client print alike: JSON, tables, a run's state."""
+"""What the commands of a client print and read alike: JSON, tables, a run's state."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+import orjson
 
+from stepflow.cli.errors import USAGE, Failure
 from stepflow.log import escaped_json
 
 if TYPE_CHECKING:
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
     from stepflow.model.views import RunView
 
-__all__ = ["json_option", "print_json", "print_table", "state_text"]
+__all__ = ["json_option", "print_json", "print_table", "read_json", "state_text"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -37,3 +41,30 @@ def print_table(rows: Sequence[tuple[str, ...]]) -> None:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         line = "  ".join(cells).rstrip()
         click.echo(click.style(line, dim=True) if place == 0 else line)
+
+
+def read_json(text: str | None) -> Any:
+    """Return the JSON value of an argument: the text itself, `@file`, or `-` for the input.
+
+    Raises `Failure` that shows the place.
+    """
+    if text is None:
+        return None
+    if text == "-":
+        source, data = "the standard input", sys.stdin.buffer.read()
+    elif text.startswith("@"):
+        source, data = text[1:], _read_file(text[1:])
+    else:
+        source, data = "the argument", text.encode("utf-8", "surrogateescape")
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        hint = "a text is JSON with its quotes: '\"hello\"'; a file is @name.json, the input is -"
+        raise Failure(f"{source} is not JSON: {error}", USAGE, hint) from None
+
+
+def _read_file(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise Failure(f"cannot read {name}: {error.strerror}", USAGE) from None

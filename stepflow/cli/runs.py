@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
-import orjson
 
 from stepflow.cli.connection import connect
-from stepflow.cli.control import cancel, purge, resume
-from stepflow.cli.errors import NOT_FOUND, USAGE, Failure, failing
+from stepflow.cli.control import cancel, fork, pause, purge, resume, retry
+from stepflow.cli.errors import NOT_FOUND, Failure, failing
 from stepflow.cli.follow import follow, pick_display
-from stepflow.cli.printing import json_option, print_json, print_table, state_text
+from stepflow.cli.printing import json_option, print_json, print_table, read_json, state_text
 from stepflow.cli.render import detail, error_text, short, span, value_text
 from stepflow.cli.watching import RunWatch, millis
 from stepflow.clock import SystemClock
@@ -28,33 +26,6 @@ __all__ = ["notify", "read_json", "runs", "token", "trigger"]
 
 _STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
 _COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
-
-
-def read_json(text: str | None) -> Any:
-    """Return the JSON value of an argument: the text itself, `@file`, or `-` for the input.
-
-    Raises `Failure` that shows the place.
-    """
-    if text is None:
-        return None
-    if text == "-":
-        source, data = "the standard input", sys.stdin.buffer.read()
-    elif text.startswith("@"):
-        source, data = text[1:], _read_file(text[1:])
-    else:
-        source, data = "the argument", text.encode("utf-8", "surrogateescape")
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        hint = "a text is JSON with its quotes: '\"hello\"'; a file is @name.json, the input is -"
-        raise Failure(f"{source} is not JSON: {error}", USAGE, hint) from None
-
-
-def _read_file(name: str) -> bytes:
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        raise Failure(f"cannot read {name}: {error.strerror}", USAGE) from None
 
 
 @click.command()
@@ -155,7 +126,7 @@ def token(run: str, ttl: str | None, as_json: bool) -> None:
 
 @click.group()
 def runs() -> None:
-    """List, show, watch, cancel, resume and purge runs."""
+    """List, show and watch runs; cancel, pause, resume, retry, fork and purge them."""
 
 
 @runs.command("list")
@@ -253,5 +224,5 @@ def _hinted(client: SyncClient, run_id: str) -> RunWatch:
     return watch
 
 
-for _command in (cancel, resume, purge):
+for _command in (cancel, pause, resume, retry, fork, purge):
     runs.add_command(_command)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from msgspec import UNSET
+
 from stepflow.client import wire
 from stepflow.client.transport import TIMEOUT_S, Address, dice, httpx, lost, new_key, whole
 from stepflow.client.watch import Watch
 from stepflow.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from stepflow.clock import Clock
@@ -165,17 +167,42 @@ class Client:
             if cursor is None:
                 return
 
-    async def cancel(self, run_id: str) -> RunView:
-        """Cancel a live run; `ConflictError` when it has ended."""
-        return await self._ask(wire.cancel(run_id))
+    async def cancel(self, run_id: str, reason: str = "", *, force: bool = False) -> RunView:
+        """Cancel a live run, by `force` without its cleanup; `ConflictError` when it has ended."""
+        return await self._ask(wire.cancel(run_id, reason, force=force))
 
-    async def resume(self, run_id: str) -> RunView:
-        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
-        return await self._ask(wire.resume(run_id))
+    async def pause(self, run_id: str, reason: str = "") -> RunView:
+        """Hold a live run before its next effect; `ConflictError` in a wrong state."""
+        return await self._ask(wire.pause(run_id, reason))
 
-    async def purge(self, run_id: str) -> None:
+    async def resume(self, run_id: str, reason: str = "") -> RunView:
+        """Let a run go on that is paused or was set aside; else `ConflictError`."""
+        return await self._ask(wire.resume(run_id, reason))
+
+    async def retry(self, run_id: str, reason: str = "") -> RunView:
+        """Let a failed or cancelled run go on from where it failed; else `ConflictError`."""
+        return await self._ask(wire.retry(run_id, reason))
+
+    async def fork(
+        self,
+        run_id: str,
+        from_step: str,
+        *,
+        input: object = UNSET,
+        results: Mapping[str, object] | None = None,
+        reason: str = "",
+    ) -> wire.TriggeredRun:
+        """Start a run with what this one had recorded before `from_step` was first asked for.
+
+        `input` is another input, `results` are results to pin, by step. A step is named by its key,
+        or by its name where its first occurrence is meant. Raises `InvalidInputError` for a step
+        that the run does not have.
+        """
+        return await self._ask(wire.fork(run_id, from_step, input, results, reason))
+
+    async def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
-        await self._ask(wire.purge(run_id))
+        await self._ask(wire.purge(run_id, reason))
 
     async def token(self, run_id: str, ttl: Duration | None = None) -> wire.TokenGrant:
         """Return a token that reads this run and its stream; good for 24 hours unless set."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from msgspec import UNSET
+
 from stepflow.client import wire
 from stepflow.client.transport import TIMEOUT_S, Address, dice, httpx, lost, new_key, whole
 from stepflow.client.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from stepflow.errors import ApiError
@@ -158,17 +160,42 @@ class SyncClient:
             if cursor is None:
                 return
 
-    def cancel(self, run_id: str) -> RunView:
-        """Cancel a live run; `ConflictError` when it has ended."""
-        return self._ask(wire.cancel(run_id))
+    def cancel(self, run_id: str, reason: str = "", *, force: bool = False) -> RunView:
+        """Cancel a live run, by `force` without its cleanup; `ConflictError` when it has ended."""
+        return self._ask(wire.cancel(run_id, reason, force=force))
 
-    def resume(self, run_id: str) -> RunView:
-        """Let a run that was set aside go on; `ConflictError` when it was not set aside."""
-        return self._ask(wire.resume(run_id))
+    def pause(self, run_id: str, reason: str = "") -> RunView:
+        """Hold a live run before its next effect; `ConflictError` in a wrong state."""
+        return self._ask(wire.pause(run_id, reason))
 
-    def purge(self, run_id: str) -> None:
+    def resume(self, run_id: str, reason: str = "") -> RunView:
+        """Let a run go on that is paused or was set aside; else `ConflictError`."""
+        return self._ask(wire.resume(run_id, reason))
+
+    def retry(self, run_id: str, reason: str = "") -> RunView:
+        """Let a failed or cancelled run go on from where it failed; else `ConflictError`."""
+        return self._ask(wire.retry(run_id, reason))
+
+    def fork(
+        self,
+        run_id: str,
+        from_step: str,
+        *,
+        input: object = UNSET,
+        results: Mapping[str, object] | None = None,
+        reason: str = "",
+    ) -> wire.TriggeredRun:
+        """Start a run with what this one had recorded before `from_step` was first asked for.
+
+        `input` is another input, `results` are results to pin, by step. A step is named by its key,
+        or by its name where its first occurrence is meant. Raises `InvalidInputError` for a step
+        that the run does not have.
+        """
+        return self._ask(wire.fork(run_id, from_step, input, results, reason))
+
+    def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
-        self._ask(wire.purge(run_id))
+        self._ask(wire.purge(run_id, reason))
 
     def token(self, run_id: str, ttl: Duration | None = None) -> wire.TokenGrant:
         """Return a token that reads this run and its stream; good for 24 hours unless set."""

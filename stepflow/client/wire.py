@@ -462,19 +462,53 @@ def notify(event_id: str, payload: object, run_id: str | None) -> Call[None]:
     return _post(_path("notify", event_id), encode(payload, "payload"), _nothing, params=params)
 
 
-def cancel(run_id: str) -> Call[RunView]:
+def cancel(run_id: str, reason: str = "", *, force: bool = False) -> Call[RunView]:
     """Cancel a run."""
-    return _post(_path("runs", run_id, "cancel"), None, _read_run)
+    return _act(run_id, "cancel", reason, **({"force": True} if force else {}))
 
 
-def resume(run_id: str) -> Call[RunView]:
-    """Let a run that was set aside go on."""
-    return _post(_path("runs", run_id, "resume"), None, _read_run)
+def pause(run_id: str, reason: str = "") -> Call[RunView]:
+    """Hold a run before its next effect."""
+    return _act(run_id, "pause", reason)
 
 
-def purge(run_id: str) -> Call[None]:
+def resume(run_id: str, reason: str = "") -> Call[RunView]:
+    """Let a run go on that is paused or was set aside."""
+    return _act(run_id, "resume", reason)
+
+
+def retry(run_id: str, reason: str = "") -> Call[RunView]:
+    """Let a failed or cancelled run go on."""
+    return _act(run_id, "retry", reason)
+
+
+def _act(run_id: str, action: str, reason: str, **more: object) -> Call[RunView]:
+    asked = {"reason": reason, **more} if reason else more
+    return _post(_path("runs", run_id, action), encode(asked) if asked else None, _read_run)
+
+
+def fork(
+    run_id: str,
+    from_step: str,
+    value: object,
+    results: Mapping[str, object] | None,
+    reason: str,
+) -> Call[TriggeredRun]:
+    """Start a run from a step of this one; never sent twice, because it would start two."""
+    asked: dict[str, object] = {"fromStep": from_step}
+    if value is not msgspec.UNSET:
+        asked["input"] = value
+    if results:
+        asked["results"] = dict(results)
+    if reason:
+        asked["reason"] = reason
+    return _post(_path("runs", run_id, "fork"), encode(asked, "fork"), _read_triggered)
+
+
+def purge(run_id: str, reason: str = "") -> Call[None]:
     """Forget a finished run."""
-    return Call(Request("DELETE", _path("runs", run_id)), _nothing)
+    params = (("reason", reason),) if reason else ()
+    return Call(Request("DELETE", _path("runs", run_id), params), _nothing)
 
 
 def workflows() -> Call[list[WorkflowView]]:

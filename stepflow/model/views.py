@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EventName",
+    "Lineage",
     "QueueView",
     "RunEvent",
     "RunPage",
@@ -101,6 +102,14 @@ class QueueView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True
     """The first few runs that have what it waits for."""
 
 
+class Lineage(msgspec.Struct, rename="camel", kw_only=True):
+    """Where a fork came from."""
+
+    run_id: str
+    from_step: str
+    reason: str | UnsetType = UNSET
+
+
 class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     """A run, as `GET /runs/{runId}` gives it; list rows have no `steps`."""
 
@@ -116,8 +125,7 @@ class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     result: Raw | UnsetType = UNSET
     error: Raw | UnsetType = UNSET
     parent_run_id: str | UnsetType = UNSET
-    lineage: Raw | UnsetType = UNSET
-    """Of a fork: `{"runId","fromStep"}`."""
+    lineage: Lineage | UnsetType = UNSET
     parent: ParentView | UnsetType = UNSET
     children: list[ChildView] | UnsetType = UNSET
     due_at: str | UnsetType = UNSET
@@ -229,7 +237,7 @@ def run_view(
     if start is not None and start.parent:
         view.parent_run_id = start.parent
     if start is not None and start.lineage:
-        view.lineage = start.lineage
+        view.lineage = msgspec.json.decode(start.lineage, type=Lineage)
         view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
     _add_times(view, state)
     if state.result is not None:

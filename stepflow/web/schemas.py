@@ -14,7 +14,7 @@ from stepflow.model.run import RunStatus
 
 __all__ = ["BatchFailure", "EventList", "Health", "Problem", "ProblemCode", "Readiness", "RunError"]
 __all__ += ["CompleteEvent", "EmitEvent", "ErrorEvent", "ExpiredEvent", "ProgressEvent"]
-__all__ += ["StatusEvent", "StepEvent"]
+__all__ += ["CancelRequest", "ForkRequest", "ReasonRequest", "StatusEvent", "StepEvent"]
 __all__ += ["Success", "TokenGrant", "TokenRequest", "TriggerResult", "WorkflowList"]
 
 ProblemCode = Literal[
@@ -94,6 +94,34 @@ class TokenRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ttl: TtlSeconds | TtlText | None = None
 
 
+Reason = Annotated[str, msgspec.Meta(max_length=1000)]
+
+
+class ReasonRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why it is done: kept with the run, with who did it and when."""
+
+    reason: Reason = ""
+
+
+class CancelRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why the run is cancelled, and whether its cleanup is waited for."""
+
+    reason: Reason = ""
+    force: bool = False
+
+
+class ForkRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From which step the fork goes on, with another input and pinned results where given.
+
+    A step is named by its key, or by its name where its first occurrence is meant.
+    """
+
+    from_step: str
+    input: msgspec.Raw | UnsetType = UNSET
+    results: dict[str, msgspec.Raw] = {}
+    reason: Reason = ""
+
+
 class TokenGrant(_Body, frozen=True, kw_only=True):
     """A read-only token of one run."""
 
@@ -138,6 +166,7 @@ class StatusEvent(_Body, frozen=True, kw_only=True):
     event_id: str | UnsetType = UNSET
     child_run_id: str | UnsetType = UNSET
     state: str | UnsetType = UNSET
+    retry: bool | UnsetType = UNSET
 
 
 class StepEvent(_Body, frozen=True, kw_only=True):

@@ -87,7 +87,7 @@ async def test_a_fork_keeps_what_was_before_the_step_and_runs_the_rest(*, crash:
             view = await world.finished(fork_id)
             assert result_of(view) == [1, 2, 3]
             view = await world.engine.get_run(fork_id)
-            assert msgspec.json.decode(view.lineage) == {
+            assert msgspec.to_builtins(view.lineage) == {
                 "runId": run_id,
                 "fromStep": "b",
                 "reason": "look again",

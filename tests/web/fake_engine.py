@@ -119,6 +119,8 @@ class FakeEngine:
         self.runs: dict[str, FakeRun] = {}
         self.waiting: dict[str, list[str]] = {}
         self.notified: list[tuple[str, bytes, str | None, str]] = []
+        self.asked: list[tuple[Any, ...]] = []
+        """What was done to runs: the action, by whom, why, and the rest."""
         self.raises: Exception | None = None
         self.subscriptions = 0
 
@@ -245,24 +247,59 @@ class FakeEngine:
         self.notified.append((event_id, body, run_id, by))
         return len(self.waiting[event_id])
 
-    async def cancel(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
-        run = self.runs[run_id]
+    async def cancel(
+        self, run_id: str, *, by: str = "", reason: str = "", force: bool = False
+    ) -> RunView:
+        run = self._asked(run_id, "cancel", by, reason, force)
         if run.finished:
             raise ConflictError("The run has ended")
         run.view.state = "cancelling"
         return run.view
 
-    async def resume(self, run_id: str, *, by: str = "") -> RunView:
-        run = self.runs[run_id]
-        if run.view.state != "quarantined":
+    async def pause(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        run = self._asked(run_id, "pause", by, reason)
+        if run.finished or run.view.state == "paused":
+            raise ConflictError("The run has ended or is paused")
+        run.view.state = "paused"
+        return run.view
+
+    async def resume(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        run = self._asked(run_id, "resume", by, reason)
+        if run.view.state not in {"quarantined", "paused"}:
             raise ConflictError("The run was not set aside")
         run.view.state = "active"
         return run.view
 
-    async def purge(self, run_id: str, *, by: str = "") -> None:
-        if not self.runs[run_id].finished:
+    async def retry(self, run_id: str, *, by: str = "", reason: str = "") -> RunView:
+        run = self._asked(run_id, "retry", by, reason)
+        if run.view.status not in {"failed", "cancelled"}:
+            raise ConflictError("The run has not failed")
+        run.view.status, run.view.state = "running", "active"
+        return run.view
+
+    async def fork(
+        self,
+        run_id: str,
+        from_step: str,
+        *,
+        body: bytes | None = None,
+        results: Mapping[str, bytes] | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> str:
+        run = self._asked(run_id, "fork", by, reason, from_step, body, dict(results or {}))
+        if from_step == "unknown":
+            raise InvalidInputError("fromStep: the run has no step 'unknown'")
+        return await self.trigger(run.view.workflow_id, body or bytes(run.view.input), by=by)
+
+    async def purge(self, run_id: str, *, by: str = "", reason: str = "") -> None:
+        if not self._asked(run_id, "purge", by, reason).finished:
             raise ConflictError("The run is live: cancel it first")
         del self.runs[run_id]
+
+    def _asked(self, run_id: str, *what: Any) -> FakeRun:
+        self.asked.append(what)
+        return self.runs[run_id]
 
     async def stream(self, run_id: str, after: int | None = None) -> FakeStream:
         await self.require_run(run_id)

@@ -196,6 +196,9 @@ async def test_a_token_says_nothing_of_other_runs(stranger, engine, signer, cloc
         ("GET", "/metrics"),
         ("POST", f"/runs/{RUN}/cancel"),
         ("POST", f"/runs/{RUN}/resume"),
+        ("POST", f"/runs/{RUN}/pause"),
+        ("POST", f"/runs/{RUN}/retry"),
+        ("POST", f"/runs/{RUN}/fork"),
         ("POST", f"/runs/{RUN}/token"),
         ("DELETE", f"/runs/{RUN}"),
     ],
@@ -231,6 +234,7 @@ async def test_any_other_text_for_an_id_is_404(client, text, rest):
     [
         *(("GET", ""), ("GET", "/stream"), ("DELETE", "")),
         *(("POST", "/cancel"), ("POST", "/resume"), ("POST", "/token")),
+        *(("POST", "/pause"), ("POST", "/retry"), ("POST", "/fork")),
     ],
 )
 async def test_a_stranger_learns_nothing_of_which_runs_exist(
