@@ -1,4 +1,4 @@
-"""Operating runs: `stepflow runs cancel`, `pause`, `resume`, `retry`, `forkk` and `purge`."""
+"""Operating runs: `stepflow runs cancel`, `pause`, `resume`, `retry`, `fork` and `purge`."""
 
 from __future__ import annotations
 

@@ -107,10 +107,8 @@ class Control(EnginePart):
         if sup.aside.get(actor.id) is False:
             message = f"The records of run {actor.id} cannot be applied: it can only be cancelled"
             raise ConflictError(message)
-        if actor.finished:
-            raise _ended(actor)
         if not actor.peek().paused:
-            message = f"Run {actor.id} was not set aside, nor is it paused"
+            message = f"Run {actor.id} was not set aside, nor is it paused: it is {actor.status}"
             raise ConflictError(message)
         sup.check_room(RECORD_BYTES + len(reason))
         _tell(actor, msg.ResumeAsked(by, reason))

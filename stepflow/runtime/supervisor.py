@@ -127,7 +127,7 @@ class Supervisor:
         "zombies",
     )
 
-    def __init__(  # noqa: PLR0913  one place makes it
+    def __init__(  # noqa: PLR0913, PLR0915  one place makes it
         self,
         journal: Journal,
         registry: Registry,
