@@ -426,7 +426,7 @@ class LocalEngine(Listing, Control, Forking, Figures):
     async def _same_run(self, run_id: str, value: Any) -> str:
         actor = self.sup.get(run_id)
         await self.sup.journal.durable(actor.start_lsn)
-        if orjson.loads(actor.peek().input) != value:
+        if orjson.loads(actor.peek().first_input) != value:
             message = "This Idempotency-Key was used with another input"
             raise ConflictError(message)
         return run_id
@@ -443,8 +443,10 @@ class LocalEngine(Listing, Control, Forking, Figures):
     async def stream(self, run_id: str, after: int | None = None) -> Subscriber:
         actor = await self._durable_run(run_id)
         state = actor.state
-        if after is None or after <= state.rs:
-            return self.sup.hub.join(actor, max(0, after or 0))
+        begin = state.forgotten
+        after = max(0, after or 0)
+        if not after or begin <= after <= state.rs:
+            return self.sup.hub.join(actor, after or begin)
         position = state.rs
         data = msgspec.json.encode(run_view(state, actor.condition, reason=actor.reason))
         subscriber = self.sup.hub.join(actor, position, RunEvent(0, "resync", data))

@@ -64,7 +64,10 @@ class _File(msgspec.Struct):
 def progress_of(state: RunState) -> int:
     """Return how many records of the run its own code has made."""
     at = len(_TAG)
-    return sum(data[at : data.find(b'"', at)] not in _NO_PROGRESS for data in state.records)
+    # Those that a restart of the run has forgotten came of its code, too.
+    return state.forgotten + sum(
+        data[at : data.find(b'"', at)] not in _NO_PROGRESS for data in state.records
+    )
 
 
 class Suspects:

@@ -55,6 +55,7 @@ __all__ = [
     "RunPaused",
     "RunPurged",
     "RunReleased",
+    "RunRestarted",
     "RunResumed",
     "RunRetried",
     "RunStarted",
@@ -140,6 +141,30 @@ class RunReleased(Record, frozen=True, tag="run.released"):
     by: str = ""
     admission: Admission = ()
     """The rates that its beginning counts for."""
+
+
+class RunRestarted(Record, frozen=True, tag="run.restarted"):
+    """The run's history ends here and a fresh one begins: `ctx.restart`.
+
+    Whole in itself, so that it may stand first in the run's line of a snapshot: the run's state
+    after it needs nothing that came before but the payloads it names.
+    """
+
+    crit: bool
+    """Always true: a reader that skipped it would go on with the history of before."""
+    input: Raw
+    restarts: int
+    """How often the run has restarted, with this."""
+    started: Raw
+    """The run's `RunStarted`, word for word."""
+    events: tuple[str, ...] = ()
+    """Concrete event ids that it declares from now on."""
+    kept: tuple[tuple[str, int], ...] = ()
+    """Events that stay kept: their ids and the LSNs of their payloads, oldest first."""
+    deadline: int = 0
+    """When the run's timeout is over, which goes on."""
+    released: int = 0
+    """LSN of the record that let the run in, where it had to wait."""
 
 
 class CancelRequested(Record, frozen=True, tag="run.cancelling"):
@@ -467,6 +492,7 @@ class SchedulePaused(Record, frozen=True, tag="schedule.paused"):
 AnyRecord = (
     RunStarted
     | RunReleased
+    | RunRestarted
     | CancelRequested
     | RunPaused
     | RunResumed

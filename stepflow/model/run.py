@@ -42,6 +42,7 @@ from stepflow.model.records import (
     RunFailed,
     RunPaused,
     RunReleased,
+    RunRestarted,
     RunResumed,
     RunRetried,
     RunStarted,
@@ -170,6 +171,11 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     updated_ms: int = 0
     started: RunStarted | None = None
     input: bytes = b"null"
+    first_input: bytes = b"null"
+    """What it was triggered with: its input, until it restarts with another."""
+    restarts: int = 0
+    forgotten: int = 0
+    """How many records of it came before its last restart: they are not kept."""
     result: bytes | None = None
     error: bytes | None = None
     forced: bool = False
@@ -246,7 +252,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
 
     def idempotency_key(self, call: CallState) -> str:
         """Return the key that is the same at every attempt of the step, and no other's ever."""
-        base = f"{self.id}/{call.key}"
+        base = f"{self.id}+{self.restarts}/{call.key}" if self.restarts else f"{self.id}/{call.key}"
         return f"{base}~{call.generation}" if call.generation else base
 
     # ------------------------------------------------------------ changing
@@ -258,7 +264,9 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         have it yet. Raises `ApplyError`, having changed nothing, when the record does not fit.
         """
         rs, lsn = record.rs, record.lsn
-        if rs != self.rs + 1 or lsn <= self.lsn or record.r != self.id:
+        if (rs != self.rs + 1 or lsn <= self.lsn or record.r != self.id) and not self._begins_anew(
+            record
+        ):
             message = (
                 f"record {record.lsn} of {record.r} has number {record.rs}, "
                 f"{self.id} expects {self.rs + 1} after LSN {self.lsn}"
@@ -277,6 +285,15 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.updated_ms = record.ts
         self.records.append(data)
         self.nbytes += len(data)
+
+    def _begins_anew(self, record: Record) -> bool:
+        """Whether the record may stand first in a run's line, whatever its number."""
+        return (
+            record.__class__ is RunRestarted
+            and not (self.rs or self.records)
+            and record.rs > 1
+            and record.r == self.id
+        )
 
     def fold(self, record: Record, data: bytes, payload: bytes | None = None) -> None:
         """Apply a record of the past; one that does not fit sets the run aside and is kept.
@@ -364,7 +381,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             message = f"{self.id} was started twice"
             raise ApplyError(message)
         self.started = record
-        self.input = bytes(record.input)
+        self.input = self.first_input = bytes(record.input)
         self.created_ms = record.ts
         self.due = record.due
         if record.due or record.held:
@@ -391,6 +408,49 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     def _run_resumed(self, record: RunResumed, _: bytes | None) -> None:
         self.paused = False
         self.acts.append(record)
+
+    def _run_restarted(self, record: RunRestarted, _: bytes | None) -> None:
+        start = decode_record(bytes(record.started))
+        if not isinstance(start, RunStarted) or start.r != self.id:
+            message = f"{self.id} restarts and does not say how it was started"
+            raise ApplyError(message)
+        if self.started is not None and self.started.lsn != start.lsn:
+            message = f"{self.id} restarts as the run of LSN {start.lsn}"
+            raise ApplyError(message)
+        lost = [lsn for _, lsn in record.kept if lsn not in self.payloads]
+        if lost:
+            message = f"{self.id}: the payload at LSN {lost[0]} is not known"
+            raise ApplyError(message)
+        payloads = {lsn: self.payloads[lsn] for _, lsn in record.kept}
+        kept: dict[str, deque[int]] = {}
+        for event, lsn in record.kept:
+            kept.setdefault(event, deque()).append(lsn)
+        self.started = msgspec.structs.replace(start, input=record.input, events=record.events)
+        self.created_ms = start.ts
+        self.first_input = bytes(start.input)
+        self.input = bytes(record.input)
+        self.restarts = record.restarts
+        self.forgotten = record.rs - 1
+        self.deadline_ms, self.released_lsn = record.deadline, record.released
+        self.status = "running"
+        self.calls, self.values, self.versions = {}, {}, {}
+        self.marks, self.generations, self.acts = set(), {}, []
+        self.payloads, self.kept, self.kept_count = payloads, kept, len(record.kept)
+        self.kept_bytes = sum(len(payloads[lsn]) for _, lsn in record.kept)
+        self.records = []
+        self.nbytes = sum(map(len, payloads.values()))
+
+    @property
+    def start_data(self) -> bytes:
+        """The run's `RunStarted`, as it stands in the journal."""
+        first = self.records[0]
+        record = decode_record(first)
+        return bytes(record.started) if isinstance(record, RunRestarted) else first
+
+    def kept_events(self) -> tuple[tuple[str, int], ...]:
+        """Return the events that are kept for it, oldest first."""
+        rows = [(event, lsn) for event, lsns in self.kept.items() for lsn in lsns]
+        return tuple(sorted(rows, key=lambda row: row[1]))
 
     def _cancel_requested(self, record: CancelRequested, _: bytes | None) -> None:
         # What cleans up is not held.
@@ -465,6 +525,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             record = decode_record(data)
             if isinstance(record, EventKept):
                 kept[record.payload] = record.event
+            elif isinstance(record, RunRestarted):
+                kept = {lsn: event for event, lsn in record.kept}
             elif isinstance(record, WaitResolved):
                 kept.pop(record.payload, None)
         for lsn, event in kept.items():
@@ -634,6 +696,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     _handlers: ClassVar[dict[type[Record], Any]] = {
         RunStarted: _run_started,
         RunReleased: _run_released,
+        RunRestarted: _run_restarted,
         CancelRequested: _cancel_requested,
         RunPaused: _run_paused,
         RunResumed: _run_resumed,
@@ -689,6 +752,9 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         packed = decode_packed(line)
         state = cls(packed.id)
         payloads = {int(k): bytes(v) for k, v in packed.payloads.items()}
+        if packed.records and bytes(packed.records[0]).startswith(_ANEW):
+            # What it names was recorded before it, and stands in no record of the line.
+            state.payloads = payloads
         for raw in packed.records:
             state.fold_data(bytes(raw), payloads.get, doubt)
         if state.lsn != packed.lsn:
@@ -760,6 +826,7 @@ class _Skipped(msgspec.Struct):
     rs: int
 
 
+_ANEW: Final = b'{"t":"run.restarted"'
 decode_packed: Callable[[bytes], _Packed] = msgspec.json.Decoder(_Packed).decode
 """Return the parts of a packed run."""
 _decode_skipped: Callable[[bytes], _Skipped] = msgspec.json.Decoder(_Skipped).decode

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from stepflow.model import records as rec
 from stepflow.model.failures import is_error
 from stepflow.model.ids import is_run_id
@@ -30,6 +32,7 @@ _TIMES: Final[dict[type[Record], str]] = {
     rec.SleepStarted: "due",
     rec.WaitStarted: "due",
     rec.CancelRequested: "deadline",
+    rec.RunRestarted: "deadline",
     rec.ScheduleFired: "at",
 }
 """The kinds that have a time besides their own, and its name."""
@@ -79,8 +82,21 @@ def _doubt_members(record: Record) -> str:
     if isinstance(record, rec.RunStarted):
         sound = 0 <= record.scheduled <= TIME_MAX_MS and 0 <= record.timeout <= TIME_MAX_MS
         return "" if sound else _OUTSIDE
+    if kind is rec.RunRestarted:
+        return _doubt_start(getattr(record, "started"))  # noqa: B009  as below
     if kind in _WITH_ERROR:
         error: Raw = getattr(record, "error")  # noqa: B009  its class is not known here
         if error and not is_error(bytes(error)):
             return "its error is none"
     return ""
+
+
+def _doubt_start(data: Raw) -> str:
+    """Return why a restart's own copy of the run's start cannot be one."""
+    try:
+        start = rec.decode_record(bytes(data))
+    except (msgspec.MsgspecError, rec.UnknownRecordError):
+        start = None
+    if type(start) is not rec.RunStarted:
+        return "it does not say how its run was started"
+    return _doubt_place(start) or _doubt_members(start)

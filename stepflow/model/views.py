@@ -135,6 +135,7 @@ class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     """When its timeout is over."""
     schedule_id: str | UnsetType = UNSET
     scheduled_at: str | UnsetType = UNSET
+    restarts: int | UnsetType = UNSET
     reason: str | UnsetType = UNSET
 
 
@@ -236,10 +237,12 @@ def run_view(
         view.tags = start.tags
     if start is not None and start.parent:
         view.parent_run_id = start.parent
+        view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
     if start is not None and start.lineage:
         view.lineage = msgspec.json.decode(start.lineage, type=Lineage)
-        view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
     _add_times(view, state)
+    if state.restarts:
+        view.restarts = state.restarts
     if state.result is not None:
         view.result = Raw(state.result)
     if state.error is not None:
@@ -317,6 +320,8 @@ def _tell(  # noqa: PLR0911, C901, PLR0912  a table
             return "status", {"status": _unbegun(pending=record.pending)}
         case rec.RunRetried():
             return "status", {"status": _unbegun(pending=record.held), "retry": True}
+        case rec.RunRestarted():
+            return "status", {"status": "running", "restarts": record.restarts}
         case rec.CancelRequested():
             return "status", {"status": "running", "state": "cancelling"}
         case rec.StepStarted():

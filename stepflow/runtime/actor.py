@@ -13,6 +13,7 @@ message               record                                     released when d
 `EventArrived`        `WaitResolved`, `EventKept`                the notifier's answer
 `CancelAsked`         `CancelRequested`                          the canceller's answer
 `BodyEnded`           `RunCompleted`, `RunFailed`, `…Cancelled`  `.result()`, the stream's end
+`RestartAsked`        `RunRestarted`                             the next step's body
 ====================  =========================================  ============================
 
 The body itself goes on at once: effects wait, thoughts don't. Here are the mailbox and the rhythm;
@@ -39,6 +40,7 @@ from stepflow.runtime.firsts import drop_losers
 from stepflow.runtime.held import HeldRun
 from stepflow.runtime.pausing import let_go_on, pause_asked, resume_asked
 from stepflow.runtime.replay import Gate
+from stepflow.runtime.restarting import restart_asked
 from stepflow.runtime.reviving import retry_asked
 from stepflow.runtime.session import Session
 from stepflow.runtime.settling import child_finished, event_arrived, step_ended, timer_fired
@@ -47,10 +49,8 @@ from stepflow.runtime.starting import leave_waiters, start_call, start_calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepflow.model.ids import RunId
     from stepflow.model.run import CallState
     from stepflow.runtime.replay import Ask
-    from stepflow.runtime.supervisor import Supervisor
 
 __all__ = ["RunActor"]
 
@@ -64,16 +64,7 @@ _NO_TIME_S = 1e-9
 class RunActor(HeldRun):
     """One run: its state, its mailbox and, while it is active, its session."""
 
-    __slots__ = ("__weakref__", "purged", "reason", "retried", "undecided")
-
-    def __init__(self, sup: Supervisor, run_id: RunId, parked: bytes = b"") -> None:
-        super().__init__(sup, run_id, parked)
-        self.reason = ""
-        self.undecided: msg.Message | None = None
-        """The message on which the actor failed, to be tried once more."""
-        self.retried: msg.Message | None = None
-        """The message that was tried once more."""
-        self.purged = False
+    __slots__ = ("__weakref__",)
 
     def noted(self, lsn: int) -> None:
         """A record was applied: tell the subscribers when it is durable."""
@@ -371,6 +362,7 @@ class RunActor(HeldRun):
 _DECIDE: dict[type[msg.Message], Callable[[RunActor, Any], None]] = {
     msg.StepEnded: step_ended,
     msg.BodyEnded: body_ended,
+    msg.RestartAsked: restart_asked,
     msg.CallsAsked: RunActor.calls_asked,
     msg.TimerFired: timer_fired,
     msg.EventArrived: event_arrived,

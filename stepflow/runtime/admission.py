@@ -356,7 +356,7 @@ class Admission:
         assert start is not None
         return self.door(
             workflow,
-            state.input,
+            state.first_input,
             exclusive=start.exclusive,
             parent=start.parent,
             parent_key=start.parent_key,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from stepflow.authoring.context import First, Missing
 from stepflow.authoring.options import check_event_id, default_id
@@ -11,8 +11,17 @@ from stepflow.errors import AuthoringError, WorkflowNotFoundError
 from stepflow.model.codec import Converter, args_hash, encode
 from stepflow.model.durations import parse_duration_ms
 from stepflow.model.run import FN_CHILD, FN_EVENT, FN_NOTIFY
+from stepflow.runtime import messages as msg
 from stepflow.runtime.asking import Asking
-from stepflow.runtime.calls import ChildAsk, EventAsk, FirstWait, NotifyAsk, RunAsk
+from stepflow.runtime.calls import (
+    ChildAsk,
+    EventAsk,
+    FirstWait,
+    HeldWait,
+    NotifyAsk,
+    OneWait,
+    RunAsk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -105,6 +114,36 @@ class Composing(Asking):
         ask.awaited = awaited
         ask.registry = self._actor.sup.registry if awaited else None
         return self._one(ask)
+
+    # ------------------------------------------------------------ without an end
+
+    def restart(self, input: object = None) -> Coroutine[Any, Any, NoReturn]:
+        # Not a call with a key: nothing of this history will be replayed.
+        signature, actor = self._workflow.signature, self._actor
+        body = signature.input.encode(input, "input")
+        signature.arguments(body)
+        limit = actor.sup.settings.input_bytes_max
+        if len(body) > limit:
+            message = f"the input has {len(body)} bytes, at most {limit} are kept"
+            raise AuthoringError(message)
+        self._branch()
+        return self._restart(msg.RestartAsked(self._session, body, self._workflow.event_ids(body)))
+
+    async def _restart(self, message: msg.RestartAsked) -> NoReturn:
+        session = self._session
+        if session.fenced:
+            await session.refuse()
+        if session.held is not None:
+            await self._wait(HeldWait(session, (), session.loop.create_future()))
+        # Ended by the fence that the restart brings, or by a cancel.
+        wait = OneWait(session, (), session.loop.create_future())
+        session.waits.add(wait)
+        try:
+            self._actor.tell(message)
+            await wait.future
+        finally:
+            session.waits.discard(wait)
+        raise AssertionError
 
     # ------------------------------------------------------------ several at once
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.session import Session
 
 __all__ = ["CANCEL_TIMER", "RELEASE_TIMER", "SMALL", "TIMEOUT_TIMER", "body_ended", "cancel_asked"]
-__all__ += ["check_emitted", "check_result", "end_run", "grace_over", "time_over"]
+__all__ += ["check_emitted", "check_result", "end_cancelled", "end_run", "grace_over", "time_over"]
 
 _log = logging.getLogger("stepflow.run")
 
@@ -53,7 +53,7 @@ def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
         actor.session.gate.cancel(state.cancel_lsn)
     elif actor.condition in {"parked", "quarantined", "missing-workflow"}:
         # There is no body that could clean up.
-        _end_cancelled(actor, forced=True)
+        end_cancelled(actor, forced=True)
     else:
         actor.activate()
 
@@ -97,7 +97,8 @@ def _cancel_error(reason: str) -> bytes:
     return encode({"type": "RunCancelledError", "message": reason or "cancelled"})
 
 
-def _end_cancelled(actor: RunActor, *, forced: bool = False) -> None:
+def end_cancelled(actor: RunActor, *, forced: bool = False) -> None:
+    """End a run that was being cancelled, or timed out, now that its body has ended."""
     state = actor.state
     if state.cancel_by == TIMED_OUT:
         error = encode({"type": "RunTimeoutError", "message": state.cancel_reason})
@@ -114,7 +115,7 @@ def grace_over(actor: RunActor, due_ms: int) -> None:
         actor.pack()
         return
     _log.warning("%s: did not end within its cancel's grace, ended by force", actor.id)
-    _end_cancelled(actor, forced=True)
+    end_cancelled(actor, forced=True)
 
 
 def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
@@ -130,7 +131,7 @@ def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
         return
     error = message.error
     if actor.state.cancelling:
-        _end_cancelled(actor)
+        end_cancelled(actor)
         return
     if error is None:
         try:
@@ -184,7 +185,8 @@ def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
     """Record the run's end, in one frame with what it means to its parent and its children."""
     start = actor.state.started
     pending = actor.state.pending_calls()
-    if (start is not None and start.parent_key) or any(call.child for call in pending):
+    children = pending and any(call.child for call in pending)
+    if children or (start is not None and start.parent_key):
         with actor.sup.recorder.group():
             record = actor.record(kind, **fields)
             actor.sup.run_ended(actor, pending)

@@ -45,10 +45,14 @@ class HeldRun:
         "finish_waiters",
         "id",
         "open_state",
+        "purged",
+        "reason",
+        "retried",
         "session",
         "start_lsn",
         "strict_lsn",
         "sup",
+        "undecided",
     )
 
     def __init__(self, sup: Supervisor, run_id: RunId, parked: bytes = b"") -> None:
@@ -67,7 +71,13 @@ class HeldRun:
         self.start_lsn = start_lsn_of(parked) if parked else 0
         self.condition: RunViewState | None = None
         """What the records alone do not say: `parked`, `quarantined`, `missing-workflow`."""
+        self.reason = ""
         self.failures = 0
+        self.undecided: msg.Message | None = None
+        """The message on which the actor failed, to be tried once more."""
+        self.retried: msg.Message | None = None
+        """The message that was tried once more."""
+        self.purged = False
         self.finish_waiters: list[asyncio.Future[None]] = []
 
     # ------------------------------------------------------------ state

@@ -14,8 +14,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from stepflow.model.records import RunCancelled, RunFailed, decode_record
-from stepflow.model.views import RunEvent, event_of, sse_frame
+from stepflow.model.views import RunEvent, event_of, run_view, sse_frame
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,6 +34,7 @@ _SERVED_AT_ONCE: Final = 100
 """Subscribers that are woken or written to in one go: about a millisecond."""
 
 _log: Final = logging.getLogger("stepflow.hub")
+_encode = msgspec.json.Encoder().encode
 
 
 class Feed:
@@ -52,26 +55,53 @@ class Feed:
 
     def revived(self) -> None:
         """The run was retried: the end that this undoes is not told again."""
-        self._rendered.pop(len(self.actor.state.records) - 2, None)
+        self._rendered.pop(self.actor.state.rs - 2, None)
 
     def row(self, index: int) -> tuple[int, RunEvent | None, bytes] | None:
         """Return what record number `index + 1` of the run makes, or `None` past the end."""
         row = self._rendered.get(index)
         if row is None:
             state = self.actor.state
-            if index >= len(state.records):
+            place = index - state.forgotten
+            if place < 0 or place >= len(state.records):
                 return None
-            record = decode_record(state.records[index])
+            record = decode_record(state.records[place])
             event = None
             # A type that this version may skip makes no event, and does not end the feed. Neither
             # does an end after which the run goes on: a retry has undone it.
             if record is not None and not (
-                isinstance(record, _ENDS) and index + 1 < len(state.records)
+                isinstance(record, _ENDS) and place + 1 < len(state.records)
             ):
                 event = event_of(record, state.payloads)
             lsn = record.lsn if record is not None else 0
             row = self._rendered[index] = (lsn, event, sse_frame(event) if event else b"")
         return row
+
+    def begins_anew(self) -> None:
+        """The run forgets its history: keep what its subscribers have not read of it.
+
+        What they had not read at the restart before is dropped: they get the present run instead.
+        """
+        state = self.actor.state
+        unread = min((s.cursor for s in self.subscribers), default=state.rs)
+        rows: dict[int, tuple[int, RunEvent | None, bytes]] = {}
+        for index in range(max(unread, state.forgotten), state.rs):
+            row = self.row(index)
+            if row is not None:
+                rows[index] = row
+        self._rendered = rows
+
+    def lost(self, position: int) -> bool:
+        """Whether what follows `position` was forgotten by a restart of the run."""
+        return position < self.actor.state.forgotten and position not in self._rendered
+
+    def resync(self) -> RunEvent | None:
+        """Return the present run as an event, or `None` while it is not durable."""
+        state = self.actor.state
+        if state.lsn > self._hub.durable_lsn:
+            return None
+        view = run_view(state, self.actor.condition, reason=self.actor.reason)
+        return RunEvent(0, "resync", _encode(view))
 
 
 class Subscriber:
@@ -108,13 +138,21 @@ class Subscriber:
     @property
     def finished(self) -> bool:
         state = self._feed.actor.state
-        return self._extra is None and state.finished and self._position >= len(state.records)
+        return self._extra is None and state.finished and self._position >= state.rs
 
     @property
     def ended(self) -> bool:
         return self._closed or self._hub.closing or self.finished or self._feed.actor.purged
 
+    def _catch_up(self) -> None:
+        """Go on with the present run where what comes next was forgotten."""
+        feed = self._feed
+        if feed.lost(self._position) and (extra := feed.resync()) is not None:
+            self._extra = extra
+            self._position = feed.actor.state.rs
+
     def read(self, nbytes: int) -> bytes:
+        self._catch_up()
         if self._extra is not None:
             return self._read(nbytes)
         hub = self._hub
@@ -144,6 +182,7 @@ class Subscriber:
         return b"".join(parts)
 
     def read_events(self, limit: int) -> list[RunEvent]:
+        self._catch_up()
         events: list[RunEvent] = []
         if self._extra is not None:
             events.append(self._extra)
@@ -159,6 +198,8 @@ class Subscriber:
         return events
 
     def _readable(self) -> bool:
+        if self._feed.lost(self._position):
+            return self._feed.actor.lsn <= self._hub.durable_lsn
         row = self._feed.row(self._position)
         return self._extra is not None or (row is not None and row[0] <= self._hub.durable_lsn)
 

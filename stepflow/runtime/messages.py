@@ -23,6 +23,7 @@ __all__ = [
     "EventArrived",
     "Message",
     "PauseAsked",
+    "RestartAsked",
     "ResumeAsked",
     "RetryAsked",
     "StepEnded",
@@ -46,6 +47,14 @@ class StepEnded(Fixed, frozen=True):
     attempt: int
     value: Any
     error: BaseException | None
+
+
+class RestartAsked(Fixed, frozen=True):
+    """The body ends its history and goes on with a fresh one, on the input `body`."""
+
+    session: Session
+    body: bytes
+    events: tuple[str, ...]
 
 
 class TimerFired(Fixed, frozen=True):
@@ -124,5 +133,6 @@ Message = (
     | ResumeAsked
     | RetryAsked
     | BodyEnded
+    | RestartAsked
     | WakeUp
 )

@@ -23,8 +23,6 @@ from stepflow.runtime.ending import check_emitted
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from stepflow.authoring.registry import Workflow
-    from stepflow.runtime.actor import RunActor
     from stepflow.runtime.session import Session
 
 __all__ = ["PlainCalls"]
@@ -46,9 +44,7 @@ class _RunLog(logging.LoggerAdapter[logging.Logger]):
 class PlainCalls(Asking):
     """The part of `Context` that is not awaited, or gives nothing back."""
 
-    def __init__(self, actor: RunActor, session: Session, workflow: Workflow) -> None:
-        super().__init__(actor, session, workflow)
-        self._log: _RunLog | None = None
+    _log: _RunLog | None = None
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -607,12 +607,24 @@ class Supervisor:
             self._loose_bytes = 0
             gc.collect(1)
         if self.timers.is_untidy():
-            self.spawn(self.timers.tidy(self._lives))
+            self.spawn(self.timers.tidy(self._counts))
         self.spawn(self.runs.tidy())
         self.admission.tidy()
 
-    def _lives(self, run_id: str) -> bool:
-        return run_id in _OWNERS or not self.runs.finished(run_id)
+    def _counts(self, run_id: str, key: str, due_ms: int) -> bool:
+        """Whether a timer may still be due for something: a run that sleeps is not opened for it.
+
+        A run that goes on for ever leaves one behind with each wait that it gives up.
+        """
+        if run_id in _OWNERS:
+            return True
+        if self.runs.finished(run_id):
+            return False
+        actor = self.active.get(run_id)
+        if actor is None or key.startswith("@"):
+            return True
+        call = actor.state.calls.get(key)
+        return call is not None and call.due == due_ms
 
     # ------------------------------------------------------------ the end
 

@@ -91,14 +91,15 @@ class Timers:
         """Whether there are so many more than last time that looking through them pays."""
         return not self._untidy and len(self._heap) > 2 * self._tidied + _TIDY_SLACK
 
-    async def tidy(self, lives: Callable[[str], bool]) -> None:
-        """Leave out the timers of runs that do not live, a slice in each pass of the loop."""
+    async def tidy(self, counts: Callable[[str, str, int], bool]) -> None:
+        """Leave out timers that do not count any more, a slice in each pass of the loop."""
         self._heap, self._untidy = [], self._heap
         while self._untidy:
             # The last of a heap can be taken without upsetting it: what is due is fired meanwhile.
             for _ in range(min(_TIDY_SLICE, len(self._untidy))):
                 timer = self._untidy.pop()
-                if lives(timer[1]):
+                due_ms, run_id, key = timer
+                if counts(run_id, key, due_ms):
                     heapq.heappush(self._heap, timer)
             await next_pass()
         self._tidied = len(self._heap)

@@ -165,6 +165,7 @@ class StatusEvent(_Body, frozen=True, kw_only=True):
     due_at: str | UnsetType = UNSET
     event_id: str | UnsetType = UNSET
     child_run_id: str | UnsetType = UNSET
+    restarts: int | UnsetType = UNSET
     state: str | UnsetType = UNSET
     retry: bool | UnsetType = UNSET
 

@@ -202,6 +202,14 @@ def _fold(done: Replayed, record: Any, payloads: Mapping[int, Any]) -> None:
     if kind == "run.started":
         run.workflow, run.input = record["workflow"], record["input"]
         run.status = "pending" if record.get("due") else "running"
+    elif kind == "run.restarted":
+        # Whole in itself: what came before does not count any more.
+        run.workflow, run.input, run.status = (
+            record["started"]["workflow"],
+            record["input"],
+            "running",
+        )
+        run.steps, run.open, run.places = {}, [], {}
     elif kind == "run.released":
         run.status = "running"
     elif kind in _ENDS:

@@ -93,7 +93,7 @@ def test_every_type_of_record_is_in_the_golden_directories() -> None:
 
     # Younger than the directories.
     unused |= {"schedule.set", "schedule.fired", "schedule.paused", "audit.bulk"}
-    unused |= {"run.paused", "run.resumed", "run.retried"}
+    unused |= {"run.paused", "run.resumed", "run.retried", "run.restarted"}
     tags = {str(cls.__struct_config__.tag) for cls in Record.__subclasses__()}
     assert tags - unused <= seen
     assert decode_record(b'{"t":"from.the.future","lsn":1,"r":"","rs":0,"ts":0}') is None

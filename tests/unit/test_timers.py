@@ -133,7 +133,7 @@ async def test_timers_of_ended_runs_are_left_out_and_the_others_fire_meanwhile()
         for number, delay in enumerate(delays):
             bench.add(delay, f"run{number}")
         assert bench.timers.is_untidy()
-        tidying = asyncio.ensure_future(bench.timers.tidy(lambda run_id: run_id.endswith("7")))
+        tidying = asyncio.ensure_future(bench.timers.tidy(lambda run_id, *_: run_id.endswith("7")))
         for _ in range(3):
             await asyncio.sleep(0)
         assert not tidying.done()
