@@ -22,6 +22,7 @@ from stepflow.model.retry import RetryPolicy
 
 __all__ = [
     "DEFAULT_STEP",
+    "KNOWN_NAMES",
     "Durability",
     "OnDivergence",
     "StepOptions",
@@ -154,9 +155,16 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
 # ---------------------------------------------------------------- names
 
 
+KNOWN_NAMES: Final[set[str]] = set()
+"""Names that were found good: a program has few, and uses each often."""
+_KNOWN_MAX: Final = 4096
+
+
 def check_name(name: object, what: str = "name") -> str:
     """Return `name` if it is letters, digits and `._:-`, 1 to 64 of them."""
     if isinstance(name, str) and _NAME.fullmatch(name):
+        if len(KNOWN_NAMES) < _KNOWN_MAX:
+            KNOWN_NAMES.add(name)
         return name
     raise AuthoringError(
         f"{what} {name!r:.100} is not 1 to 64 letters, digits or . _ : - "

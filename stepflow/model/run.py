@@ -91,6 +91,11 @@ ANY_ARGS: Final = "*"
 """In place of a hash: a fork's operator wants the result whatever the call is asked with."""
 
 
+# Most runs have none: one for all of them costs neither memory nor the collector's time.
+_NO_MARKS: Final[Any] = frozenset[str]()
+_NO_ROWS: Final[Any] = ()
+
+
 class ApplyError(Exception):
     """A record does not fit the run's state: the run is set aside, nothing was changed."""
 
@@ -196,7 +201,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     """By key, in the order of first asking."""
     values: dict[str, bytes] = {}
     versions: dict[str, int] = {}
-    marks: set[str] = set()
+    marks: set[str] = _NO_MARKS
     """Keys of `emit` and `progress` calls that are recorded."""
     generations: dict[str, int] = {}
     kept: dict[str, deque[int]] = {}
@@ -208,7 +213,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     nbytes: int = 0
     failure: str = ""
     """Why the run is set aside, where its records do not fit."""
-    misfits: list[tuple[int, int, bytes]] = []
+    misfits: list[tuple[int, int, bytes]] = _NO_ROWS
     """Records that did not fit: how many fitted before, their LSN, themselves."""
 
     # ------------------------------------------------------------ reading
@@ -316,8 +321,13 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         why = why[:_WHY_MAX]
         self.failure = self.failure or f"SFW401 run {self.id} set aside at lsn {lsn}: {why}"
         if data:
-            self.misfits.append((len(self.records), lsn, data))
-            self.nbytes += len(data)
+            self._misfit((len(self.records), lsn, data))
+
+    def _misfit(self, row: tuple[int, int, bytes]) -> None:
+        if not self.misfits:
+            self.misfits = []
+        self.misfits.append(row)
+        self.nbytes += len(row[2])
 
     @property
     def seen_lsn(self) -> int:
@@ -500,7 +510,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         if self.calls.pop(key, None) is not None:
             self._used_up(key)
         self.values.pop(key, None)
-        self.marks.discard(key)
+        if self.marks:
+            self.marks.discard(key)
 
     def _once_more(self, key: str) -> None:
         """The call has no result: the body makes it again, with all its attempts."""
@@ -687,10 +698,15 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.versions[record.name] = record.n
 
     def _emitted(self, record: Emitted, _: bytes | None) -> None:
-        self.marks.add(record.key)
+        self._mark(record.key)
 
     def _progressed(self, record: Progressed, _: bytes | None) -> None:
-        self.marks.add(record.key)
+        self._mark(record.key)
+
+    def _mark(self, key: str) -> None:
+        if not self.marks:
+            self.marks = set()
+        self.marks.add(key)
 
     # Each handler takes its own record type; the key says which.
     _handlers: ClassVar[dict[type[Record], Any]] = {
@@ -762,8 +778,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
                 packed.lsn, f"its line says LSN {packed.lsn}, its records end at {state.lsn}"
             )
         for place, lsn, raw in packed.misfits:
-            state.misfits.append((place, lsn, bytes(raw)))
-            state.nbytes += len(raw)
+            state._misfit((place, lsn, bytes(raw)))
         state.failure = packed.aside or state.failure
         return state
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sys import exception
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepflow.authoring.options import check_key, check_name
+from stepflow.authoring.options import KNOWN_NAMES, check_key, check_name
 from stepflow.errors import AuthoringError
 from stepflow.runtime.blame import note_cleanup
 from stepflow.runtime.branches import Branch, current_branch
@@ -32,8 +32,8 @@ class Asking:
         self._session = session
         self._workflow = workflow
         self._policy = workflow.options.retry or DEFAULT_POLICY
-        self._keys: set[str] = set()
-        self.undo: list[tuple[StepAsk, Callable[..., Any]]] = []
+        self._keys: set[str] | None = None
+        self.undo: list[tuple[StepAsk, Callable[..., Any]]] | None = None
         """Steps of this activation that have a compensation."""
 
     # ------------------------------------------------------------ naming
@@ -43,11 +43,14 @@ class Asking:
 
     def _key(self, branch: Branch, name: str, key: str | None) -> str:
         """Allot the step key of a call: counted in its branch, or the author's own."""
-        check_name(name)
+        if type(name) is not str or name not in KNOWN_NAMES:
+            check_name(name)
         if key is None:
             return branch.key(name)
         check_key(key)
         own = f"{name}[{key}]"
+        if self._keys is None:
+            self._keys = set()
         if own in self._keys:
             message = f"key {key!r} was used before for {name!r} in this run; a key names one call"
             raise AuthoringError(message)
@@ -75,7 +78,7 @@ class Asking:
             await session.refuse()
         if exception() is not None:
             note_cleanup(session, ask.key)
-        asks = [ask]
+        asks = (ask,)
         ask.wait = wait = OneWait(session, asks, session.loop.create_future())
         session.plain_calls = 0
         session.waits.add(wait)

@@ -86,7 +86,11 @@ def current_branch(session: Session) -> Branch:
 
     Raises `AuthoringError` outside a task of the run: in a step, a callback or another run.
     """
-    task = _current_task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        # No loop runs here: a thread.
+        task = None
     if task is not None:
         branch = session.branches.get(task)
         if branch is not None:

@@ -107,6 +107,8 @@ class RunContext(PlainCalls, Composing):
         ask.once = options.at_most_once
         if options.compensate is not None:
             ask.undo = function_name(options.compensate) or "?"
+            if self.undo is None:
+                self.undo = []
             self.undo.append((ask, options.compensate))
 
     def map(
@@ -196,11 +198,11 @@ class RunContext(PlainCalls, Composing):
         until = min((c.begun for c in calls.values() if c.name.startswith(UNDO)), default=math.inf)
         done = [
             (calls[ask.key].lsn, ask, undo)
-            for ask, undo in self.undo
+            for ask, undo in self.undo or ()
             if ask.key in calls
             and calls[ask.key].status == "completed"
             and calls[ask.key].lsn < until
         ]
         done.sort(key=lambda row: -row[0])
-        self.undo.clear()
+        self.undo = None
         return [(ask.name, undo, ask.call_args) for _, ask, undo in done]

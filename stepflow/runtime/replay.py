@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 __all__ = ["Ask", "Gate", "GateHost"]
 
 
+# For the many that never have any: one for all of them.
+_NO_RESULTS: Any = ()
+_NO_KEYS: Any = frozenset[str]()
+
+
 class Ask(Plain):
     """One call of the body in this activation. Subclasses say what its result is given to."""
 
@@ -90,7 +95,7 @@ class Gate(Plain):
     _passes_needed: int = 8
     _strict: bool = False
     _renamed: Mapping[str, str] = {}
-    _heap: list[tuple[int, int, Ask | None, CallState | None]] = field(default_factory=list[Any])
+    _heap: list[tuple[int, int, Ask | None, CallState | None]] = _NO_RESULTS
     """Asked-for results by LSN; an entry without an ask is the cancel."""
     _undecided: dict[Ask, None] = field(default_factory=dict[Ask, None])
     _live: bool = False
@@ -121,11 +126,12 @@ class Gate(Plain):
     ) -> Gate:
         """Return the gate of an activation that finds these calls recorded or begun."""
         untaken: dict[str, CallState] = {}
-        begun: set[str] = set()
+        begun: set[str] = _NO_KEYS
         for call in calls:
             if call.status != "pending":
                 untaken[call.key] = call
             elif not call.cancelled:
+                begun = begun or set()
                 begun.add(call.key)
         return cls(host, call_soon, untaken, begun, passes, strict, renamed or {})
 
@@ -258,6 +264,8 @@ class Gate(Plain):
 
     def _push(self, lsn: int, ask: Ask | None, outcome: CallState | None) -> None:
         self._seq += 1
+        if not self._heap:
+            self._heap = []
         heapq.heappush(self._heap, (lsn, self._seq, ask, outcome))
 
     def _advance(self) -> None:

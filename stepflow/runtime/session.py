@@ -83,14 +83,14 @@ class Session(Plain):
     def track(self, coro: Coroutine[Any, Any, Any]) -> Tracked:
         """Return the coroutine so that its steps are seen."""
         sup = self.actor.sup
-        return Tracked(coro, self.gate.stepped, sup.marker, self.run_bytes)
+        return Tracked(coro, self.gate, sup.marker, self.run_bytes)
 
     def track_root(self, coro: Coroutine[Any, Any, Any]) -> TrackedRoot:
         """Return the root's coroutine so that its steps and its end are seen."""
         sup = self.actor.sup
-        return TrackedRoot(coro, self.gate.stepped, sup.marker, self.run_bytes, self._root_ended)
+        return TrackedRoot(coro, self.gate, sup.marker, self.run_bytes, self)
 
-    def _root_ended(self, task: asyncio.Task[Any]) -> None:
+    def root_ended(self, task: asyncio.Task[Any]) -> None:
         self.gate.tasks -= 1
         self.branches.pop(task, None)
 

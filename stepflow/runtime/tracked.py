@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
 
     from stepflow.journal.marker import NoMarker
+    from stepflow.runtime.replay import Gate
+    from stepflow.runtime.session import Session
 
 __all__ = ["Tracked", "TrackedRoot"]
 
@@ -17,28 +19,28 @@ __all__ = ["Tracked", "TrackedRoot"]
 class Tracked(Coroutine[Any, Any, Any]):
     """A coroutine whose every step tells the gate."""
 
-    __slots__ = ("_marker", "_run", "_send", "_stepped", "bare")
+    __slots__ = ("_gate", "_marker", "_run", "_send", "bare")
 
     def __init__(
         self,
         coro: Coroutine[Any, Any, Any],
-        stepped: Callable[[], None],
+        gate: Gate,
         marker: NoMarker,
         run: bytes,
     ) -> None:
         self.bare = coro
         self._send = coro.send
-        self._stepped = stepped
+        self._gate = gate
         self._marker = marker
         self._run = run
 
     def send(self, value: Any) -> Any:
-        self._stepped()
+        self._gate.stepped()
         self._marker.enter(self._run)
         return self._send(value)
 
     def throw(self, *args: Any) -> Any:
-        self._stepped()
+        self._gate.stepped()
         self._marker.enter(self._run)
         return self.bare.throw(*args)
 
@@ -56,25 +58,25 @@ class Tracked(Coroutine[Any, Any, Any]):
 class TrackedRoot(Tracked):
     """A run's root, which says itself that it ends: a done callback would take a pass of its own.
 
-    `ended` is called once, in the task's last step.
+    The session is told once, in the task's last step.
     """
 
-    __slots__ = ("_ended", "task")
+    __slots__ = ("_session", "task")
 
     def __init__(
         self,
         coro: Coroutine[Any, Any, Any],
-        stepped: Callable[[], None],
+        gate: Gate,
         marker: NoMarker,
         run: bytes,
-        ended: Callable[[asyncio.Task[Any]], None],
+        session: Session,
     ) -> None:
-        super().__init__(coro, stepped, marker, run)
-        self._ended = ended
+        super().__init__(coro, gate, marker, run)
+        self._session = session
         self.task: asyncio.Task[Any] | None = None
 
     def send(self, value: Any) -> Any:
-        self._stepped()
+        self._gate.stepped()
         self._marker.enter(self._run)
         try:
             return self._send(value)
@@ -92,4 +94,4 @@ class TrackedRoot(Tracked):
     def _over(self) -> None:
         task, self.task = self.task, None
         if task is not None:
-            self._ended(task)
+            self._session.root_ended(task)
