@@ -176,7 +176,7 @@ def main() -> None:
     with data_directory() as data, product(data) as port, yardstick("plain") as plain_port:
         figures = measure(Bench(port, plain_port, count, ticks, burst), options.repeats)
     facts: dict[str, Any] = {"subscribers": count, "ticks": ticks, "burst_events": 2 * burst}
-    facts |= {"gc": "both servers: thresholds (10000, 20, 50), objects of the start frozen"}
+    facts |= {"gc": "both servers: thresholds (100000, 20, 50), objects of the start frozen"}
     finish(facts | figures, options.json)
 
 

@@ -98,7 +98,7 @@ def main() -> None:
         "seconds_each": seconds,
         "body_bytes": len(BODY),
         "credentials": "X-API-Key",
-        "gc": "both servers: thresholds (10000, 20, 50), objects of the start frozen",
+        "gc": "both servers: thresholds (100000, 20, 50), objects of the start frozen",
     }
     finish(facts | figures.shown(), options.json)
 
