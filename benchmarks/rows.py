@@ -217,6 +217,8 @@ ROWS: Final = (
         "scale",
         "the loop's longest stall while 1,000,000 runs are put into a snapshot",
         "sizes.1000000.snapshot_stall_ms",
+        "without a snapshot",
+        "sizes.1000000.stall_without_ms",
         unit="ms",
         goal="20 at most",
         less_is_better=True,

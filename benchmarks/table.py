@@ -175,6 +175,8 @@ CURVES: Final = (
     ("bytes_a_run", "memory a run beside its payload, bytes"),
     ("snapshot_s", "a snapshot of all, s"),
     ("snapshot_stall_ms", "the loop's longest stall meanwhile, ms"),
+    ("snapshot_stall_cpu_ms", "the same in its own processor time, ms"),
+    ("stall_without_ms", "the longest stall without a snapshot, ms"),
     ("recovery_s", "recovery, s"),
 )
 
