@@ -2,15 +2,12 @@
 
 One script a published figure; each measures its yardstick in the same run, alternating:
 
-=============== ======================================= =====================================
-script          figure                                  yardstick
-=============== ======================================= =====================================
-http_triggers   durable triggers a second over HTTP     a bare Starlette JSON echo, same uvicorn
-in_process      runs of three steps a second            a bare loop; the disk's syncs
-fan_out         events a second to 1,000 subscribers    plain ASGI `send` of shared bytes
-recovery        records a second until it serves        reading and parsing the same records
-=============== ======================================= =====================================
+- `catalog.py` lists the scripts, `rows.py` the published figures, each with its yardstick and goal;
+- `__main__.py` runs them (`python -m benchmarks`) and `results.py` keeps what they gave;
+- `compare.py` says each ratio then and now; `table.py`, `charts.py` and `plots.py` put the results
+  into the documents;
+- `report.py` says where a figure was taken and how it spread; `workload.py` is what is measured.
 
-`python -m benchmarks` runs them all and writes `results.json`; `--quick` only shows that they work.
-Machines differ and are noisy: read the ratios, and the spread of at least three repeats.
+`--quick` only shows that they work. Machines differ and are noisy: read the ratios, and the spread
+of at least three repeats.
 """
