@@ -240,7 +240,8 @@ def run_view(
         view.parent = ParentView(run_id=start.parent, key=start.parent_key or UNSET)
     if start is not None and start.lineage:
         view.lineage = msgspec.json.decode(start.lineage, type=Lineage)
-    _add_times(view, state)
+    if state.deadline_ms or state.due or (start is not None and start.schedule):
+        _add_times(view, state)
     if state.restarts:
         view.restarts = state.restarts
     if state.result is not None:
