@@ -10,6 +10,7 @@ from stepflow.auth.handlers import (
 )
 from stepflow.authoring.context import Context, First
 from stepflow.authoring.limits import Concurrency, RateLimit
+from stepflow.authoring.schedule import Schedule
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import (
     AuthoringError,
@@ -72,6 +73,7 @@ __all__ = [
     "RunFailedError",
     "RunHandle",
     "RunNotFoundError",
+    "Schedule",
     "Settings",
     "StepFailedError",
     "StepInterruptedError",

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stepflow.auth.handlers import FailureHook
     from stepflow.authoring.context import Context
     from stepflow.authoring.limits import Concurrency, RateLimit
+    from stepflow.authoring.schedule import Schedule
     from stepflow.engine.protocol import Engine
     from stepflow.integrations.host import Auth, HealthCheck
     from stepflow.model.durations import Duration
@@ -92,7 +93,7 @@ class Stepflow:
         timeout: Duration | None = None,
         events: Sequence[str] = (),
         on: str | None = None,
-        schedule: str | None = None,
+        schedule: str | Schedule | Sequence[str | Schedule] | None = None,
         concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
         rate_limit: str | RateLimit | Sequence[RateLimit] | None = None,
         priority: str | None = None,
@@ -108,7 +109,8 @@ class Stepflow:
         The id defaults to the function's name with `-` for `_`. The annotations of `input` and of
         the return validate and convert. `retry` is the default policy of its steps. `events` are
         ids its runs keep until they wait for them: `"paid-{id}"` is filled in from the input.
-        A notify of `on` starts a run. `concurrency` and `rate_limit` say how many runs go on at
+        A notify of `on` starts a run, and so does each time of `schedule`, a cron line or a
+        `Schedule`. `concurrency` and `rate_limit` say how many runs go on at
         once, and begin in a while; the others wait, those whose `priority="input.…"` is highest
         first. A run that has not ended `timeout` after it began fails. Raises `AuthoringError` for
         a bad option or a taken id.

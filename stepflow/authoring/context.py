@@ -81,6 +81,11 @@ class Context(Protocol):
         ...
 
     @property
+    def scheduled_at(self) -> datetime | None:
+        """The time for which a schedule started the run, in UTC; None for any other run."""
+        ...
+
+    @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that carries the run's id and is silent while recorded results are replayed."""
         ...

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
 from stepflow.authoring.limits import Concurrency, Limit, RateLimit, limits_of, member_path
+from stepflow.authoring.schedule import Planned, Schedule, schedules_of
 from stepflow.authoring.signature import check_event_template
 from stepflow.errors import AuthoringError
 from stepflow.model.durations import Duration, parse_duration_ms
@@ -61,7 +62,7 @@ class StepOptions:
 class WorkflowOptions:
     """How one workflow is registered.
 
-    `events` and `on` are event ids, `schedule` is a cron line, `limits` what `concurrency=` and
+    `events` and `on` are event ids, `schedules` when runs start by themselves, `limits` what `concurrency=` and
     `rate_limit=` come to, `priority` the part of the input that says who goes first. `renamed` maps
     a step's former function to the present one.
     """
@@ -71,7 +72,7 @@ class WorkflowOptions:
     timeout_ms: int | None = None
     events: tuple[str, ...] = ()
     on: str | None = None
-    schedule: str | None = None
+    schedules: tuple[Planned, ...] = ()
     limits: tuple[Limit, ...] = ()
     priority: tuple[str, ...] | None = None
     retention: timedelta | None = None
@@ -121,7 +122,7 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
     timeout: Duration | None = None,
     events: Sequence[str] = (),
     on: str | None = None,
-    schedule: str | None = None,
+    schedule: str | Schedule | Sequence[str | Schedule] | None = None,
     concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
     rate_limit: str | RateLimit | Sequence[RateLimit] | None = None,
     priority: str | None = None,
@@ -140,7 +141,7 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
         timeout_ms=_timeout_ms(timeout),
         events=_events(events),
         on=_on(on),
-        schedule=_schedule(schedule),
+        schedules=schedules_of(workflow_id, schedule),
         limits=limits_of(workflow_id, concurrency, rate_limit),
         priority=None if priority is None else member_path("priority", priority),
         retention=_retention(retention),
@@ -274,12 +275,6 @@ def _on(value: object) -> str | None:
     if "{" in cast("str", value):
         raise AuthoringError(f"on={value!r}: a run that is not there yet has no input to fill in")
     return cast("str", value)
-
-
-def _schedule(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value.strip()):
-        return value
-    raise AuthoringError(f'schedule={value!r} is not a cron line such as "0 9 * * mon-fri"')
 
 
 def _renamed(value: object) -> Mapping[str, str]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import weakref
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from stepflow.authoring.signature import WorkflowSignature, event_ids, inspect_workflow
-from stepflow.errors import AuthoringError, WorkflowNotFoundError
+from stepflow.errors import AuthoringError, InvalidInputError, WorkflowNotFoundError
 from stepflow.model.views import WorkflowView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from stepflow.authoring.options import WorkflowOptions
+    from stepflow.authoring.schedule import Planned
 
 __all__ = ["Registry", "Workflow", "flows_of", "remember_flow"]
 
@@ -64,13 +65,13 @@ class Workflow:
             input_schema=self.signature.input.schema(),
             output_schema=self.signature.output.schema(),
             events=tuple(options.events),
-            schedule=options.schedule,
+            schedule=options.schedules[0].times.spec if options.schedules else None,
         )
 
 
 def _refuse_later(options: WorkflowOptions) -> None:
     """Refuse what is accepted by name and not built yet: ignoring it would be worse."""
-    for name in ("schedule", "retention"):
+    for name in ("retention",):
         if getattr(options, name) is not None:
             message = f"{name}= is not available in this version of Stepflow"
             raise AuthoringError(message)
@@ -79,12 +80,14 @@ def _refuse_later(options: WorkflowOptions) -> None:
 class Registry:
     """Workflows by id, alias and function."""
 
-    __slots__ = ("_by_function", "_by_id", "_ids")
+    __slots__ = ("_by_function", "_by_id", "_ids", "schedules")
 
     def __init__(self) -> None:
         self._by_id: dict[str, Workflow] = {}
         self._by_function: dict[Callable[..., Any], Workflow] = {}
         self._ids: list[str] = []
+        self.schedules: dict[str, Planned] = {}
+        """All schedules of all workflows, by id."""
 
     def add(self, function: Callable[..., Any], options: WorkflowOptions) -> Workflow:
         """Register a workflow. Raises `AuthoringError` for a bad function or a taken id."""
@@ -96,11 +99,28 @@ class Registry:
                 message = f"workflow id {name!r} is registered twice; give one of them id=…"
                 raise AuthoringError(message)
         workflow = Workflow(workflow_id, function, inspect_workflow(function), options)
+        planned = [self._planned(workflow, each) for each in options.schedules]
         for name in (workflow_id, *options.aliases):
             self._by_id[name] = workflow
         self._by_function[function] = workflow
         self._ids.append(workflow_id)
+        self.schedules.update((each.id, each) for each in planned)
         return workflow
+
+    def _planned(self, workflow: Workflow, planned: Planned) -> Planned:
+        """Return the schedule with its input as JSON, which the workflow must take."""
+        if planned.id in self.schedules:
+            message = f"schedule id {planned.id!r} is there twice; give one of them id=…"
+            raise AuthoringError(message)
+        signature = workflow.signature
+        try:
+            body = signature.input.encode(planned.schedule.input, "input")
+            signature.arguments(body)
+            workflow.event_ids(body)
+        except (AuthoringError, InvalidInputError) as error:
+            message = f"schedule {planned.id!r}: workflow {workflow.id!r} does not take its input:"
+            raise AuthoringError(f"{message} {error}; give Schedule(…, input=…)") from None
+        return replace(planned, body=body)
 
     def _check_shared(self, options: WorkflowOptions) -> None:
         """Refuse a limit that another workflow has under the same name, and differently."""

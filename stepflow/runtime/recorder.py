@@ -100,6 +100,12 @@ class Recorder:
         self._sink.append((encode_record(record),), strict=True)
         return lsn
 
+    def write_schedule(self, kind: type[R], /, **fields: Any) -> R:
+        """Record one fact of a schedule."""
+        record = kind(lsn=self.next_lsn, r="", rs=0, ts=self.time.now_ms(), **fields)
+        self._sink.append((encode_record(record),), strict=True)
+        return record
+
     def write_purge(
         self, run_id: str, rs: int, by: str, *, reason: str = "", workflow: str = ""
     ) -> int:

@@ -43,6 +43,7 @@ from stepflow.runtime.parked import park_outline
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
 from stepflow.runtime.runs import Runs
+from stepflow.runtime.schedules import SCHEDULE, Schedules
 from stepflow.runtime.seams import Seams
 from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
@@ -71,7 +72,7 @@ _UNPACKED_MAX = 1000
 _UNPACKED_BYTES_MAX = 16 * 1024
 _LOOSE_BYTES_MAX = 32 * 1024 * 1024
 _PACK_SLICE = 200
-_OWNERS = frozenset({ADMISSION})
+_OWNERS = frozenset({ADMISSION, SCHEDULE})
 """Of timers that are no run's."""
 _ACTIVATED_AT_ONCE = 50
 _LOOKED_AT = 500
@@ -163,6 +164,7 @@ class Supervisor:
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)
         self.admission = Admission(self)
+        self.schedules = Schedules(self)
         self.delivery = Delivery(self)
         self.runs = Runs(partial(RunActor, self))
         self.active: dict[str, RunActor] = {}
@@ -517,12 +519,15 @@ class Supervisor:
         for actor in stalled:
             actor.drain()
         self.admission.go_on()
+        self.schedules.go_on()
 
     def _timer_fired(self, run_id: str, key: str, due_ms: int) -> None:
         actor = self.runs.get(run_id)
         if actor is None:
             if run_id == ADMISSION:
                 self.admission.timer_fired(key)
+            elif run_id == SCHEDULE:
+                self.schedules.timer_fired(key, due_ms)
         elif not actor.finished:
             actor.tell(msg.TimerFired(key, due_ms))
 
@@ -531,6 +536,7 @@ class Supervisor:
     def index_live(self, actor: RunActor) -> None:
         """Enter a recovered live run's waits and timers."""
         state = actor.state
+        self.schedules.entered(state)
         for call in state.pending_calls():
             if call.kind == "event":
                 self.waiters.wait(call.event, actor.id)
@@ -558,6 +564,7 @@ class Supervisor:
     def wake_missing(self) -> None:
         """Workflows were registered: wake the runs that wait for them."""
         self.admission.registered()
+        self.schedules.refresh()
         for name in [n for n in self.missing if self.registry.get(n) is not None]:
             for run_id in self.missing.pop(name):
                 actor = self.runs.get(run_id)
