@@ -18,7 +18,7 @@ from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import ApiError, StepflowError
-from stepflow.handles import RunHandle
+from stepflow.handles import FlowSchedules, RunHandle
 from stepflow.model.codec import encode
 from stepflow.model.durations import parse_duration_ms
 
@@ -253,7 +253,12 @@ class Stepflow:
         return RunHandle(self, started)
 
     async def trigger_many(
-        self, workflow: str | Callable[..., Any], inputs: Sequence[object]
+        self,
+        workflow: str | Callable[..., Any],
+        inputs: Sequence[object],
+        *,
+        tags: Sequence[str] = (),
+        delay: Duration | None = None,
     ) -> list[RunHandle]:
         """Start many runs in one durable write. Raises the first input's error, starting none."""
         found = self.registry.find(workflow)
@@ -261,7 +266,12 @@ class Stepflow:
         bodies = [encode_input(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
         for body in bodies:
             found.signature.arguments(body)
-        answers = await self.engine.trigger_many(found.id, bodies)
+        answers = await self.engine.trigger_many(
+            found.id,
+            bodies,
+            tags=check_tags(tags) if tags else (),
+            delay_ms=0 if delay is None else parse_duration_ms(delay),
+        )
         for answer in answers:
             if isinstance(answer, ApiError):
                 raise answer
@@ -356,6 +366,11 @@ class Stepflow:
     async def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
         await self.engine.purge(run_id, reason=reason)
+
+    @property
+    def schedules(self) -> FlowSchedules:
+        """What starts by itself: list, pause, resume, trigger and backfill."""
+        return FlowSchedules(self)
 
     # ------------------------------------------------------------ HTTP
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET
 
-from stepflow.errors import RunCancelledError, RunFailedError
+from stepflow.errors import InvalidInputError, RunCancelledError, RunFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
 
     from stepflow.flow import Stepflow
+    from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunView
 
-__all__ = ["RunHandle"]
+__all__ = ["FlowSchedules", "RunHandle"]
 
 
 class RunHandle:
@@ -79,6 +81,50 @@ class RunHandle:
         return await self._flow.fork(
             self.id, from_step, input=input, results=results, reason=reason
         )
+
+
+class FlowSchedules:
+    """What a program does to its schedules: `flow.schedules`."""
+
+    __slots__ = ("_flow",)
+
+    def __init__(self, flow: Stepflow) -> None:
+        self._flow = flow
+
+    async def list(self) -> Sequence[ScheduleView]:
+        """Return all schedules."""
+        return await self._flow.engine.list_schedules()
+
+    async def get(self, schedule_id: str, *, times: int = 0) -> ScheduleView:
+        """Return a schedule, with so many of its times to come; `NotFoundError` for none such."""
+        return await self._flow.engine.get_schedule(schedule_id, times=times)
+
+    async def pause(self, schedule_id: str) -> ScheduleView:
+        """Let it start nothing until it is resumed, over restarts too."""
+        return await self._flow.engine.pause_schedule(schedule_id)
+
+    async def resume(self, schedule_id: str) -> ScheduleView:
+        """Let it go on from now."""
+        return await self._flow.engine.resume_schedule(schedule_id)
+
+    async def trigger(self, schedule_id: str) -> RunHandle:
+        """Start a run of it now; `ConflictError` where one is under way and may not overlap."""
+        return RunHandle(self._flow, await self._flow.engine.trigger_schedule(schedule_id))
+
+    async def backfill(
+        self, schedule_id: str, begin: datetime, end: datetime, *, dry_run: bool = False
+    ) -> BackfillView:
+        """Start a run for each time from `begin` to `end` that has none."""
+        return await self._flow.engine.backfill_schedule(
+            schedule_id, _ms(begin), _ms(end), dry_run=dry_run
+        )
+
+
+def _ms(when: datetime) -> int:
+    if when.tzinfo is None:
+        message = f"{when.isoformat()} has no time zone; write datetime(…, tzinfo=UTC)"
+        raise InvalidInputError(message)
+    return round(when.timestamp() * 1000)
 
 
 class _Error(msgspec.Struct):

@@ -62,9 +62,9 @@ class StepOptions:
 class WorkflowOptions:
     """How one workflow is registered.
 
-    `events` and `on` are event ids, `schedules` when runs start by themselves, `limits` what `concurrency=` and
-    `rate_limit=` come to, `priority` the part of the input that says who goes first. `renamed` maps
-    a step's former function to the present one.
+    `events` and `on` are event ids, `schedules` when runs start by themselves, `limits` what
+    `concurrency=` and `rate_limit=` come to, `priority` the part of the input that says who goes
+    first. `renamed` maps a step's former function to the present one.
     """
 
     id: str

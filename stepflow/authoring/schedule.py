@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from typing import Final, Literal, Protocol, cast
 from zoneinfo import ZoneInfo
 
@@ -138,11 +139,10 @@ class _Cron:
     def latest(self, after: int, until: int, count: int) -> list[int]:
         # Walking back tells where to begin; only walking forward is asked which times there are.
         first = until
-        walked = 0
-        for when in CronSim(self.line, self._local(until) + timedelta(seconds=1), reverse=True):
+        back = CronSim(self.line, self._local(until) + timedelta(seconds=1), reverse=True)
+        for when in islice(back, count + 1):
             first = min(first, _ms(when))
-            walked += 1
-            if first <= after or walked > count:
+            if first <= after:
                 break
         times: list[int] = []
         time = self.after(max(after, first - 1))
@@ -227,9 +227,7 @@ def schedules_of(workflow_id: str, value: object) -> tuple[Planned, ...]:
                 f'schedule={item!r} is not a cron line such as "0 9 * * mon-fri", nor a Schedule'
             )
         schedule = Schedule(item) if isinstance(item, str) else item
-        found.append(
-            Planned(schedule.id or workflow_id, workflow_id, schedule, times_of(schedule))
-        )
+        found.append(Planned(schedule.id or workflow_id, workflow_id, schedule, times_of(schedule)))
     ids = [planned.id for planned in found]
     if len(set(ids)) < len(ids):
         raise AuthoringError(f"{workflow_id!r} has two schedules of one id; give each its id=…")

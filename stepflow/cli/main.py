@@ -19,6 +19,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "trigger": "stepflow.cli.runs:trigger",
     "notify": "stepflow.cli.runs:notify",
     "runs": "stepflow.cli.runs:runs",
+    "schedules": "stepflow.cli.schedules:schedules",
     "token": "stepflow.cli.runs:token",
     "keys": "stepflow.cli.keys:keys",
     "verify": "stepflow.cli.data:verify",

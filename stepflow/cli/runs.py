@@ -35,12 +35,14 @@ _COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow",
 @click.option(
     "--idempotency-key", metavar="KEY", help="The same key and input give the same run for 24 h."
 )
+@click.option("--delay", metavar="15m", help="Let it begin so much later.")
 @json_option
 def trigger(
     workflow: str,
     input_: str | None,
     follows: bool,
     idempotency_key: str | None,
+    delay: str | None,
     as_json: bool,
 ) -> None:
     """Start a run of WORKFLOW and print its id; it is durable then.
@@ -56,7 +58,7 @@ def trigger(
     value = read_json(input_)
     with connect() as client:
         with failing():
-            run_id = _started(client, workflow, value, idempotency_key)
+            run_id = _started(client, workflow, value, idempotency_key, delay)
         if not follows:
             _say_triggered(run_id, as_json=as_json)
             return
@@ -67,9 +69,11 @@ def trigger(
     sys.exit(code)
 
 
-def _started(client: SyncClient, workflow: str, value: Any, key: str | None) -> str:
+def _started(
+    client: SyncClient, workflow: str, value: Any, key: str | None, delay: str | None
+) -> str:
     try:
-        return client.trigger(workflow, value, idempotency_key=key).id
+        return client.trigger(workflow, value, idempotency_key=key, delay=delay).id
     except WorkflowNotFoundError as error:
         known = ", ".join(each.id for each in client.workflows()) or "none"
         raise Failure(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock
     from stepflow.errors import ApiError
     from stepflow.model.durations import Duration
+    from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
 
 __all__ = ["Client"]
@@ -100,19 +101,20 @@ class Client:
         input: object = None,
         *,
         idempotency_key: str | None = None,
+        delay: Duration | None = None,
     ) -> wire.TriggeredRun:
         """Start a run; it is durable when this returns.
 
         Without an `idempotency_key` a random one is sent, so that a lost answer can be asked for
         again without starting a second run.
         """
-        return await self._ask(wire.trigger(workflow, input, idempotency_key or new_key()))
+        return await self._ask(wire.trigger(workflow, input, idempotency_key or new_key(), delay))
 
     async def trigger_many(
-        self, workflow: str, inputs: Sequence[object]
+        self, workflow: str, inputs: Sequence[object], *, delay: Duration | None = None
     ) -> list[wire.TriggeredRun | ApiError]:
         """Start many runs in one durable write: a run or the error of each, in order."""
-        return await self._ask(wire.trigger_many(workflow, inputs))
+        return await self._ask(wire.trigger_many(workflow, inputs, delay))
 
     async def get_run(self, run_id: str) -> RunView:
         """Return the run, or raise `RunNotFoundError`."""
@@ -281,6 +283,36 @@ class Client:
     async def workflow(self, workflow_id: str) -> WorkflowView:
         """Return one workflow, or raise `WorkflowNotFoundError`."""
         return await self._ask(wire.workflow(workflow_id))
+
+    async def schedules(self) -> list[ScheduleView]:
+        """Return what starts by itself."""
+        return await self._ask(wire.schedules())
+
+    async def schedule(self, schedule_id: str, *, times: int = 0) -> ScheduleView:
+        """Return one schedule, with so many of its times to come, or raise `NotFoundError`."""
+        return await self._ask(wire.schedule(schedule_id, times))
+
+    async def pause_schedule(self, schedule_id: str) -> ScheduleView:
+        """Let the schedule start nothing until it is resumed."""
+        return await self._ask(wire.act_on_schedule(schedule_id, "pause"))
+
+    async def resume_schedule(self, schedule_id: str) -> ScheduleView:
+        """Let the schedule go on from now."""
+        return await self._ask(wire.act_on_schedule(schedule_id, "resume"))
+
+    async def trigger_schedule(self, schedule_id: str) -> wire.TriggeredRun:
+        """Start a run of the schedule now; `ConflictError` where one is under way.
+
+        Raises `OutcomeUnknownError` when the answer was lost: it is never sent twice by itself.
+        """
+        return await self._ask(wire.trigger_schedule(schedule_id))
+
+    async def backfill_schedule(
+        self, schedule_id: str, begin: datetime, end: datetime, *, dry_run: bool = False
+    ) -> BackfillView:
+        """Start a run for each time from `begin` to `end` that has none."""
+        call = wire.backfill_schedule(schedule_id, begin, end, dry_run=dry_run)
+        return await self._ask(call)
 
     async def health(self) -> wire.Health:
         """Return what the server says of itself; `UnavailableError` at once when it does not."""

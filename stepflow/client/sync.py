@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from stepflow.errors import ApiError
     from stepflow.model.durations import Duration
+    from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
 
 __all__ = ["SyncClient"]
@@ -94,19 +95,20 @@ class SyncClient:
         input: object = None,
         *,
         idempotency_key: str | None = None,
+        delay: Duration | None = None,
     ) -> wire.TriggeredRun:
         """Start a run; it is durable when this returns.
 
         Without an `idempotency_key` a random one is sent, so that a lost answer can be asked for
         again without starting a second run.
         """
-        return self._ask(wire.trigger(workflow, input, idempotency_key or new_key()))
+        return self._ask(wire.trigger(workflow, input, idempotency_key or new_key(), delay))
 
     def trigger_many(
-        self, workflow: str, inputs: Sequence[object]
+        self, workflow: str, inputs: Sequence[object], *, delay: Duration | None = None
     ) -> list[wire.TriggeredRun | ApiError]:
         """Start many runs in one durable write: a run or the error of each, in order."""
-        return self._ask(wire.trigger_many(workflow, inputs))
+        return self._ask(wire.trigger_many(workflow, inputs, delay))
 
     def get_run(self, run_id: str) -> RunView:
         """Return the run, or raise `RunNotFoundError`."""
@@ -271,6 +273,36 @@ class SyncClient:
     def workflow(self, workflow_id: str) -> WorkflowView:
         """Return one workflow, or raise `WorkflowNotFoundError`."""
         return self._ask(wire.workflow(workflow_id))
+
+    def schedules(self) -> list[ScheduleView]:
+        """Return what starts by itself."""
+        return self._ask(wire.schedules())
+
+    def schedule(self, schedule_id: str, *, times: int = 0) -> ScheduleView:
+        """Return one schedule, with so many of its times to come, or raise `NotFoundError`."""
+        return self._ask(wire.schedule(schedule_id, times))
+
+    def pause_schedule(self, schedule_id: str) -> ScheduleView:
+        """Let the schedule start nothing until it is resumed."""
+        return self._ask(wire.act_on_schedule(schedule_id, "pause"))
+
+    def resume_schedule(self, schedule_id: str) -> ScheduleView:
+        """Let the schedule go on from now."""
+        return self._ask(wire.act_on_schedule(schedule_id, "resume"))
+
+    def trigger_schedule(self, schedule_id: str) -> wire.TriggeredRun:
+        """Start a run of the schedule now; `ConflictError` where one is under way.
+
+        Raises `OutcomeUnknownError` when the answer was lost: it is never sent twice by itself.
+        """
+        return self._ask(wire.trigger_schedule(schedule_id))
+
+    def backfill_schedule(
+        self, schedule_id: str, begin: datetime, end: datetime, *, dry_run: bool = False
+    ) -> BackfillView:
+        """Start a run for each time from `begin` to `end` that has none."""
+        call = wire.backfill_schedule(schedule_id, begin, end, dry_run=dry_run)
+        return self._ask(call)
 
     def health(self) -> wire.Health:
         """Return what the server says of itself; `UnavailableError` at once when it does not."""

@@ -48,6 +48,7 @@ from stepflow.errors import (
 )
 from stepflow.model.codec import encode
 from stepflow.model.durations import format_duration, parse_duration_ms
+from stepflow.model.schedules import BackfillView, ScheduleView
 from stepflow.model.views import RunPage, RunView, WorkflowView
 
 if TYPE_CHECKING:
@@ -180,6 +181,10 @@ class _Problem(msgspec.Struct):
 
 class _Workflows(msgspec.Struct):
     workflows: list[WorkflowView]
+
+
+class _Schedules(msgspec.Struct):
+    schedules: list[ScheduleView]
 
 
 class _Events(msgspec.Struct):
@@ -368,6 +373,9 @@ _read_triggered: Final = _as(TriggeredRun)
 _read_workflows: Final = _as(_Workflows)
 _read_workflow: Final = _as(WorkflowView)
 _read_events: Final = _as(_Events)
+_read_schedules: Final = _as(_Schedules)
+_read_schedule: Final = _as(ScheduleView)
+_read_backfill: Final = _as(BackfillView)
 _read_grant: Final = _as(TokenGrant)
 _read_health: Final = _as(Health)
 _read_object: Final = _as(dict[str, Any])
@@ -392,19 +400,36 @@ def _post(
     return Call(Request("POST", path, params, headers, body), read, repeatable=repeatable)
 
 
-def trigger(workflow: str, value: object, idempotency_key: str) -> Call[TriggeredRun]:
+def trigger(
+    workflow: str, value: object, idempotency_key: str, delay: Duration | None = None
+) -> Call[TriggeredRun]:
     """Start a run. The key makes it safe to ask again."""
     headers = (("Idempotency-Key", idempotency_key),)
-    body = encode(value, "input")
     return _post(
-        _path("trigger", workflow), body, _read_triggered, headers=headers, repeatable=True
+        _path("trigger", workflow),
+        encode(value, "input"),
+        _read_triggered,
+        params=_delay(delay),
+        headers=headers,
+        repeatable=True,
     )
 
 
-def trigger_many(workflow: str, values: Sequence[object]) -> Call[list[TriggeredRun | ApiError]]:
+def _delay(delay: Duration | None) -> tuple[tuple[str, str], ...]:
+    if delay is None:
+        return ()
+    try:
+        return (("delay", format_duration(parse_duration_ms(delay))),)
+    except ValueError as error:
+        raise InvalidInputError(f"delay: {error}") from None
+
+
+def trigger_many(
+    workflow: str, values: Sequence[object], delay: Duration | None = None
+) -> Call[list[TriggeredRun | ApiError]]:
     """Start many runs."""
     body = b"[%b]" % b",".join(encode(value, f"inputs[{i}]") for i, value in enumerate(values))
-    return _post(_path("trigger", workflow, "batch"), body, _batch)
+    return _post(_path("trigger", workflow, "batch"), body, _batch, params=_delay(delay))
 
 
 def _batch(response: Response) -> list[TriggeredRun | ApiError]:
@@ -524,6 +549,36 @@ def workflow(workflow_id: str) -> Call[WorkflowView]:
 def events() -> Call[list[AwaitedEvent]]:
     """List which events runs wait for."""
     return _get("/events", lambda response: _read_events(response).events)
+
+
+def schedules() -> Call[list[ScheduleView]]:
+    """List what starts by itself."""
+    return _get("/schedules", lambda response: _read_schedules(response).schedules)
+
+
+def schedule(schedule_id: str, times: int = 0) -> Call[ScheduleView]:
+    """Read one schedule, with so many of its times to come."""
+    params = (("next", str(times)),) if times else ()
+    return _get(_path("schedules", schedule_id), _read_schedule, *params)
+
+
+def act_on_schedule(schedule_id: str, action: str) -> Call[ScheduleView]:
+    """Pause or resume a schedule: harmless twice."""
+    return _post(_path("schedules", schedule_id, action), None, _read_schedule, repeatable=True)
+
+
+def trigger_schedule(schedule_id: str) -> Call[TriggeredRun]:
+    """Start a run of a schedule now; never sent twice, because it would start two."""
+    return _post(_path("schedules", schedule_id, "trigger"), None, _read_triggered)
+
+
+def backfill_schedule(
+    schedule_id: str, begin: datetime, end: datetime, *, dry_run: bool
+) -> Call[BackfillView]:
+    """Start the runs of past times: asking twice starts nothing twice."""
+    body = {"from": _moment(begin), "to": _moment(end), "dryRun": dry_run}
+    path = _path("schedules", schedule_id, "backfill")
+    return _post(path, encode(body), _read_backfill, repeatable=True)
 
 
 def token(run_id: str, ttl: Duration | None) -> Call[TokenGrant]:

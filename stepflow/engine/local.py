@@ -17,6 +17,7 @@ from stepflow.engine.figures import Figures
 from stepflow.engine.forking import Forking
 from stepflow.engine.listing import Listing
 from stepflow.engine.part import RECORD_BYTES
+from stepflow.engine.schedules import ScheduleControl
 from stepflow.engine.shown import Shown
 from stepflow.errors import (
     ApiError,
@@ -64,7 +65,7 @@ _CHECKED_BYTES = 32 * 1024
 """So much of a batch's inputs is checked in one go."""
 
 
-class LocalEngine(Listing, Control, Forking, Figures):
+class LocalEngine(ScheduleControl, Listing, Control, Forking, Figures):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
     needs_no_task = True
@@ -192,6 +193,7 @@ class LocalEngine(Listing, Control, Forking, Figures):
             # A shutdown began, or the disk failed, before anybody was served.
             sup.hub.close()
         self._housekeep_later()
+        sup.schedules.open(restorer.schedules)
         sup.spawn(self._wake(sup, to_wake))
 
     def _progressed(self, progress: RecoveryProgress) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepflow.errors import ApiError
+    from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
 
 __all__ = ["Engine", "EngineState", "RunFilter", "RunStream", "WaitingEvent"]
@@ -123,7 +124,13 @@ class Engine(Protocol):
         ...
 
     async def trigger_many(
-        self, workflow_id: str, bodies: Sequence[bytes], *, by: str = ""
+        self,
+        workflow_id: str,
+        bodies: Sequence[bytes],
+        *,
+        by: str = "",
+        tags: Sequence[str] = (),
+        delay_ms: int = 0,
     ) -> list[str | ApiError]:
         """Start many runs in one durable write: a run id or the error of each, in order."""
         ...
@@ -199,6 +206,35 @@ class Engine(Protocol):
 
     async def purge(self, run_id: str, *, by: str = "", reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""
+        ...
+
+    async def list_schedules(self) -> list[ScheduleView]:
+        """Return all schedules of the registered workflows."""
+        ...
+
+    async def get_schedule(self, schedule_id: str, *, times: int = 0) -> ScheduleView:
+        """Return a schedule, with so many of its times to come; `NotFoundError` for none such."""
+        ...
+
+    async def pause_schedule(self, schedule_id: str, *, by: str = "") -> ScheduleView:
+        """Let the schedule start nothing until it is resumed; harmless twice."""
+        ...
+
+    async def resume_schedule(self, schedule_id: str, *, by: str = "") -> ScheduleView:
+        """Let it go on from now; harmless twice."""
+        ...
+
+    async def trigger_schedule(self, schedule_id: str, *, by: str = "") -> str:
+        """Start a run of it now and return its id.
+
+        Raises `ConflictError` where one is under way and the schedule starts none beside it.
+        """
+        ...
+
+    async def backfill_schedule(
+        self, schedule_id: str, begin_ms: int, end_ms: int, *, dry_run: bool = False, by: str = ""
+    ) -> BackfillView:
+        """Start a run for each of its times in the range, both ends included, that has none."""
         ...
 
     async def stream(self, run_id: str, after: int | None = None) -> RunStream:

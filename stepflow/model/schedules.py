@@ -8,16 +8,18 @@ often the process dies. A snapshot has one line for each::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from stepflow.model.records import ScheduleFired, SchedulePaused, ScheduleSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ScheduleRecord", "ScheduleRow", "ScheduleRows"]
+__all__ = ["BackfillRun", "BackfillView", "ScheduleRecord", "ScheduleRow", "ScheduleRows"]
+__all__ += ["ScheduleView"]
 
 ScheduleRecord = ScheduleSet | ScheduleFired | SchedulePaused
 
@@ -82,6 +84,44 @@ class ScheduleRows:
         if record.lsn > row.lsn:
             row.apply(record)
         return row
+
+
+class ScheduleView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """A schedule, as `GET /schedules` gives it."""
+
+    id: str
+    workflow_id: str
+    spec: str
+    """The cron line and its time zone, or the interval."""
+    state: Literal["active", "paused"]
+    catch_up: str
+    overlap: str
+    next_at: str | UnsetType = UNSET
+    next: list[str] | UnsetType = UNSET
+    """The times to come, where they were asked for."""
+    last_at: str | UnsetType = UNSET
+    """For which time the last run was started."""
+    last_run_id: str | UnsetType = UNSET
+    live_run_ids: list[str]
+    """The first 100 of its runs that have not ended."""
+    fired: int
+    skipped: int
+
+
+class BackfillRun(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+    """One time of a backfill, and the run that was started for it."""
+
+    scheduled_at: str
+    run_id: str | UnsetType = UNSET
+
+
+class BackfillView(msgspec.Struct, rename="camel", kw_only=True):
+    """What a backfill starts, or would start."""
+
+    runs: list[BackfillRun]
+    existing: int
+    """So many times of the range have their run already."""
+    dry_run: bool
 
 
 _encode: Callable[[ScheduleRow], bytes] = msgspec.json.Encoder().encode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stepflow.authoring.context import Missing
@@ -20,7 +21,6 @@ from stepflow.runtime.retrying import UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
-    from datetime import datetime
 
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
@@ -49,6 +49,13 @@ class RunContext(PlainCalls, Composing):
     def tags(self) -> tuple[str, ...]:
         start = self._actor.state.started
         return start.tags if start is not None else ()
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        start = self._actor.state.started
+        if start is None or not start.schedule:
+            return None
+        return datetime.fromtimestamp(start.scheduled / 1000, UTC)
 
     # ------------------------------------------------------------ steps and waits
 

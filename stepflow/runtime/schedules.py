@@ -1,7 +1,7 @@
 """Starts runs when their schedules say so: each time once, however often the process dies.
 
 A fire time is decided in one frame: the run's first record, and that every time up to this one is
-decided. So a crash shows both or neither. The run's id follows from the schedule and the time, which
+decided. So a crash shows both or neither. The run's id follows from the schedule and the time: that
 keeps a backfill from doing again what was done. Time is hybrid time: a clock that is set back fires
 nothing twice, and over one that leaps forward the catch-up policy decides.
 
@@ -186,9 +186,7 @@ class Schedules:
                 skipped = 0
             if skipped:
                 self.skipped_total += skipped
-                self._write(
-                    rec.ScheduleFired, schedule=planned.id, at=known[-1], skipped=skipped
-                )
+                self._write(rec.ScheduleFired, schedule=planned.id, at=known[-1], skipped=skipped)
 
     def _start(self, planned: Planned, at: int) -> str:
         """Start the run of a time, as the overlap policy says; return its id, or an empty text."""
@@ -199,9 +197,7 @@ class Schedules:
         live = self.live.get(planned.id, {})
         overlap = planned.schedule.overlap
         if live and overlap == "skip":
-            _log.warning(
-                "schedule %r: skipped, run %s is under way", planned.id, next(iter(live))
-            )
+            _log.warning("schedule %r: skipped, run %s is under way", planned.id, next(iter(live)))
             return ""
         if overlap == "queue" and len(live) > planned.schedule.catch_up_max:
             _log.warning("schedule %r: skipped, %d runs wait already", planned.id, len(live))

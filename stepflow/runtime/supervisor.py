@@ -426,6 +426,8 @@ class Supervisor:
             return
         self.waiters.undeclare(start.events, actor.id)
         self.retention.ended(actor)
+        if start.schedule:
+            self.schedules.ended(actor.id, start.schedule)
         if start.parent_key:
             tell_parent(self, start.parent, start.parent_key, actor.id)
 

@@ -14,13 +14,21 @@ from stepflow.errors import (
     InvalidInputError,
     OutcomeUnknownError,
     PayloadTooLargeError,
+    RateLimitedError,
     UnavailableError,
     WorkflowNotFoundError,
 )
 from stepflow.model.run import RunStatus
 from stepflow.model.views import RunPage, WorkflowView
 from stepflow.web.asgi import query_all, read_json
-from stepflow.web.endpoints import ANY_JSON, RUN_EXAMPLE, encode, trigger_result
+from stepflow.web.endpoints import (
+    ANY_JSON,
+    DELAY,
+    RUN_EXAMPLE,
+    delay_of,
+    encode,
+    trigger_result,
+)
 from stepflow.web.operations import (
     AnswerEndpoint,
     Content,
@@ -52,6 +60,7 @@ __all__ = [
     "ListEvents",
     "ListRuns",
     "ListWorkflows",
+    "moment_ms",
     "run_filter",
 ]
 
@@ -156,6 +165,7 @@ class BatchTrigger(AnswerEndpoint):
             "in order."
         ),
         scope="trigger",
+        params=(DELAY,),
         body=Content(
             description="The inputs",
             schema={"type": "array", "maxItems": 1000, "items": ANY_JSON},
@@ -177,6 +187,7 @@ class BatchTrigger(AnswerEndpoint):
             ForbiddenError,
             WorkflowNotFoundError,
             PayloadTooLargeError,
+            RateLimitedError,
             UnavailableError,
             OutcomeUnknownError,
         ),
@@ -191,7 +202,10 @@ class BatchTrigger(AnswerEndpoint):
         taking_work(self.engine)
         body = await read_json(scope, receive, self.settings.batch_bytes_max)
         inputs = _inputs_of(body, self.settings.batch_max)
-        outcomes = await self.engine.trigger_many(workflow_id, inputs, by=principal.id)
+        delay_ms = delay_of(scope)
+        outcomes = await self.engine.trigger_many(
+            workflow_id, inputs, by=principal.id, delay_ms=delay_ms
+        )
         return json_answer(b"[%b]" % b",".join(self._row(outcome) for outcome in outcomes))
 
     def _row(self, outcome: str | ApiError) -> bytes:
@@ -312,12 +326,13 @@ def run_filter(query: Mapping[str, str], statuses: list[str]) -> RunFilter:
         status=wanted,
         workflow_id=query.get("workflowId", ""),
         tag=query.get("tag", ""),
-        created_after_ms=_moment_ms(query, "createdAfter"),
-        created_before_ms=_moment_ms(query, "createdBefore"),
+        created_after_ms=moment_ms(query, "createdAfter"),
+        created_before_ms=moment_ms(query, "createdBefore"),
     )
 
 
-def _moment_ms(query: Mapping[str, str], name: str) -> int:
+def moment_ms(query: Mapping[str, str], name: str) -> int:
+    """Return a moment of the query in milliseconds since 1970; 0 for one that is not there."""
     text = query.get(name)
     if text is None:
         return 0

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketClose
 
 from stepflow.errors import NotFoundError
-from stepflow.web import additions, control, docs_page, endpoints, sse, tokens
+from stepflow.web import additions, control, docs_page, endpoints, schedules, sse, tokens
 from stepflow.web.asgi import send_answer
 from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
@@ -56,6 +56,12 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     tokens.MintToken,
     additions.ListWorkflows,
     additions.GetWorkflow,
+    schedules.ListSchedules,
+    schedules.GetSchedule,
+    schedules.PauseSchedule,
+    schedules.ResumeSchedule,
+    schedules.TriggerSchedule,
+    schedules.BackfillSchedule,
     additions.ListEvents,
     additions.GetReady,
     additions.GetMetrics,

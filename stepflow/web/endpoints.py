@@ -29,6 +29,7 @@ from stepflow.errors import (
     UnavailableError,
     WorkflowNotFoundError,
 )
+from stepflow.model.durations import parse_duration_ms
 from stepflow.model.ids import is_run_id
 from stepflow.model.views import RunView
 from stepflow.web.asgi import header, logger, query_of, read_json
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from stepflow.web.problems import Answer
 
 __all__ = ["GetHealth", "GetOpenApi", "GetRun", "Notify", "Trigger", "encode", "openapi_yaml"]
-__all__ += ["ANY_JSON", "RUN_EXAMPLE", "trigger_result"]
+__all__ += ["ANY_JSON", "DELAY", "RUN_EXAMPLE", "delay_of", "trigger_result"]
 
 encode = msgspec.json.Encoder().encode
 
@@ -89,6 +90,30 @@ RUN_EXAMPLE: Final[dict[str, Any]] = {
 }
 
 
+DELAY: Final = Param(
+    name="delay",
+    place="query",
+    schema={"type": "string", "pattern": r"^[0-9a-z.]{1,64}$"},
+    description=(
+        "Let the run begin so much later: seconds, or `500ms`, `30s`, `15m`, `2h`, `7d`, `1h30m`. "
+        "Until then its status is `pending`."
+    ),
+    example="15m",
+)
+
+
+def delay_of(scope: AsgiScope) -> int:
+    """Return the delay that the query asks for, in milliseconds."""
+    text = query_of(scope, "delay") if scope["query_string"] else None
+    if text is None:
+        return 0
+    try:
+        plain = len(text) <= 32 and text.replace(".", "", 1).isdecimal() and text.isascii()
+        return parse_duration_ms(float(text) if plain else text)
+    except ValueError as error:
+        raise InvalidInputError(f"delay: {error}") from None
+
+
 class Trigger(AnswerEndpoint):
     """Start a run."""
 
@@ -115,6 +140,7 @@ class Trigger(AnswerEndpoint):
                 ),
                 example="order-1042",
             ),
+            DELAY,
         ),
         body=Content(
             description="The workflow's input",
@@ -150,7 +176,13 @@ class Trigger(AnswerEndpoint):
         taking_work(engine)
         key = _idempotency_key(scope)
         body = await read_json(scope, receive, self.settings.input_bytes_max)
-        run_id = await engine.trigger(workflow_id, body, idempotency_key=key, by=principal.id)
+        run_id = await engine.trigger(
+            workflow_id,
+            body,
+            idempotency_key=key,
+            by=principal.id,
+            delay_ms=delay_of(scope),
+        )
         token, _ = engine.public_token(run_id)
         return json_answer(trigger_result(run_id, token))
 

@@ -17,6 +17,7 @@ import msgspec
 
 from stepflow.engine.protocol import WaitingEvent
 from stepflow.errors import InternalError, UnauthorizedError, UnavailableError
+from stepflow.model.schedules import BackfillRun, BackfillView, ScheduleView
 from stepflow.model.views import EventName, RunPage, RunView, StepView, WorkflowView
 from stepflow.web import schemas
 from stepflow.web.app import ENDPOINTS
@@ -41,6 +42,9 @@ _NAMES: Final[Mapping[str, str]] = {
     "StepView": "Step",
     "WorkflowView": "Workflow",
     "WaitingEvent": "AwaitedEvent",
+    "ScheduleView": "Schedule",
+    "BackfillView": "Backfill",
+    "QueueView": "QueuePlace",
     "Problem": "Error",
 }
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
@@ -54,6 +58,11 @@ _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     schemas.TokenGrant,
     schemas.RunError,
     schemas.EventList,
+    schemas.ScheduleList,
+    schemas.BackfillRequest,
+    ScheduleView,
+    BackfillView,
+    BackfillRun,
     schemas.WorkflowList,
     schemas.StatusEvent,
     schemas.StepEvent,
@@ -79,6 +88,11 @@ _PATH_PARAMS: Final[Mapping[str, dict[str, Any]]] = {
         "description": "The run's id.",
         "example": "run_4fXo2bKq9TzW1mYc7RdE5h",
     },
+    "scheduleId": {
+        "schema": {"type": "string", "minLength": 1},
+        "description": "The schedule's id.",
+        "example": "nightly-report",
+    },
     "eventId": {
         "schema": {"type": "string", "minLength": 1},
         "description": "The event's id.",
@@ -88,6 +102,7 @@ _PATH_PARAMS: Final[Mapping[str, dict[str, Any]]] = {
 _TAGS: Final = (
     ("Workflows", "What can be triggered, and triggering it."),
     ("Runs", "One triggered instance of a workflow each; they survive restarts."),
+    ("Schedules", "What starts by itself, on cron lines and intervals."),
     ("Events", "Outside facts that runs wait for."),
     ("Service", "Health, readiness, metrics, documents."),
 )
@@ -311,6 +326,9 @@ def _refine(made: dict[str, Any]) -> None:
     made["Run"]["properties"]["error"] = error
     made["Step"]["properties"]["error"] = error
     made["EventList"]["properties"]["events"]["items"] = {"$ref": _REF.format(name="AwaitedEvent")}
+    made["ScheduleList"]["properties"]["schedules"]["items"] = {
+        "$ref": _REF.format(name="Schedule")
+    }
     made["WorkflowList"]["properties"]["workflows"]["items"] = {
         "$ref": _REF.format(name="Workflow")
     }

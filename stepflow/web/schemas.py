@@ -14,7 +14,8 @@ from stepflow.model.run import RunStatus
 
 __all__ = ["BatchFailure", "EventList", "Health", "Problem", "ProblemCode", "Readiness", "RunError"]
 __all__ += ["CompleteEvent", "EmitEvent", "ErrorEvent", "ExpiredEvent", "ProgressEvent"]
-__all__ += ["CancelRequest", "ForkRequest", "ReasonRequest", "StatusEvent", "StepEvent"]
+__all__ += ["BackfillRequest", "CancelRequest", "ForkRequest", "ReasonRequest", "ScheduleList"]
+__all__ += ["StatusEvent", "StepEvent"]
 __all__ += ["Success", "TokenGrant", "TokenRequest", "TriggerResult", "WorkflowList"]
 
 ProblemCode = Literal[
@@ -64,6 +65,20 @@ class Success(_Body, frozen=True, kw_only=True):
     """It is done, and durable."""
 
     success: Literal[True]
+
+
+class ScheduleList(_Body, frozen=True, kw_only=True):
+    """What starts by itself."""
+
+    schedules: list[Any]
+
+
+class BackfillRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A range of time, both ends included."""
+
+    begin: str = msgspec.field(name="from")
+    end: str = msgspec.field(name="to")
+    dry_run: bool = False
 
 
 class Health(_Body, frozen=True, kw_only=True):

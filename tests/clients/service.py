@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from stepflow import Context, RetryPolicy, Settings, Stepflow
+from stepflow import Context, RetryPolicy, Schedule, Settings, Stepflow
 from stepflow.web.server import Server, make_config
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ def _refuse() -> None:
 def register(flow: Stepflow) -> None:
     @flow.workflow("echo")
     async def echo(ctx: Context, value: Any) -> Any:
+        return value
+
+    @flow.workflow("report", schedule=Schedule("0 2 29 2 *", overlap="allow", input="full"))
+    async def report(ctx: Context, value: Any) -> Any:
         return value
 
     @flow.workflow("typed")

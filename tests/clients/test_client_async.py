@@ -173,7 +173,7 @@ async def test_a_failed_run_raises_its_error(client) -> None:
 
 
 async def test_what_can_be_triggered_is_described(client) -> None:
-    assert {view.id for view in await client.workflows()} == {"echo", "typed", "fails", "rounds"}
+    assert {view.id for view in await client.workflows()} == {"echo", "typed", "fails", "report", "rounds"}
     assert (await client.workflow("typed")).description == "Sum it up."
     with pytest.raises(WorkflowNotFoundError):
         await client.workflow("nothing")
@@ -384,3 +384,32 @@ async def test_a_client_may_talk_to_an_application_in_this_process() -> None:
         assert (await read(client, run.id))[-1].event == "complete"
         with pytest.raises(InvalidInputError):
             await client.trigger("typed", "wrong")
+
+
+async def test_schedules_are_read_paused_triggered_and_backfilled(client) -> None:
+    (view,) = await client.schedules()
+    assert (view.id, view.spec, view.state) == ("report", "0 2 29 2 * UTC", "active")
+    assert len((await client.schedule("report", times=3)).next) == 3
+    assert (await client.pause_schedule("report")).state == "paused"
+    assert (await client.resume_schedule("report")).state == "active"
+    run = await client.trigger_schedule("report")
+    assert await client.result(run.id) == "full"
+    begin, end = datetime(2016, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    dry = await client.backfill_schedule("report", begin, end, dry_run=True)
+    assert [row.scheduled_at[:10] for row in dry.runs] == ["2016-02-29", "2020-02-29"]
+    done = await client.backfill_schedule("report", begin, end)
+    for row in done.runs:
+        assert await client.result(str(row.run_id)) == "full"
+    assert (await client.backfill_schedule("report", begin, end)).existing == 2
+    with pytest.raises(NotFoundError, match="no schedule 'other'"):
+        await client.pause_schedule("other")
+
+
+async def test_a_delayed_run_is_pending(client) -> None:
+    run = await client.trigger("echo", 1, delay="1h30m")
+    view = await client.get_run(run.id)
+    assert (view.status, view.state) == ("pending", "queued")
+    (other,) = await client.trigger_many("echo", [2], delay=timedelta(hours=2))
+    assert (await client.get_run(other.id)).due_at > view.due_at
+    with pytest.raises(InvalidInputError, match="delay"):
+        await client.trigger("echo", 1, delay="soon")

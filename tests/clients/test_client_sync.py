@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from stepflow.client import Client, SyncClient
 from stepflow.errors import (
     ConflictError,
     InvalidInputError,
+    NotFoundError,
     OutcomeUnknownError,
     RunCancelledError,
     RunNotFoundError,
@@ -155,3 +157,32 @@ def test_one_client_serves_many_threads(client) -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(results) == list(range(16))
+
+
+def test_schedules_are_read_paused_triggered_and_backfilled(client) -> None:
+    (view,) = client.schedules()
+    assert (view.id, view.spec, view.state) == ("report", "0 2 29 2 * UTC", "active")
+    assert len((client.schedule("report", times=3)).next) == 3
+    assert (client.pause_schedule("report")).state == "paused"
+    assert (client.resume_schedule("report")).state == "active"
+    run = client.trigger_schedule("report")
+    assert client.result(run.id) == "full"
+    begin, end = datetime(2016, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)
+    dry = client.backfill_schedule("report", begin, end, dry_run=True)
+    assert [row.scheduled_at[:10] for row in dry.runs] == ["2016-02-29", "2020-02-29"]
+    done = client.backfill_schedule("report", begin, end)
+    for row in done.runs:
+        assert client.result(str(row.run_id)) == "full"
+    assert (client.backfill_schedule("report", begin, end)).existing == 2
+    with pytest.raises(NotFoundError, match="no schedule 'other'"):
+        client.pause_schedule("other")
+
+
+def test_a_delayed_run_is_pending(client) -> None:
+    run = client.trigger("echo", 1, delay="1h30m")
+    view = client.get_run(run.id)
+    assert (view.status, view.state) == ("pending", "queued")
+    (other,) = client.trigger_many("echo", [2], delay=timedelta(hours=2))
+    assert (client.get_run(other.id)).due_at > view.due_at
+    with pytest.raises(InvalidInputError, match="delay"):
+        client.trigger("echo", 1, delay="soon")

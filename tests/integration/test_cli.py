@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(180)
 APP = """
 from __future__ import annotations
 
-from stepflow import Context, NonRetryableError, Stepflow
+from stepflow import Context, NonRetryableError, Schedule, Stepflow
 
 flow = Stepflow()
 
@@ -44,6 +44,11 @@ async def gated(ctx: Context, name: str) -> str:
     await ctx.step("before", note, name)
     word = await ctx.wait_for_event("gate", f"gate-{name}", timeout=None)
     return await ctx.step("after", note, word)
+
+
+@flow.workflow(schedule=Schedule("0 2 29 2 *", overlap="allow"))
+async def leap(ctx: Context) -> str:
+    return "done"
 
 
 @flow.workflow()
@@ -587,3 +592,27 @@ def test_a_pipe_that_closes_early_is_no_error(serve, place) -> None:
     )
     assert b"Traceback" not in done.stderr
     assert os.path.exists(place / "stepflow-data")  # noqa: PTH110
+
+
+def test_schedules_are_driven_from_the_command_line(place: Path, serve) -> None:
+    url = serve().ready()
+    how = {"cwd": place, "STEPFLOW_URL": url, "STEPFLOW_API_KEY": key_of(place)}
+    listed = run_cli("schedules", "list", **how).out
+    assert re.search(r"leap +leap +0 2 29 2 \* UTC +active +20\d\d-02-29T02:00", listed)
+    assert run_cli("schedules", "pause", "leap", **how).out.startswith("leap  paused")
+    assert run_cli("schedules", "resume", "leap", **how).out.startswith("leap  active")
+    times = run_cli("schedules", "next", "leap", "-n", "2", **how).out.split()
+    assert [text[4:] for text in times] == ["-02-29T02:00:00.000Z"] * 2
+    run_id = run_cli("schedules", "trigger", "leap", **how).out.strip()
+    assert "completed" in run_cli("runs", "watch", run_id, **how).out
+    span = ("--from", "2020-01-01T00:00Z", "--to", "2021-01-01T00:00Z")
+    dry = run_cli("schedules", "backfill", "leap", *span, "--dry-run", **how).out
+    assert dry == "2020-02-29T02:00:00.000Z  (dry run)\n"
+    assert "run_" in run_cli("schedules", "backfill", "leap", *span, **how).out
+    assert "have their run already" in run_cli("schedules", "backfill", "leap", *span, **how).err
+    wrong = run_cli("schedules", "backfill", "leap", "--from", "now", "--to", "now", **how)
+    assert wrong.code == 2
+    assert "write it as" in wrong.err
+    assert run_cli("schedules", "pause", "other", **how).code != 0
+    delayed = run_cli("trigger", "failing", "--delay", "1h", **how).out.strip()
+    assert "pending" in run_cli("runs", "show", delayed, **how).out

@@ -133,7 +133,7 @@ def test_a_workflows_options_are_in_the_engines_units():
         ({"events": ["{"]}, "events: '{'"),
         ({"on": ""}, "events: ''"),
         ({"on": "paid-{id}"}, "on='paid-{id}': a run that is not there yet"),
-        ({"schedule": " "}, "schedule=' ' is not a cron line"),
+        ({"schedule": " "}, "schedule='' is not a cron line"),
         ({"concurrency": 0}, "a concurrency of 0"),
         ({"concurrency": True}, "concurrency=True"),
         ({"rate_limit": "10"}, "rate_limit='10' is not written like"),

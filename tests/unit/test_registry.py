@@ -73,7 +73,7 @@ def test_the_view_has_what_a_caller_needs() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("schedule", "* * * * *"), ("retention", "7d")],
+    [("retention", "7d")],
 )
 def test_what_is_not_built_yet_is_refused_and_not_ignored(name: str, value: Any) -> None:
     flow = Stepflow(MEMORY)

@@ -15,9 +15,11 @@ from stepflow.errors import (
     ConflictError,
     EventNotFoundError,
     InvalidInputError,
+    NotFoundError,
     RunNotFoundError,
     WorkflowNotFoundError,
 )
+from stepflow.model.schedules import BackfillView, ScheduleView
 from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView, sse_frame
 
 if TYPE_CHECKING:
@@ -111,6 +113,9 @@ class FakeStream:
 
 class FakeEngine:
     def __init__(self, signer: TokenSigner, *workflows: str) -> None:
+        self.schedule_state: Any = "active"
+        self.ranges: list[tuple[int, int]] = []
+        self.delays: list[int] = []
         self._signer = signer
         self._workflows = workflows
         self._by_key: dict[tuple[str, str, str], tuple[bytes, str]] = {}
@@ -181,6 +186,7 @@ class FakeEngine:
         tags: Sequence[str] = (),
         delay_ms: int = 0,
     ) -> str:
+        self.delays.append(delay_ms)
         if self.raises:
             raise self.raises
         if workflow_id not in self._workflows:
@@ -199,8 +205,15 @@ class FakeEngine:
         return made
 
     async def trigger_many(
-        self, workflow_id: str, bodies: Sequence[bytes], *, by: str = ""
+        self,
+        workflow_id: str,
+        bodies: Sequence[bytes],
+        *,
+        by: str = "",
+        tags: Sequence[str] = (),
+        delay_ms: int = 0,
     ) -> list[str | ApiError]:
+        self.delays.append(delay_ms)
         return [
             InvalidInputError("input is refused")
             if body == b'"refuse"'
@@ -311,6 +324,51 @@ class FakeEngine:
             WaitingEvent(event_id=name, runs=len(ids), run_ids=tuple(ids))
             for name, ids in sorted(self.waiting.items())
         ]
+
+    # ------------------------------------------------------------ schedules
+
+    def _schedule(self, schedule_id: str) -> ScheduleView:
+        if schedule_id != "nightly":
+            raise NotFoundError(f"There is no schedule {schedule_id!r}")
+        return ScheduleView(
+            id=schedule_id,
+            workflow_id="checkout",
+            spec="0 2 * * * UTC",
+            state=self.schedule_state,
+            catch_up="one",
+            overlap="skip",
+            live_run_ids=[],
+            fired=0,
+            skipped=0,
+        )
+
+    async def list_schedules(self) -> list[ScheduleView]:
+        return [self._schedule("nightly")]
+
+    async def get_schedule(self, schedule_id: str, *, times: int = 0) -> ScheduleView:
+        view = self._schedule(schedule_id)
+        if times:
+            view.next = [rfc3339(CREATED_MS + n) for n in range(times)]
+        return view
+
+    async def pause_schedule(self, schedule_id: str, *, by: str = "") -> ScheduleView:
+        self.schedule_state = "paused"
+        return self._schedule(schedule_id)
+
+    async def resume_schedule(self, schedule_id: str, *, by: str = "") -> ScheduleView:
+        self.schedule_state = "active"
+        return self._schedule(schedule_id)
+
+    async def trigger_schedule(self, schedule_id: str, *, by: str = "") -> str:
+        self._schedule(schedule_id)
+        return await self.trigger("checkout", b"null", by=by)
+
+    async def backfill_schedule(
+        self, schedule_id: str, begin_ms: int, end_ms: int, *, dry_run: bool = False, by: str = ""
+    ) -> BackfillView:
+        self._schedule(schedule_id)
+        self.ranges.append((begin_ms, end_ms))
+        return BackfillView(runs=[], existing=2, dry_run=dry_run)
 
     def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:
         expires_ms = CREATED_MS + int((ttl_s or 86_400) * 1000)

@@ -57,7 +57,9 @@ async def test_a_route_that_is_not_served_is_404_and_its_neighbours_are_not(
     client = call_with(make_app(endpoints=choice))
     for kind in ENDPOINTS:
         operation = kind.operation
-        path = operation.path.format(workflowId="checkout", runId=RUN, eventId="paid")
+        path = operation.path.format(
+            workflowId="checkout", runId=RUN, eventId="paid", scheduleId="nightly"
+        )
         method = "HEAD" if path.endswith("/stream") else operation.method
         response = await client.request(method, path, headers={"Accept": "text/html"})
         hidden = response.status_code in {404, 405} and (
