@@ -215,7 +215,7 @@ def call_error(call: CallState) -> bytes:
     return public_error(call.error or b"{}")
 
 
-def run_view(
+def run_view(  # noqa: C901  one member after the other
     state: RunState, live_state: RunViewState | None = None, *, steps: bool = True, reason: str = ""
 ) -> RunView:
     """Return the run as the API shows it. `live_state` is what only the supervisor knows."""
