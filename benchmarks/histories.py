@@ -1,8 +1,9 @@
 """A data directory with a long journal, written by the real journal from records as they are.
 
-Running a million runs to have their records takes minutes; their records are known. Half of the
-runs have ended after one step, four records each; half wait for an event of their own with a
-timeout, two records each. They are interleaved as a busy service's are, and there is no snapshot.
+Running a million runs to have their records takes minutes; their records are known. `mixed`: half
+of the runs have ended after one step, four records each; half wait for an event of their own with
+a timeout, two records each. `waiting`: all are runs of `addressee`, with a step and such a wait,
+four records each. They are interleaved as a busy service's are, and there is no snapshot.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from msgspec import Raw
 
 from stepflow.clock import SystemClock
@@ -29,21 +32,30 @@ _TOGETHER: Final = 500
 _MONTH_MS: Final = 30 * 86_400_000
 
 
-def batches(runs: int, lsn: int, now_ms: int) -> Iterator[list[bytes]]:
-    """Yield the records of so many runs, half of them ended, in frames; they follow `lsn`."""
+Life = Callable[[str, int, int], "list[Record]"]
+
+
+def mixed(run_id: str, n: int, ts: int) -> list[Record]:
+    return _waits(run_id, n, ts) if n % 2 else _ended(run_id, n, ts)
+
+
+def waiting(run_id: str, n: int, ts: int) -> list[Record]:
+    started, waits = _waits(run_id, n, ts)
+    return [started, *_step(run_id, n, ts), msgspec.structs.replace(waits, rs=4)]
+
+
+def batches(life: Life, runs: int, lsn: int, now_ms: int) -> Iterator[list[bytes]]:
+    """Yield the records of so many runs in frames; they follow `lsn`."""
     ids = _ids(runs)
     for begin in range(0, runs, _TOGETHER):
         numbers = range(begin, min(begin + _TOGETHER, runs))
-        lives: list[list[Record]] = [
-            _waiting(next(ids), n, now_ms) if n % 2 else _ended(next(ids), n, now_ms)
-            for n in numbers
-        ]
+        lives = [life(next(ids), n, now_ms) for n in numbers]
         for turn in range(4):
             frame: list[bytes] = []
-            for life in lives:
-                if turn < len(life):
+            for records in lives:
+                if turn < len(records):
                     lsn += 1
-                    frame.append(_at(life[turn], lsn))
+                    frame.append(_at(records[turn], lsn))
             yield frame
 
 
@@ -63,6 +75,13 @@ def _ended(run_id: str, n: int, ts: int) -> list[Record]:
         rec.RunStarted(
             lsn=0, r=run_id, rs=1, ts=ts, workflow="one-step", input=Raw(b'{"to":"%d"}' % n)
         ),
+        *_step(run_id, n, ts),
+        rec.RunCompleted(lsn=0, r=run_id, rs=4, ts=ts, result=Raw(b'{"ok":true,"what":"%d"}' % n)),
+    ]
+
+
+def _step(run_id: str, n: int, ts: int) -> list[Record]:
+    return [
         rec.StepStarted(
             lsn=0,
             r=run_id,
@@ -77,11 +96,10 @@ def _ended(run_id: str, n: int, ts: int) -> list[Record]:
         rec.StepCompleted(
             lsn=0, r=run_id, rs=3, ts=ts, key="first#1", result=Raw(b'{"ok":true,"what":"%d"}' % n)
         ),
-        rec.RunCompleted(lsn=0, r=run_id, rs=4, ts=ts, result=Raw(b'{"ok":true,"what":"%d"}' % n)),
     ]
 
 
-def _waiting(run_id: str, n: int, ts: int) -> list[Record]:
+def _waits(run_id: str, n: int, ts: int) -> list[Record]:
     event = f"letter-{n}"
     return [
         rec.RunStarted(
@@ -107,7 +125,10 @@ def _waiting(run_id: str, n: int, ts: int) -> list[Record]:
     ]
 
 
-async def write(directory: str, runs: int) -> int:
+LIVES: Final[dict[str, Life]] = {"mixed": mixed, "waiting": waiting}
+
+
+async def write(directory: str, life: Life, runs: int) -> int:
     """Write a journal of so many runs, end without a clean stop, and return its last LSN."""
     clock = SystemClock()
     journal, _ = await open_journal(
@@ -117,7 +138,7 @@ async def write(directory: str, runs: int) -> int:
         on_line=_ignore,
         on_record=_ignore,
     )
-    for number, frame in enumerate(batches(runs, journal.last_lsn, clock.wall_ms())):
+    for number, frame in enumerate(batches(life, runs, journal.last_lsn, clock.wall_ms())):
         journal.append(frame, strict=True)
         if number % 16 == 0:
             await journal.durable(journal.last_lsn)
@@ -132,4 +153,4 @@ def _ignore(_lsn: int, _data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(write(sys.argv[1], int(sys.argv[2]))))
+    print(asyncio.run(write(sys.argv[1], LIVES[sys.argv[2]], int(sys.argv[3]))))
