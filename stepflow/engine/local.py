@@ -195,6 +195,7 @@ class LocalEngine(ScheduleControl, Listing, Control, Forking, Figures):
         self._housekeep_later()
         sup.schedules.open(restorer.schedules)
         sup.spawn(self._wake(sup, to_wake))
+        sup.spawn(sup.runs.press())
 
     def _progressed(self, progress: RecoveryProgress) -> None:
         self.progress = progress

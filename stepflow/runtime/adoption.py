@@ -42,6 +42,7 @@ async def adopt(sup: Supervisor, restorer: Restorer, suspects: Suspects) -> list
     adopting = _Adopting(sup, aside)
     for number, found in enumerate(restorer.runs()):
         adopting.take(found)
+        found.forget()
         if number % sup.settings.snapshot_slice_runs == 0:
             await next_pass()
     await _adopt_ended(sup, adopting.ended)

@@ -31,6 +31,7 @@ __all__ = [
     "lsn_of",
     "park",
     "park_outline",
+    "press",
     "start_lsn_of",
     "state_of",
     "status_of",
@@ -100,11 +101,11 @@ def park(state: RunState, start_lsn: int, names: Names) -> bytes:
     """Return the run as one `bytes` object."""
     start = state.started
     labelled = start is not None and bool(start.tags or start.idem or start.by)
-    return _park(state, state.pack(), start_lsn, names, labelled=labelled)
+    return press(_park(state, state.pack(), start_lsn, names, labelled=labelled))
 
 
 def park_outline(run: Outline, names: Names) -> bytes:
-    """Return the run as one `bytes` object."""
+    """Return the run as one `bytes` object, not compressed yet: whoever starts is in a hurry."""
     labelled = bool(run.tags or run.idem or run.by)
     return _park(run, run.line(), run.start_lsn, names, labelled=labelled)
 
@@ -112,12 +113,6 @@ def park_outline(run: Outline, names: Names) -> bytes:
 def _park(
     run: RunState | Outline, line: bytes, start_lsn: int, names: Names, *, labelled: bool
 ) -> bytes:
-    flags = _LABELLED if labelled else 0
-    if not run.finished:
-        # A copy: the words need not be taken in each time.
-        deflate = _DEFLATE.copy()
-        line = deflate.compress(line) + deflate.flush()
-        flags |= _COMPRESSED
     head = _HEAD.pack(
         start_lsn,
         run.lsn,
@@ -125,9 +120,20 @@ def _park(
         run.updated_ms,
         names.number(run.workflow),
         _NUMBERS[run.status],
-        flags,
+        _LABELLED if labelled else 0,
     )
     return head + line
+
+
+def press(parked: bytes) -> bytes:
+    """Return the run with its line compressed, if it lives and was not pressed already."""
+    if finished_of(parked) or parked[_STATUS_AT + 1] & _COMPRESSED:
+        return parked
+    # A copy: the words need not be taken in each time.
+    deflate = _DEFLATE.copy()
+    line = deflate.compress(memoryview(parked)[_HEAD.size :]) + deflate.flush()
+    flags = parked[_STATUS_AT + 1] | _COMPRESSED
+    return b"%b%c%b" % (parked[: _STATUS_AT + 1], flags, line)
 
 
 def line_of(parked: bytes) -> bytes:

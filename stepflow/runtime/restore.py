@@ -105,6 +105,10 @@ class Restored:
         """The run's state."""
         return _open(self._rows, self.id)
 
+    def forget(self) -> None:
+        """The run was adopted: what recovery holds of it is needed no more."""
+        del self._rows[self.id]
+
     @property
     def failure(self) -> str:
         """Why it is set aside, if it is."""

@@ -21,6 +21,7 @@ from stepflow.runtime.parked import (
     finished_of,
     line_of,
     lsn_of,
+    press,
     start_lsn_of,
     status_of,
     summary_of,
@@ -37,6 +38,7 @@ __all__ = ["Order", "Runs"]
 _VISITED_MAX: Final = 1000
 _ORDER_SLACK: Final = 1000
 _ORDER_SLICE: Final = 2000
+_PRESSED_AT_ONCE: Final = 100
 _LOOKED_AT: Final = 2000
 """So many places are looked at in one go, be there runs in them or not."""
 
@@ -214,6 +216,17 @@ class Runs:
                 yield lines
                 lines, nbytes = [], 0
         yield [*lines, *(line for run_id in strays if (line := self.line(run_id)) is not None)]
+
+    async def press(self) -> None:
+        """Compress what a start has parked in a hurry, a slice in each pass of the loop."""
+        order = self.order
+        for place in range(len(order)):
+            run_id = order.ids[place]
+            row = self._rows.get(run_id)
+            if isinstance(row, bytes):
+                self._rows[run_id] = press(row)
+            if place % _PRESSED_AT_ONCE == _PRESSED_AT_ONCE - 1:
+                await next_pass()
 
     async def tidy(self) -> None:
         """Drop the places of purged runs once they are the more, a slice in each pass."""

@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+from stepflow.clock import next_pass
 from stepflow.engine.protocol import RunFilter
 from stepflow.model.run import RunState
 from stepflow.runtime import runs as table
@@ -16,12 +17,14 @@ from stepflow.runtime.parked import (
     line_of,
     lsn_of,
     park,
+    press,
     start_lsn_of,
     state_of,
     status_of,
     summary_of,
 )
 from tests.engine_kit import Service, service
+from tests.harness import result_of
 
 pytestmark = pytest.mark.asyncio
 
@@ -147,3 +150,25 @@ async def test_a_purged_run_is_not_entered_again_by_who_still_has_its_actor() ->
         assert world.engine.sup.runs.line(run_id) is None
         with pytest.raises(KeyError):
             world.engine.sup.runs[run_id]
+
+
+async def test_a_start_parks_in_a_hurry_and_presses_some_at_a_time_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table, "_PRESSED_AT_ONCE", 2)
+    async with service() as world:
+        ids = [await world.trigger("waits", f"ev-{n}") for n in range(7)]
+        await world.waiting(ids[-1])
+        lines = {run_id: world.actor(run_id).line() for run_id in ids}
+        await world.restart()
+        rows = world.engine.sup.runs._rows
+        sizes: list[int] = []
+        for _ in range(6):
+            sizes.append(sum(len(line) for line in rows.values() if isinstance(line, bytes)))
+            await next_pass()
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) >= 3
+        assert all(press(rows[run_id]) is rows[run_id] for run_id in ids)
+        assert {run_id: line_of(rows[run_id]) for run_id in ids} == lines
+        assert await world.engine.notify("ev-3", b"3") == 1
+        assert result_of(await world.finished(ids[3])) == 3
