@@ -192,6 +192,15 @@ $(PEERS)/.stamp: benchmarks/peers/requirements.txt $(VENV)/.dev
 		@restatedev/restate-server@1.7.12 || echo "no Restate: it will be left out, and named"
 	touch $@
 
+build/sse/.stamp: benchmarks/peers/requirements-sse.txt $(VENV)/.dev
+	@mkdir -p build/sse
+	[ -x build/sse/venv/bin/python ] || $(UV) venv --python $(BIN)/python build/sse/venv
+	$(UV) pip install --python build/sse/venv/bin/python -r benchmarks/peers/requirements-sse.txt
+	touch $@
+
+.PHONY: sse-env
+sse-env: build/sse/.stamp ## sse-starlette, to be measured beside ours by fan_out, in build/sse
+
 .PHONY: peers-env
 peers-env: $(PEERS)/.stamp ## other engines, to be measured beside ours, in build/peers
 

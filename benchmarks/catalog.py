@@ -47,9 +47,10 @@ SCRIPTS: Final = (
     ),
     Script(
         "fan_out",
-        "one run's events until the last of 1,000 subscribers has them",
-        "plain ASGI that sends shared bytes, one `send` an event",
-        2,
+        "one run's events until the last of 1,000 and of 5,000 subscribers has them, and the "
+        "server's processor time for each",
+        "plain ASGI that sends shared bytes, one `send` an event; sse-starlette (`make sse-env`)",
+        4,
     ),
     Script(
         "recovery",

@@ -1,11 +1,17 @@
-"""Events a second to 1,000 subscribers of one run, beside plain ASGI `send` of shared bytes.
+"""Events a second to 1,000 and to 5,000 subscribers of one run, beside the least and a library.
 
-Two shapes, each on both servers in turn, with events of the same size:
+The least is plain ASGI: one `send` of shared bytes an event and subscriber. The library is
+sse-starlette, once as its documentation shows it and once yielding shared bytes (`make sse-env`;
+without it these figures are left out, and that is said). Two shapes, each on all servers in turn,
+with events of the same size:
 
 - **one by one**: the next event is caused when every subscriber has got the last one. A cause makes
   two events, which we may send together; it shows what one durable change costs.
-- **a burst**: as many as there are at once. Our cursor takes what is new in one go; the yardstick
-  sends each event by itself, as a fan-out by queues would.
+- **a burst**: as many as there are at once. Our cursor takes what is new in one go; the others send
+  each event by itself, as a fan-out by queues does.
+
+`…_cpu_us` is the server's processor time for each delivered event of the first shape: the readers'
+process shares the machine, and on two cores it is often they who are the slower.
 """
 
 from __future__ import annotations
@@ -15,11 +21,12 @@ import resource
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.report import ROOT, arguments, data_directory, finish, ratios, spread
-from benchmarks.servers import ask, product, yardstick
+from benchmarks.servers import SSE_PYTHON, ask, cpu_s, product, sse_starlette, yardstick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,14 +75,20 @@ def crowd(port: int, path: str, count: int) -> Iterator[Crowd]:
         readers.close()
 
 
-class Bench:
-    """The two servers and how long the run is."""
+@dataclass(frozen=True)
+class Seen:
+    """One shape on one server."""
 
-    def __init__(
-        self, product_port: int, plain_port: int, count: int, ticks: int, burst: int
-    ) -> None:
+    rate: float
+    ms: float
+    cpu_us: float
+
+
+class Bench:
+    """The servers and how long the run is."""
+
+    def __init__(self, product_port: int, count: int, ticks: int, burst: int) -> None:
         self._product = product_port
-        self._plain = plain_port
         self._count = count
         self._ticks = ticks
         self._burst = burst
@@ -91,30 +104,33 @@ class Bench:
         answer = self._post(self._product, f"/trigger/{workflow}", b"%d" % body)
         return str(json.loads(answer)["runId"])
 
-    def ours_one_by_one(self) -> tuple[float, float]:
-        """Return delivered events a second, and milliseconds from the cause to the last reader."""
+    def ours_one_by_one(self) -> Seen:
         run_id = self._trigger("ticker", self._ticks + 1)
         with crowd(self._product, f"/runs/{run_id}/stream", self._count) as readers:
             readers.until(2)  # it runs, and waits for the first tick
             readers.reset()
-            began = time.perf_counter()
+            before_s, began = cpu_s(self._product), time.perf_counter()
             for tick in range(1, self._ticks + 1):
                 self._post(self._product, f"/notify/tick?runId={run_id}", b"{}")
                 readers.until(EVENTS_A_TICK * tick)
-            took = time.perf_counter() - began
+            seen = self._seen(self._product, before_s, time.perf_counter() - began)
             delivered = EVENTS_A_TICK * self._ticks * self._count
             self.event_bytes = round(readers.nbytes() / delivered)
-        return delivered / took, took / self._ticks * 1e3
+        return seen
 
-    def plain_one_by_one(self) -> tuple[float, float]:
-        with crowd(self._plain, "/stream", self._count) as readers:
+    def one_by_one(self, port: int) -> Seen:
+        with crowd(port, "/stream", self._count) as readers:
             readers.until(0)
-            began = time.perf_counter()
+            before_s, began = cpu_s(port), time.perf_counter()
             for tick in range(1, self._ticks + 1):
-                self._publish(EVENTS_A_TICK)
+                self._publish(port, EVENTS_A_TICK)
                 readers.until(EVENTS_A_TICK * tick)
-            took = time.perf_counter() - began
-        return EVENTS_A_TICK * self._ticks * self._count / took, took / self._ticks * 1e3
+            return self._seen(port, before_s, time.perf_counter() - began)
+
+    def _seen(self, port: int, before_s: float, took_s: float) -> Seen:
+        delivered = EVENTS_A_TICK * self._ticks * self._count
+        used_s = cpu_s(port) - before_s
+        return Seen(delivered / took_s, took_s / self._ticks * 1e3, used_s / delivered * 1e6)
 
     def ours_burst(self) -> float:
         run_id = self._trigger("burst", self._burst)
@@ -126,58 +142,70 @@ class Bench:
             took = readers.until(2 * self._burst) - began
         return 2 * self._burst * self._count / took
 
-    def plain_burst(self) -> float:
-        with crowd(self._plain, "/stream", self._count) as readers:
+    def burst(self, port: int) -> float:
+        with crowd(port, "/stream", self._count) as readers:
             readers.until(0)
             began = time.perf_counter()
-            self._publish(2 * self._burst)
+            self._publish(port, 2 * self._burst)
             took = readers.until(2 * self._burst) - began
         return 2 * self._burst * self._count / took
 
-    def _publish(self, count: int) -> None:
+    def _publish(self, port: int, count: int) -> None:
         # The chunk's own framing is some eight bytes.
-        self._post(self._plain, f"/publish?count={count}&size={self.event_bytes - 8}")
+        self._post(port, f"/publish?count={count}&size={self.event_bytes - 8}")
 
 
-def measure(bench: Bench, repeats: int) -> dict[str, Any]:
-    one: list[float] = []
-    one_ms: list[float] = []
-    plain: list[float] = []
-    plain_ms: list[float] = []
-    burst: list[float] = []
-    plain_burst: list[float] = []
+def measure(bench: Bench, ports: dict[str, int], repeats: int) -> dict[str, Any]:
+    """Return the figures; `ports` are the others' by name, and all take turns."""
+    seen: dict[str, list[Seen]] = {name: [] for name in ("", *ports)}
+    bursts: dict[str, list[float]] = {name: [] for name in ("", *ports)}
     for _ in range(repeats):
-        rate, last_ms = bench.ours_one_by_one()
-        one.append(rate)
-        one_ms.append(last_ms)
-        rate, last_ms = bench.plain_one_by_one()
-        plain.append(rate)
-        plain_ms.append(last_ms)
-        burst.append(bench.ours_burst())
-        plain_burst.append(bench.plain_burst())
-    return {
-        "event_bytes": bench.event_bytes,
-        "delivered_per_s": spread(one),
-        "to_the_last_reader_ms": spread(one_ms, 1),
-        "plain_delivered_per_s": spread(plain),
-        "plain_to_the_last_reader_ms": spread(plain_ms, 1),
-        "to_plain": ratios(one, plain),
-        "burst_delivered_per_s": spread(burst),
-        "plain_burst_delivered_per_s": spread(plain_burst),
-        "burst_to_plain": ratios(burst, plain_burst),
-    }
+        seen[""].append(bench.ours_one_by_one())
+        bursts[""].append(bench.ours_burst())
+        for name, port in ports.items():
+            seen[name].append(bench.one_by_one(port))
+            bursts[name].append(bench.burst(port))
+    figures: dict[str, Any] = {"event_bytes": bench.event_bytes}
+    for name, rows in seen.items():
+        first = f"{name}_" if name else ""
+        figures[f"{first}delivered_per_s"] = spread([row.rate for row in rows])
+        figures[f"{first}to_the_last_reader_ms"] = spread([row.ms for row in rows], 1)
+        figures[f"{first}cpu_us"] = spread([row.cpu_us for row in rows], 2)
+        figures[f"{first}burst_delivered_per_s"] = spread(bursts[name])
+        if name:
+            ours = [row.rate for row in seen[""]]
+            figures[f"to_{name}"] = ratios(ours, [row.rate for row in rows])
+            figures[f"burst_to_{name}"] = ratios(bursts[""], bursts[name])
+            # The other way round: how much more of the processor theirs takes.
+            cpu = [row.cpu_us for row in seen[""]]
+            figures[f"{name}_cpu_to_ours"] = ratios([row.cpu_us for row in rows], cpu)
+    return figures
 
 
 def main() -> None:
-    options = arguments("Fan-out of one run's events beside plain ASGI")
+    options = arguments("Fan-out of one run's events beside plain ASGI and sse-starlette")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65_536), most))
-    count, ticks, burst = (200, 10, 20) if options.quick else (1000, 60, 100)
-    with data_directory() as data, product(data) as port, yardstick("plain") as plain_port:
-        figures = measure(Bench(port, plain_port, count, ticks, burst), options.repeats)
-    facts: dict[str, Any] = {"subscribers": count, "ticks": ticks, "burst_events": 2 * burst}
-    facts |= {"gc": "both servers: thresholds (100000, 20, 50), objects of the start frozen"}
-    finish(facts | figures, options.json)
+    counts, ticks, burst = ((200,), 10, 20) if options.quick else ((1000, 5000), 40, 50)
+    facts: dict[str, Any] = {
+        "subscribers": counts[0],
+        "burst_events": 2 * burst,
+        "gc": "all servers: thresholds (100000, 20, 50), objects of the start frozen",
+    }
+    if not SSE_PYTHON.exists():
+        facts["left_out"] = "sse-starlette is not installed: make sse-env"
+    for count in counts:
+        with ExitStack() as servers:
+            port = servers.enter_context(product(servers.enter_context(data_directory())))
+            ports = {"plain": servers.enter_context(yardstick("plain"))}
+            if SSE_PYTHON.exists():
+                for way in ("dict", "bytes"):
+                    name = "sse" if way == "dict" else "sse_bytes"
+                    ports[name] = servers.enter_context(sse_starlette(way))
+            bench = Bench(port, count, max(5, ticks * counts[0] // count), burst)
+            figures = measure(bench, ports, options.repeats)
+        facts |= figures if count == counts[0] else {f"at_{count}": figures}
+    finish(facts, options.json)
 
 
 if __name__ == "__main__":

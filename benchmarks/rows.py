@@ -138,6 +138,24 @@ ROWS: Final = (
         "burst_to_plain",
         headline=True,
     ),
+    *(
+        Row(
+            "fan_out",
+            f"events delivered to {count}, one by one",
+            f"{place}delivered_per_s",
+            beside,
+            f"{place}{name}_delivered_per_s",
+            f"{place}to_{name}",
+            goal=goal,
+            # 5,000 are not in the quick form; sse-starlette is where `make sse-env` put it.
+            optional=True,
+        )
+        for count, place, name, beside, goal in (
+            ("5,000", "at_5000.", "plain", "plain ASGI `send`", "0.9"),
+            ("1,000", "", "sse", "sse-starlette", "2"),
+            ("5,000", "at_5000.", "sse", "sse-starlette", "2"),
+        )
+    ),
     Row(
         "recovery",
         "records recovered ($records of them)",

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
@@ -29,7 +30,6 @@ from stepflow.web.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
@@ -78,11 +78,37 @@ def bare() -> Iterator[int]:
         yield port
 
 
+SSE_PYTHON: Final = ROOT / "build" / "sse" / "venv" / "bin" / "python"
+"""Where `make sse-env` installs sse-starlette."""
+
+
 @contextmanager
-def _running(command: list[str], env: dict[str, str], port: int) -> Iterator[None]:
+def sse_starlette(way: str) -> Iterator[int]:
+    """Run the peer of fan-out, which yields `dict` or `bytes`; give its port."""
+    port = free_port()
+    command = ["benchmarks/peers/sse_app.py", str(port), way]
+    with _running(command, {}, port, python=str(SSE_PYTHON)):
+        yield port
+
+
+def cpu_s(port: int) -> float:
+    """Return the processor time that the server on that port has used so far."""
+    stat = Path(f"/proc/{_PIDS[port]}/stat").read_text(encoding="utf-8")
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+_PIDS: Final[dict[int, int]] = {}
+
+
+@contextmanager
+def _running(
+    command: list[str], env: dict[str, str], port: int, python: str = sys.executable
+) -> Iterator[None]:
     process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env=os.environ | env, stdout=subprocess.DEVNULL
+        [python, *command], cwd=ROOT, env=os.environ | env, stdout=subprocess.DEVNULL
     )
+    _PIDS[port] = process.pid
     try:
         while ask(port, "GET", "/ready")[0] != 200:
             if process.poll() is not None:
