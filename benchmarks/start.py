@@ -1,7 +1,8 @@
 """How soon: `import stepflow`, and `stepflow serve` on an empty directory until it is ready.
 
-Beside them, in turn: `import asyncio, msgspec` (what the package cannot do without), and a bare
-Starlette echo on uvicorn until it answers. Each is a fresh process with warm caches.
+Beside them, in turn: `import asyncio, msgspec` (what the package cannot do without), a process that
+does nothing (`python -c pass`), and a bare Starlette echo on uvicorn until it answers. Each is a
+fresh process with warm caches.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ def import_ms(what: str) -> float:
     return float(done.stdout)
 
 
+def nothing_ms() -> float:
+    """Return the milliseconds of a process that does nothing."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return (time.perf_counter() - began) * 1e3
+
+
 def ready_ms(server: AbstractContextManager[int]) -> float:
     """Return the milliseconds from starting the process to its first answer."""
     began = time.perf_counter()
@@ -42,8 +50,10 @@ def measure(repeats: int) -> dict[str, Any]:
     needed: list[float] = []
     serve: list[float] = []
     echo: list[float] = []
+    nothing: list[float] = []
     import_ms("stepflow")
     for _ in range(repeats):
+        nothing.append(nothing_ms())
         needed.append(import_ms("asyncio, msgspec"))
         import_.append(import_ms("stepflow"))
         echo.append(ready_ms(bare()))
@@ -54,6 +64,8 @@ def measure(repeats: int) -> dict[str, Any]:
         "needed_import_ms": spread(needed, 1),
         "serve_ready_ms": spread(serve),
         "echo_ready_ms": spread(echo),
+        "nothing_ms": spread(nothing, 1),
+        "serve_to_nothing": ratios(serve, nothing),
         "import_to_needed": ratios(import_, needed),
         "serve_to_echo": ratios(serve, echo),
     }

@@ -15,15 +15,13 @@ UTC, so that a restart does not shift it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import islice
 from typing import Final, Literal, Protocol, cast
 from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
 
 from stepflow.errors import AuthoringError
 from stepflow.model.durations import Duration, format_duration, parse_duration_ms
@@ -125,11 +123,15 @@ class _Cron:
     def spec(self) -> str:
         return f"{self.line} {self.tz}"
 
-    def _local(self, ms: int) -> datetime:
-        return datetime.fromtimestamp(ms // 1000, UTC).astimezone(_zone(self.tz))
+    def _times(self, ms: int, *, reverse: bool = False) -> Iterator[datetime]:
+        # Imported here: most services have no schedule.
+        from cronsim import CronSim  # noqa: PLC0415
+
+        start = datetime.fromtimestamp(ms // 1000, UTC).astimezone(_zone(self.tz))
+        return CronSim(self.line, start + timedelta(seconds=reverse), reverse=reverse)
 
     def after(self, ms: int) -> int | None:
-        for when in CronSim(self.line, self._local(ms)):
+        for when in self._times(ms):
             found = _ms(when)
             # In the hour that comes again, the first pass of it is behind us.
             if found > ms:
@@ -139,7 +141,7 @@ class _Cron:
     def latest(self, after: int, until: int, count: int) -> list[int]:
         # Walking back tells where to begin; only walking forward is asked which times there are.
         first = until
-        back = CronSim(self.line, self._local(until) + timedelta(seconds=1), reverse=True)
+        back = self._times(until, reverse=True)
         for when in islice(back, count + 1):
             first = min(first, _ms(when))
             if first <= after:
@@ -175,6 +177,8 @@ def _cron(line: str, tz: str) -> Times:
             f'tz={tz!r} is no time zone that this machine knows; write it like "Europe/Berlin", '
             "and install the package tzdata where the system has none"
         ) from None
+    from cronsim import CronSimError  # noqa: PLC0415
+
     times = _Cron(line, tz)
     try:
         found = times.after(0)

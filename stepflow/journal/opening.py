@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
 from stepflow.errors import DiskFailedError
@@ -150,6 +149,9 @@ def report_of(found: Recovered) -> RecoveryReport:
 
 def version() -> str:
     """Return this build's version, for the records of starts."""
+    # Imported here: it brings the email package, 10 ms that only a start needs.
+    from importlib import metadata  # noqa: PLC0415
+
     try:
         return metadata.version("stepflow")
     except metadata.PackageNotFoundError:
