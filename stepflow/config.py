@@ -130,6 +130,9 @@ class Settings:
     auth_failures_burst: int = _knob(20, "failures", "at once and address, then 429")
     auth_hosts_max: int = _knob(10_000, "addresses", "the least recent one is forgotten")
 
+    # ------------------------------------------------------------ exported runs
+    mask_names: str = _knob("", "names", "comma-separated: masked beside password, token and such")
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
         """Return the settings that `STEPFLOW_<FIELD>` variables and `overrides` give.
@@ -142,6 +145,9 @@ class Settings:
             name = f"STEPFLOW_{knob.name.upper()}"
             text = env.get(name)
             if text is None:
+                continue
+            if isinstance(knob.default, str):
+                values[knob.name] = text
                 continue
             kind = int if isinstance(knob.default, int) else float
             try:

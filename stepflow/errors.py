@@ -15,6 +15,7 @@
         ├── StepInterruptedError  an at-most-once step was cut             (author)
         ├── NonRetryableError     raised by a step: do not try again       (author)
         ├── RetryAfterError       raised by a step: try again at that time (author)
+        ├── ExportedRunError      a file is no exported run, or damaged    (author)
         ├── RunCancelledError     `.result()` of a cancelled run           (caller)
         ├── RunFailedError        `.result()` of a failed run              (caller)
         ├── ApiError              has `.code` and `.status`                (caller)
@@ -49,6 +50,7 @@ __all__ = [
     "EncodingError",
     "EventNotFoundError",
     "EventTimeoutError",
+    "ExportedRunError",
     "ForbiddenError",
     "InternalError",
     "InvalidInputError",
@@ -108,6 +110,10 @@ class StepflowError(Exception):
 
 class AuthoringError(StepflowError):
     """A workflow uses the API wrongly: a bad name, a key used twice, a value that is not JSON."""
+
+
+class ExportedRunError(StepflowError):
+    """A file is no exported run, is damaged, or was written by another version."""
 
 
 class EncodingError(AuthoringError):

@@ -19,6 +19,7 @@ from stepflow.engine.local import LocalEngine
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import ApiError, StepflowError
 from stepflow.handles import FlowSchedules, RunHandle
+from stepflow.model.capsule import make_capsule
 from stepflow.model.codec import encode
 from stepflow.model.durations import parse_duration_ms
 
@@ -290,6 +291,14 @@ class Stepflow:
     async def get_run(self, run_id: str) -> RunView:
         """Return the run as `GET /runs/{runId}` shows it, or raise `RunNotFoundError`."""
         return await self.engine.get_run(run_id)
+
+    async def export_run(self, run_id: str, *, mask: Iterable[str] = ()) -> bytes:
+        """Return the run as one file for `stepflow.testing.replay`, secrets masked.
+
+        `mask` names further members that are secret. Raises `RunNotFoundError`.
+        """
+        line = await self.engine.export_run(run_id)
+        return make_capsule(line, (*self.settings.mask_names.split(","), *mask))
 
     async def list_runs(
         self,

@@ -21,6 +21,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "runs": "stepflow.cli.runs:runs",
     "schedules": "stepflow.cli.schedules:schedules",
     "token": "stepflow.cli.runs:token",
+    "export": "stepflow.cli.export:export",
     "keys": "stepflow.cli.keys:keys",
     "verify": "stepflow.cli.data:verify",
     "dump": "stepflow.cli.data:dump",

@@ -13,7 +13,7 @@ from stepflow.client.watch import Watch
 from stepflow.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from stepflow.clock import Clock
@@ -201,6 +201,10 @@ class Client:
         that the run does not have.
         """
         return await self._ask(wire.fork(run_id, from_step, input, results, reason))
+
+    async def export_run(self, run_id: str, *, mask: Iterable[str] = ()) -> bytes:
+        """Return the run as one file, secrets masked; `mask` names further ones."""
+        return await self._ask(wire.export_run(run_id, mask))
 
     async def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""

@@ -12,7 +12,7 @@ from stepflow.client.transport import TIMEOUT_S, Address, dice, httpx, lost, new
 from stepflow.client.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from stepflow.errors import ApiError
@@ -194,6 +194,10 @@ class SyncClient:
         that the run does not have.
         """
         return self._ask(wire.fork(run_id, from_step, input, results, reason))
+
+    def export_run(self, run_id: str, *, mask: Iterable[str] = ()) -> bytes:
+        """Return the run as one file, secrets masked; `mask` names further ones."""
+        return self._ask(wire.export_run(run_id, mask))
 
     def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""

@@ -52,7 +52,7 @@ from stepflow.model.schedules import BackfillView, ScheduleView
 from stepflow.model.views import RunPage, RunView, WorkflowView
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from stepflow.model.durations import Duration
 
@@ -528,6 +528,12 @@ def fork(
     if reason:
         asked["reason"] = reason
     return _post(_path("runs", run_id, "fork"), encode(asked, "fork"), _read_triggered)
+
+
+def export_run(run_id: str, mask: Iterable[str]) -> Call[bytes]:
+    """Read the run as one file."""
+    params = [("mask", name) for name in mask]
+    return _get(_path("runs", run_id, "export"), lambda response: response.body, *params)
 
 
 def purge(run_id: str, reason: str = "") -> Call[None]:

@@ -460,6 +460,12 @@ class LocalEngine(ScheduleControl, Listing, Control, Forking, Figures):
             raise
         return subscriber
 
+    async def export_run(self, run_id: str) -> bytes:
+        actor = await self._durable_run(run_id)
+        line, lsn, journal = actor.line(), actor.lsn, self.sup.journal
+        await journal.durable(lsn)
+        return line
+
     async def wait(self, run_id: str) -> RunView:
         actor = await self._durable_run(run_id)
         while not actor.finished:

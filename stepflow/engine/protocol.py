@@ -143,6 +143,10 @@ class Engine(Protocol):
         """Return the run, or raise `RunNotFoundError`."""
         ...
 
+    async def export_run(self, run_id: str) -> bytes:
+        """Return the run with all its records as its snapshot line, or raise `RunNotFoundError`."""
+        ...
+
     async def wait(self, run_id: str) -> RunView:
         """Return the run, without its steps, once it has ended.
 

@@ -39,7 +39,6 @@ from stepflow.runtime.ending import body_ended, cancel_asked, end_run
 from stepflow.runtime.firsts import drop_losers
 from stepflow.runtime.held import HeldRun
 from stepflow.runtime.pausing import let_go_on, pause_asked, resume_asked
-from stepflow.runtime.replay import Gate
 from stepflow.runtime.restarting import restart_asked
 from stepflow.runtime.reviving import retry_asked
 from stepflow.runtime.session import Session
@@ -169,7 +168,7 @@ class RunActor(HeldRun):
         self.condition = None
         self.reason = ""
         sup = self.sup
-        gate = Gate.of(
+        gate = sup.seams.gate.of(
             self,
             state.calls.values(),
             sup.loop.call_soon,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stepflow.runtime.replay import Gate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,6 +25,9 @@ class Seams:
     Then also: a replay that begins something new while a recorded result was not asked for has
     diverged, because the code cannot have changed in between.
     """
+
+    gate: type[Gate] = Gate
+    """What decides which recorded result goes to which call."""
 
     def body_of(self, ask: StepAsk) -> Callable[..., Any]:
         """Return the function that runs in the step's place."""

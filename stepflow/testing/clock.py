@@ -142,7 +142,10 @@ class VirtualClock:
         limit = math.inf if self.auto and not self._busy() else self._goal_s
         if self._now_s >= limit:
             return None
-        due = self._next_due(math.inf if timeout is None else self._now_s + timeout)
+        # A little beyond: far out, floats are so coarse that the loop's own timer would not be due.
+        due = self._next_due(
+            math.inf if timeout is None else self._now_s + timeout + 4 * math.ulp(self._now_s)
+        )
         if math.isinf(due):
             return None
         self._now_s = max(self._now_s, min(due, limit))

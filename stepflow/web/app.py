@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketClose
 
 from stepflow.errors import NotFoundError
-from stepflow.web import additions, control, docs_page, endpoints, schedules, sse, tokens
+from stepflow.web import additions, control, docs_page, endpoints, export, schedules, sse, tokens
 from stepflow.web.asgi import send_answer
 from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
@@ -54,6 +54,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     control.RetryRun,
     control.ForkRun,
     tokens.MintToken,
+    export.ExportRun,
     additions.ListWorkflows,
     additions.GetWorkflow,
     schedules.ListSchedules,

@@ -86,6 +86,13 @@ async def test_time_passes_only_as_far_as_it_is_told(flow) -> None:
         assert t.now == datetime(2024, 1, 1, 1, tzinfo=UTC)
 
 
+async def test_a_timer_of_the_loop_is_due_a_hundred_years_on(flow) -> None:
+    async with WorkflowTest(flow) as t:
+        await t.clock.advance(100 * 365 * 86_400)
+        async with asyncio.timeout(1):
+            await asyncio.sleep(0.1)
+
+
 async def test_settling_takes_no_time(flow) -> None:
     async with WorkflowTest(flow) as t:
         await t.trigger("nap", "1ms")
