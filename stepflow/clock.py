@@ -71,35 +71,26 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
-_TICK_S = 0.001
-
-
 class HybridTime:
     """max(wall, last + monotonic time gone by): the time that records and timers carry."""
 
-    __slots__ = ("_last_mono_s", "_last_ms", "_look_s", "_monotonic_s", "_wall_ms")
+    __slots__ = ("_last_mono_s", "_last_ms", "_monotonic_s", "_wall_ms")
 
     def __init__(self, clock: Clock, last_ms: int = 0) -> None:
         self._monotonic_s = clock.monotonic_s
         self._wall_ms = clock.wall_ms
         self._last_ms = last_ms
         self._last_mono_s = clock.monotonic_s()
-        self._look_s = self._last_mono_s
-        """When the wall clock is read again."""
 
     def now_ms(self) -> int:
         """Return hybrid milliseconds; never less than what was returned before."""
         mono = self._monotonic_s()
-        if mono < self._look_s:
-            # The same millisecond: there are hundreds of records in it when there is much to do.
-            return self._last_ms
         gone_ms = int((mono - self._last_mono_s) * 1000)
         wall = self._wall_ms()
         behind = self._last_ms + gone_ms
         if wall >= behind:
             self._last_ms = wall
             self._last_mono_s = mono
-            self._look_s = mono + _TICK_S
             return wall
         # Advance only by whole milliseconds, so that no fraction is ever lost.
         if gone_ms:
