@@ -66,30 +66,29 @@ class Masking:
         """Return the JSON value without its secrets; `name` is the member it stands under."""
         if self.is_secret(name):
             return self._masked(value, counts=_normal(name).endswith(_COUNTS))
-        if isinstance(value, dict):
-            members: Any = value
-            return {key: self.value(item, key) for key, item in members.items()}
-        if isinstance(value, list):
-            items: Any = value
-            return [self.value(item) for item in items]
-        if isinstance(value, str):
+        kind: Any = value.__class__
+        if kind is dict:
+            return {key: self.value(item, key) for key, item in value.items()}
+        if kind is list:
+            return [self.value(item) for item in value]
+        if kind is str:
             clean = _IN_TEXT.sub(r"\g<name>***", redacted(value))
             self.count += clean != value
             return clean
         return value
 
     def _masked(self, value: Any, *, counts: bool) -> Any:
-        if isinstance(value, dict):
-            members: Any = value
-            return {key: self._masked(item, counts=counts) for key, item in members.items()}
-        if isinstance(value, list):
-            items: Any = value
-            return [self._masked(item, counts=counts) for item in items]
-        if value is None or isinstance(value, bool):
+        # Decoded JSON has these types alone, exactly.
+        kind: Any = value.__class__
+        if kind is dict:
+            return {key: self._masked(item, counts=counts) for key, item in value.items()}
+        if kind is list:
+            return [self._masked(item, counts=counts) for item in value]
+        if value is None or kind is bool:
             return value
         masked: Any = _STARS
-        if isinstance(value, int | float):
-            masked = value if counts else type(value)(0)
+        if kind is int or kind is float:
+            masked = value if counts else kind(0)
         elif _UUID.fullmatch(value):
             masked = _NIL
         self.count += masked != value
