@@ -1,92 +1,118 @@
-"""A schedule is text that can be read back, and the search meets each one once, shortest first."""
+"""Times of schedules: cron lines in zones with summer time, intervals, and what is refused."""
 
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepflow.testing.schedule import Move, following, parse, text_of
+from stepflow import AuthoringError, Context, Schedule, Stepflow
+from stepflow.authoring.schedule import schedules_of, times_of
+from stepflow.config import MEMORY
 
-EVENTS = ["paid-1", "paid-1#2", "order.created"]
-PLACES = st.integers(1, 10**9 - 1)
-MOVES = st.one_of(
-    st.builds(Move, st.sampled_from(["kill-before", "kill-after", "cancel"]), PLACES),
-    st.builds(Move, st.just("send"), PLACES, st.sampled_from(EVENTS)),
-    st.builds(Move, st.just("hold"), st.just(0), st.sampled_from(EVENTS)),
-    st.just(Move("replay")),
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def ms(*parts: int, fold: int = 0) -> int:
+    return int(datetime(*parts, fold=fold, tzinfo=BERLIN).timestamp() * 1000)  # type: ignore[misc, arg-type]
+
+
+def test_the_autumn_hour_is_met_once_wherever_one_asks_from() -> None:
+    times = times_of(Schedule("30 2 * * *", tz="Europe/Berlin"))
+    first, second = ms(2026, 10, 25, 2, 30), ms(2026, 10, 26, 2, 30)
+    assert times.after(ms(2026, 10, 25, 2, 10)) == first
+    assert times.after(first) == second
+    assert times.after(ms(2026, 10, 25, 2, 10, fold=1)) == second
+    assert times.latest(0, ms(2026, 10, 25, 2, 10, fold=1), 1) == [first]
+    assert times.latest(first, ms(2026, 10, 25, 2, 45, fold=1), 9) == []
+
+
+def test_the_spring_gap_is_met_when_the_clock_goes_on() -> None:
+    times = times_of(Schedule("30 2 * * *", tz="Europe/Berlin"))
+    there = ms(2026, 3, 29, 3, 0)
+    assert times.after(ms(2026, 3, 29, 1, 59)) == there
+    assert times.after(there) == ms(2026, 3, 30, 2, 30)
+
+
+def test_what_runs_every_half_hour_goes_on_through_both() -> None:
+    times = times_of(Schedule("*/30 * * * *", tz="Europe/Berlin"))
+    found = times.latest(ms(2026, 10, 25, 1, 30), ms(2026, 10, 25, 3, 0), 99)
+    assert [b - a for a, b in itertools.pairwise(found)] == [1_800_000] * 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    line=st.sampled_from(["30 2 * * *", "0 * * * *", "15 2,3 * * sun", "0 12 29 2 *", "@daily"]),
+    zone=st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
+    hours=st.integers(0, 24 * 800),
+    span=st.integers(1, 24 * 40),
+    count=st.integers(1, 5),
 )
+def test_the_latest_times_are_those_that_walking_forward_meets(
+    line: str, zone: str, hours: int, span: int, count: int
+) -> None:
+    times = times_of(Schedule(line, tz=zone))
+    begin = int((datetime(2025, 1, 1, tzinfo=UTC) + timedelta(hours=hours)).timestamp() * 1000)
+    end = begin + span * 3_600_000
+    walked: list[int] = []
+    time = times.after(begin)
+    while time is not None and time <= end:
+        walked.append(time)
+        time = times.after(time)
+    assert walked == sorted(set(walked))
+    assert times.latest(begin, end, count) == walked[-count:]
 
 
-@given(st.lists(MOVES, max_size=5).map(tuple))
-def test_what_is_said_can_be_read_back(schedule) -> None:
-    assert parse(text_of(schedule), EVENTS) == schedule
+def test_an_interval_counts_from_1970() -> None:
+    times = times_of(Schedule(every="15m"))
+    assert times.after(0) == 900_000
+    assert times.after(899_999) == 900_000
+    assert times.latest(0, 3_600_000, 2) == [2_700_000, 3_600_000]
+    assert times.latest(3_600_000, 3_600_001, 9) == []
+    assert times.spec == "every 15m"
 
 
-def test_nothing_is_the_empty_schedule() -> None:
-    assert parse("", []) == parse(" ; ", []) == ()
-    assert text_of(()) == ""
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Schedule("0 9 * *"), "five fields"),
+        (lambda: Schedule("0 0 9 * * *"), "five fields"),
+        (lambda: Schedule("61 9 * * *"), "is not a cron line"),
+        (lambda: Schedule("0 0 30 2 *"), "not a cron line|no time"),
+        (lambda: Schedule("0 9 * * *", tz="Mars/Base"), "tz='Mars/Base'.*tzdata"),
+        (Schedule, "either a cron line or every"),
+        (lambda: Schedule("0 9 * * *", every="1h"), "either a cron line or every"),
+        (lambda: Schedule(every="100ms"), "shorter than a second"),
+        (lambda: Schedule(every="soon"), "every: 'soon'"),
+        (lambda: Schedule(every="1h", catch_up="some"), "catch_up='some'"),  # type: ignore[arg-type]
+        (lambda: Schedule(every="1h", overlap="no"), "overlap='no'"),  # type: ignore[arg-type]
+        (lambda: Schedule(every="1h", catch_up_max=0), "catch_up_max=0"),
+        (lambda: schedules_of("w", 3), "schedule=3"),
+        (lambda: schedules_of("w", ["0 9 * * *", "0 8 * * *"]), "two schedules of one id"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused_by_name(make: Any, words: str) -> None:
+    with pytest.raises(AuthoringError, match=words):
+        make()
 
 
-@pytest.mark.parametrize("text", ["kill record 5", "kill after record 0", "sleep", "send x"])
-def test_what_is_no_move_is_said_with_the_moves_there_are(text) -> None:
-    with pytest.raises(ValueError, match="moves are: kill before record N, kill after record N"):
-        parse(f"kill after record 2; {text}", EVENTS)
+def test_a_workflow_must_take_the_schedules_input() -> None:
+    flow = Stepflow(MEMORY)
+    with pytest.raises(AuthoringError, match="does not take its input"):
 
+        @flow.workflow("typed", schedule="0 9 * * *")
+        async def typed(ctx: Context, day: int) -> None: ...
 
-def test_an_event_that_is_not_in_the_list_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no event 'paid-2' in events=; there are: paid-1, "):
-        parse("send paid-2 last", EVENTS)
+    @flow.workflow("fits", schedule=Schedule("0 9 * * *", input=3, id="x"))
+    async def fits(ctx: Context, day: int) -> None: ...
 
+    assert flow.registry.schedules["x"].body == b"3"
+    with pytest.raises(AuthoringError, match="schedule id 'x' is there twice"):
 
-def grown(depth: int, groups: list[int], events: list[str], *, cancel: bool = True) -> list[tuple]:
-    level: list[tuple] = [()]
-    found = [()]
-    for _ in range(depth):
-        level = [n for s in level for n in following(s, groups, events, cancel=cancel)]
-        found += level
-    return found
-
-
-def test_no_schedule_comes_twice_and_shorter_ones_come_first() -> None:
-    found = grown(3, [1, 3, 4], EVENTS[:2])
-    assert len(found) == len(set(found))
-    lengths = [len(schedule) for schedule in found]
-    assert lengths == sorted(lengths)
-
-
-def test_each_record_has_a_kill_on_both_its_sides() -> None:
-    singles = {text_of(s) for s in grown(1, [1, 2, 4], [])}
-    assert singles == {
-        "",
-        "replay after every result",
-        "kill after record 1",
-        "kill before record 2",
-        "kill after record 2",
-        "kill before record 3",
-        "kill after record 4",
-        *(f"cancel after record {n}" for n in (1, 2, 4)),
-    }, "a group is on disk whole or not at all; without record 1 there is no run"
-
-
-def test_each_order_of_two_events_and_a_cancel_is_there() -> None:
-    found = grown(3, [1, 2, 3], ["a", "b"])
-    three = {"a", "b", "cancel"}
-    orders = {
-        tuple(move.event or move.kind for move in schedule)
-        for schedule in found
-        if {move.event or move.kind for move in schedule} == three
-        and all(move.at for move in schedule)
-    }
-    assert orders == set(itertools.permutations(three))
-
-
-def test_an_event_comes_once_and_is_held_back_or_placed() -> None:
-    for schedule in grown(3, [1, 2], ["a"], cancel=False):
-        assert [move.event for move in schedule].count("a") <= 1
-
-
-def test_an_event_may_come_where_the_process_has_just_been_killed() -> None:
-    assert parse("kill after record 2; send a after record 2", ["a"]) in grown(2, [1, 2], ["a"])
+        @flow.workflow("other", schedule=Schedule("0 9 * * *", id="x"))
+        async def other(ctx: Context) -> None: ...
