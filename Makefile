@@ -150,7 +150,7 @@ bench-long: $(VENV)/.dev ## the long ones: tails, curves, histories, other engin
 	@$(BIN)/python -m benchmarks --keep --long
 
 .PHONY: bench-all
-bench-all: $(VENV)/.plots ## every figure but the soak, written after each script
+bench-all: $(VENV)/.plots build/peers/.stamp build/sse/.stamp ## every figure but the soak, written after each script
 	@status=0
 	$(BIN)/python -m benchmarks --keep --all || status=$$?
 	$(BIN)/python -m benchmarks.plots || status=$$?
