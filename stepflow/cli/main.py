@@ -23,6 +23,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "token": "stepflow.cli.runs:token",
     "export": "stepflow.cli.export:export",
     "keys": "stepflow.cli.keys:keys",
+    "check": "stepflow.cli.check:check",
     "verify": "stepflow.cli.data:verify",
     "dump": "stepflow.cli.data:dump",
     "backup": "stepflow.cli.data:backup",

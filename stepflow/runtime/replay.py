@@ -246,6 +246,11 @@ class Gate(Plain):
         return not self._live
 
     @property
+    def is_deciding(self) -> bool:
+        """Whether it still has results to deliver, or calls to decide about."""
+        return bool(self._heap or self._undecided) and not self.closed
+
+    @property
     def unused(self) -> list[str]:
         """Keys of recorded results that nobody has asked for."""
         return list(self._untaken)
