@@ -89,6 +89,10 @@ class Settings:
     completed_age_s: float = _knob(7 * 86_400.0, "seconds", "then a completed run is purged")
     failed_age_s: float = _knob(30 * 86_400.0, "seconds", "then a failed or cancelled one is")
 
+    audit_entries_max: int = _knob(10_000, "acts", "the oldest acts on runs are forgotten")
+    audit_bytes_max: int = _knob(8 * MIB, "bytes", "the oldest acts on runs are forgotten")
+    bulk_max: int = _knob(1000, "runs", "a bulk action takes so many a call, its cursor goes on")
+
     # ------------------------------------------------------------ HTTP
     header_bytes_max: int = _knob(32 * KIB, "bytes", "431")
     headers_max: int = _knob(100, "headers", "431")

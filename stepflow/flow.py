@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from stepflow.authoring.context import Context
     from stepflow.authoring.limits import Concurrency, RateLimit
     from stepflow.authoring.schedule import Schedule
-    from stepflow.engine.protocol import Engine
+    from stepflow.engine.protocol import BulkAction, BulkReport, Engine
     from stepflow.integrations.host import Auth, HealthCheck
+    from stepflow.model.audit import AuditEntry
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
     from stepflow.model.views import RunEvent, RunPage, RunView
+    from stepflow.model.why import WhyView
     from stepflow.web.presets import EndpointPreset, Endpoints
 
     _Alone = Callable[[Context], Coroutine[Any, Any, Any]]
@@ -371,6 +373,36 @@ class Stepflow:
         pins = {step: encode(value, f"results.{step}") for step, value in (results or {}).items()}
         forked = await self.engine.fork(run_id, from_step, body=body, results=pins, reason=reason)
         return RunHandle(self, forked)
+
+    async def why(self, run_id: str) -> WhyView:
+        """Return what the run waits for: one sentence, and data."""
+        return await self.engine.why(run_id)
+
+    async def audit(self, run_id: str) -> list[AuditEntry]:
+        """Return what was done to the run, oldest first."""
+        return await self.engine.run_audit(run_id)
+
+    async def bulk(
+        self,
+        action: BulkAction,
+        where: RunFilter,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        reason: str = "",
+    ) -> BulkReport:
+        """Do one thing to all runs that the filter takes, at most 1,000 a call."""
+        return await self.engine.bulk(
+            action,
+            where,
+            dry_run=dry_run,
+            force=force,
+            limit=limit,
+            cursor=cursor,
+            reason=reason,
+        )
 
     async def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -10,11 +11,13 @@ from msgspec import UNSET
 from stepflow.cli.connection import connect
 from stepflow.cli.errors import USAGE, Failure, failing
 from stepflow.cli.printing import json_option, print_json, read_json, state_text
+from stepflow.log import escaped
 
 if TYPE_CHECKING:
+    from stepflow.client.wire import BulkReport
     from stepflow.model.views import RunView
 
-__all__ = ["cancel", "fork", "pause", "purge", "resume", "retry"]
+__all__ = ["audit", "bulk", "cancel", "fork", "pause", "purge", "resume", "retry", "why"]
 
 reason_option = click.option("--reason", default="", help="Why: kept with the run.")
 
@@ -122,6 +125,90 @@ def _pin(text: str) -> tuple[str, object]:
         except Failure:
             place = text.find("=", place + 1)
     raise Failure(f"--pin {text!r}: write STEP=JSON", USAGE, "a text is JSON with its quotes")
+
+
+@click.command("why")
+@click.argument("run")
+@json_option
+def why(run: str, as_json: bool) -> None:
+    """Say why RUN waits: the event nobody sent, the retry, the queue, a pause."""
+    with connect() as client, failing():
+        view = client.why(run)
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(escaped(view.summary))
+
+
+@click.command("audit")
+@click.argument("run")
+@json_option
+def audit(run: str, as_json: bool) -> None:
+    """Say who did what to RUN, when and why; also of a run that was purged."""
+    with connect() as client, failing():
+        page = client.audit_log(run_id=run, limit=200)
+    if as_json:
+        print_json(page)
+        return
+    for act in reversed(page.audit):
+        reason = act.reason if isinstance(act.reason, str) else ""
+        by = act.by or "(the program)"
+        click.echo(escaped(f"{act.at}  {act.action}  {by}  {reason}".rstrip()))
+
+
+@click.command("bulk")
+@click.argument("action", type=click.Choice(["cancel", "pause", "resume", "retry", "purge"]))
+@click.option("--status", multiple=True, help="Only runs in this status; may be repeated.")
+@click.option("--workflow", default="", metavar="ID", help="Only runs of this workflow.")
+@click.option("--tag", default="", help="Only runs with this tag.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+@click.option("--force", is_flag=True, help="Cancel at once, without cleanup.")
+@reason_option
+@json_option
+def bulk(  # noqa: PLR0913, PLR0917  as many as there are options
+    action: str,
+    status: tuple[str, ...],
+    workflow: str,
+    tag: str,
+    dry_run: bool,
+    yes: bool,
+    force: bool,
+    reason: str,
+    as_json: bool,
+) -> None:
+    """Do one thing to all runs that the options take; asks first in a terminal.
+
+    \b
+    Example:
+      stepflow runs bulk cancel --workflow checkout --status running --dry-run
+    """
+    where: dict[str, object] = {"status": list(status), "workflowId": workflow, "tag": tag}
+    where = {name: value for name, value in where.items() if value}
+    with connect() as client, failing():
+        if not (dry_run or yes) and sys.stdin.isatty():
+            found = client.bulk(action, where, dry_run=True, force=force)
+            more = " or more" if found.next_cursor else ""
+            click.confirm(f"{action} {len(found.run_ids)}{more} runs?", abort=True, err=True)
+        cursor: str | None = None
+        while True:
+            report = client.bulk(
+                action, where, dry_run=dry_run, force=force, cursor=cursor, reason=reason
+            )
+            _say_bulk(report, as_json=as_json)
+            cursor = report.next_cursor
+            if cursor is None:
+                return
+
+
+def _say_bulk(report: BulkReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+        return
+    for run_id in report.run_ids:
+        click.echo(f"{run_id}  {'would ' if report.dry_run else ''}{report.action}")
+    for row in report.skipped:
+        click.echo(f"{row['runId']}  left: {escaped(row['error'])}", err=True)
 
 
 @click.command("purge")

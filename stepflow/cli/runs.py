@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from stepflow.cli.connection import connect
-from stepflow.cli.control import cancel, fork, pause, purge, resume, retry
+from stepflow.cli.control import audit, bulk, cancel, fork, pause, purge, resume, retry, why
 from stepflow.cli.errors import NOT_FOUND, Failure, failing
 from stepflow.cli.follow import follow, pick_display
 from stepflow.cli.printing import json_option, print_json, print_table, read_json, state_text
@@ -228,5 +228,5 @@ def _hinted(client: SyncClient, run_id: str) -> RunWatch:
     return watch
 
 
-for _command in (cancel, pause, resume, retry, fork, purge):
+for _command in (why, cancel, pause, resume, retry, fork, bulk, purge, audit):
     runs.add_command(_command)

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stepflow.errors import ApiError
+    from stepflow.model.audit import AuditEntry, AuditPage
     from stepflow.model.durations import Duration
     from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
+    from stepflow.model.why import WhyView
 
 __all__ = ["SyncClient"]
 
@@ -198,6 +200,40 @@ class SyncClient:
     def export_run(self, run_id: str, *, mask: Iterable[str] = ()) -> bytes:
         """Return the run as one file, secrets masked; `mask` names further ones."""
         return self._ask(wire.export_run(run_id, mask))
+
+    def why(self, run_id: str) -> WhyView:
+        """Return what the run waits for."""
+        return self._ask(wire.why(run_id))
+
+    def audit(self, run_id: str) -> list[AuditEntry]:
+        """Return what was done to the run, oldest first."""
+        return self._ask(wire.audit(run_id))
+
+    def audit_log(
+        self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
+    ) -> AuditPage:
+        """Return the newest acts on all runs, or on one, which may be purged."""
+        return self._ask(wire.audit_log(run_id, limit, cursor))
+
+    def bulk(
+        self,
+        action: str,
+        where: Mapping[str, object],
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        reason: str = "",
+    ) -> wire.BulkReport:
+        """Do one thing to all runs that the filter takes, at most 1,000 a call.
+
+        The filter's members are those of `POST /runs/bulk`; `next_cursor` is where to go on.
+        """
+        call = wire.bulk(
+            action, where, dryRun=dry_run, force=force, limit=limit, cursor=cursor, reason=reason
+        )
+        return self._ask(call)
 
     def purge(self, run_id: str, reason: str = "") -> None:
         """Forget a finished run; `ConflictError` when it is live."""

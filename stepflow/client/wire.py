@@ -46,10 +46,12 @@ from stepflow.errors import (
     UnavailableError,
     api_error,
 )
+from stepflow.model.audit import AuditEntry, AuditPage
 from stepflow.model.codec import encode
 from stepflow.model.durations import format_duration, parse_duration_ms
 from stepflow.model.schedules import BackfillView, ScheduleView
 from stepflow.model.views import RunPage, RunView, WorkflowView
+from stepflow.model.why import WhyView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Attempts",
     "AwaitedEvent",
+    "BulkReport",
     "Call",
     "Credentials",
     "Got",
@@ -534,6 +537,50 @@ def export_run(run_id: str, mask: Iterable[str]) -> Call[bytes]:
     """Read the run as one file."""
     params = [("mask", name) for name in mask]
     return _get(_path("runs", run_id, "export"), lambda response: response.body, *params)
+
+
+def why(run_id: str) -> Call[WhyView]:
+    """Ask why a run waits."""
+    return _get(_path("runs", run_id, "why"), _read_why)
+
+
+def audit(run_id: str) -> Call[list[AuditEntry]]:
+    """Ask what was done to a run."""
+    return _get(_path("runs", run_id, "audit"), lambda got: _read_audit(got).audit)
+
+
+def audit_log(run_id: str, limit: int, cursor: str | None) -> Call[AuditPage]:
+    """Read a page of the newest acts on all runs."""
+    given = {"runId": run_id, "limit": str(limit), "cursor": cursor or ""}
+    return _get("/audit", _read_acts, *((k, v) for k, v in given.items() if v))
+
+
+def bulk(action: str, where: Mapping[str, object], **options: object) -> Call[BulkReport]:
+    """Do one thing to many runs."""
+    body: dict[str, object] = {"action": action, "filter": dict(where)}
+    body |= {name: value for name, value in options.items() if value}
+    return _post("/runs/bulk", msgspec.json.encode(body), _read_bulk)
+
+
+class _RunAudit(msgspec.Struct):
+    audit: list[AuditEntry]
+
+
+class BulkReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What one call of a bulk action did, or would do."""
+
+    action: str
+    dry_run: bool
+    matched: int
+    run_ids: list[str]
+    skipped: list[dict[str, str]]
+    next_cursor: str | None
+
+
+_read_why: Final = _as(WhyView)
+_read_audit: Final = _as(_RunAudit)
+_read_acts: Final = _as(AuditPage)
+_read_bulk: Final = _as(BulkReport)
 
 
 def purge(run_id: str, reason: str = "") -> Call[None]:

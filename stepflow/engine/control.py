@@ -123,7 +123,7 @@ class Control(EnginePart):
             # Cancelled, or released by another call, meanwhile.
             return
         _log.warning("run %s was released%s", actor.id, f" by {by}" if by else "")
-        actor.record(
+        actor.act(
             rec.RunResumed,
             crit=True,
             by=by,

@@ -63,6 +63,9 @@ class Forking(EnginePart):
                 lineage=Raw(encode(lineage)),
                 history=plan.write,
             )
+            started = fork.state.started
+            if started is not None:
+                sup.note_act(started, workflow.id)
         await sup.journal.durable(fork.start_lsn)
         return fork.id
 

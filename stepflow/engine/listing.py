@@ -44,7 +44,7 @@ class Listing(EnginePart):
             if where.status and sup.runs.status(run_id) not in where.status:
                 continue
             summary = sup.runs.summary(run_id)
-            if summary is None or not matches(summary, where):
+            if summary is None or not matches(run_id, summary, where):
                 continue
             if len(rows) == limit:
                 next_cursor = encode_cursor(last)
@@ -72,12 +72,13 @@ class Listing(EnginePart):
         return sorted(rows, key=lambda row: row.event_id)
 
 
-def matches(summary: RunSummary, where: RunFilter) -> bool:
+def matches(run_id: str, summary: RunSummary, where: RunFilter) -> bool:
     """Whether the run is one that is asked for; its status is compared elsewhere."""
     return not (
         (where.workflow_id and summary.workflow != where.workflow_id)
         or (where.tag and where.tag not in summary.tags)
         or (where.created_after_ms and summary.created_ms <= where.created_after_ms)
+        or (where.ids and run_id not in where.ids)
         or (where.created_before_ms and summary.created_ms >= where.created_before_ms)
     )
 

@@ -12,13 +12,15 @@ import orjson
 
 from stepflow.clock import HybridTime, SystemClock, next_pass
 from stepflow.config import MEMORY, Settings
-from stepflow.engine.control import Control
+from stepflow.engine.auditing import Auditing
+from stepflow.engine.bulk import Bulk
 from stepflow.engine.figures import Figures
 from stepflow.engine.forking import Forking
 from stepflow.engine.listing import Listing
 from stepflow.engine.part import RECORD_BYTES
 from stepflow.engine.schedules import ScheduleControl
 from stepflow.engine.shown import Shown
+from stepflow.engine.why import Why
 from stepflow.errors import (
     ApiError,
     ConflictError,
@@ -65,7 +67,7 @@ _CHECKED_BYTES = 32 * 1024
 """So much of a batch's inputs is checked in one go."""
 
 
-class LocalEngine(ScheduleControl, Listing, Control, Forking, Figures):
+class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figures):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
     needs_no_task = True
@@ -501,12 +503,14 @@ class LocalEngine(ScheduleControl, Listing, Control, Forking, Figures):
                 count = await sup.delivery.deliver_to_all(event_id, data, by=by)
             else:
                 count = sup.delivery.deliver(event_id, data, by=by, run_id=run_id)
-        except ApiError:
+        except ApiError as error:
+            sup.unheard.note(event_id, sup.time.now_ms(), error.message)
             # A refusal, too, rests on what the runs hold.
             await sup.journal.durable(sup.journal.last_lsn)
             raise
         await sup.journal.durable(sup.journal.last_lsn)
         if not count:
+            sup.unheard.note(event_id, sup.time.now_ms())
             raise EventNotFoundError
         return count
 

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stepflow.errors import ApiError
+    from stepflow.model.audit import AuditEntry, AuditPage
     from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
+    from stepflow.model.why import WhyView
 
-__all__ = ["Engine", "EngineState", "RunFilter", "RunStream", "WaitingEvent"]
+__all__ = ["BulkAction", "BulkReport", "BulkSkipped", "Engine", "EngineState", "RunFilter"]
+__all__ += ["RunStream", "WaitingEvent"]
 
 EngineState = Literal["stopped", "starting", "ready", "read-only", "stalled", "draining", "failed"]
 """`read-only`: the disk is full. `stalled`: it does not answer, and nothing new is decided."""
@@ -31,6 +34,37 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     tag: str = ""
     created_after_ms: int = 0
     created_before_ms: int = 0
+    ids: frozenset[str] = frozenset()
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it leaves out nothing."""
+        return self == RunFilter()
+
+
+BulkAction = Literal["cancel", "pause", "resume", "retry", "purge"]
+
+
+class BulkSkipped(msgspec.Struct, frozen=True, rename="camel"):
+    """A run that was asked for and not acted on, and why."""
+
+    run_id: str
+    error: str
+    code: str
+
+
+class BulkReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What one call of a bulk action did, or would do."""
+
+    action: BulkAction
+    dry_run: bool
+    matched: int
+    """Runs of this call that the filter takes and the action is for."""
+    run_ids: list[str]
+    """Which were acted on, or would be; newest first."""
+    skipped: list[BulkSkipped]
+    next_cursor: str | None
+    """Where the next call goes on; None when there is nothing left."""
 
 
 class WaitingEvent(msgspec.Struct, frozen=True, rename="camel"):
@@ -239,6 +273,43 @@ class Engine(Protocol):
         self, schedule_id: str, begin_ms: int, end_ms: int, *, dry_run: bool = False, by: str = ""
     ) -> BackfillView:
         """Start a run for each of its times in the range, both ends included, that has none."""
+        ...
+
+    async def why(self, run_id: str) -> WhyView:
+        """Return what the run waits for, or raise `RunNotFoundError`."""
+        ...
+
+    async def run_audit(self, run_id: str) -> list[AuditEntry]:
+        """Return what was done to the run, oldest first, or raise `RunNotFoundError`."""
+        ...
+
+    async def audit(
+        self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
+    ) -> AuditPage:
+        """Return the newest acts on all runs, or on one, which may be purged; newest first.
+
+        The table is bounded: the oldest acts are forgotten.
+        """
+        ...
+
+    async def bulk(
+        self,
+        action: BulkAction,
+        where: RunFilter,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> BulkReport:
+        """Do one thing to all runs that the filter takes, newest first, so many a call.
+
+        Runs in a state that the action is not for are left out; one that cannot be acted on is in
+        `skipped`. Runs that are started meanwhile are not reached. Raises `InvalidInputError` for a
+        filter that takes everything, and for a bad cursor.
+        """
         ...
 
     async def stream(self, run_id: str, after: int | None = None) -> RunStream:

@@ -215,11 +215,12 @@ class RunFailed(Record, frozen=True, tag="run.failed"):
 class RunCancelled(Record, frozen=True, tag="run.cancelled"):
     """The run ended because it was cancelled; `forced` when it was not waited for.
 
-    `by` and `reason` where nobody has asked before: by force, or before the run had begun.
+    `asked`: somebody wanted this very end, by force or before the run had begun; `by` and `reason`.
     """
 
     error: Raw
     forced: bool = False
+    asked: bool = False
     by: str = ""
     reason: str = ""
 

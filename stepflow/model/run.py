@@ -482,7 +482,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     def _run_cancelled(self, record: RunCancelled, _: bytes | None) -> None:
         self.error = bytes(record.error)
         self.forced = record.forced
-        if not self.cancel_lsn or record.by:
+        if record.asked:
             self.acts.append(record)
         self._close("cancelled")
 

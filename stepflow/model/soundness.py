@@ -37,7 +37,13 @@ _TIMES: Final[dict[type[Record], str]] = {
 }
 """The kinds that have a time besides their own, and its name."""
 _OF_NO_RUN: Final[frozenset[type[Record]]] = frozenset(
-    {rec.EventReceived, rec.ScheduleSet, rec.ScheduleFired, rec.SchedulePaused}
+    {
+        rec.BulkActed,
+        rec.EventReceived,
+        rec.ScheduleSet,
+        rec.ScheduleFired,
+        rec.SchedulePaused,
+    }
 )
 _WITH_ERROR: Final[frozenset[type[Record]]] = frozenset(
     {rec.RunFailed, rec.RunCancelled, rec.StepRetrying, rec.StepFailed, rec.ChildEnded}

@@ -74,6 +74,12 @@ class RunActor(HeldRun):
         """Record one fact of the run; see `Recorder.write`."""
         return self.sup.recorder.write(self, kind, **fields)
 
+    def act(self, kind: type[Any], /, **fields: Any) -> Any:
+        """Record what somebody did to the run; it is in the audit, too."""
+        record = self.sup.recorder.write(self, kind, **fields)
+        self.sup.note_act(record, self.state.workflow)
+        return record
+
     # ------------------------------------------------------------ mailbox
 
     def tell(self, message: msg.Message) -> None:

@@ -47,6 +47,8 @@ async def adopt(sup: Supervisor, restorer: Restorer, suspects: Suspects) -> list
             await next_pass()
     await _adopt_ended(sup, adopting.ended)
     sup.admission.open(restorer.rates)
+    sup.audit = restorer.audit
+    sup.audit.trim(sup.settings)
     return adopting.to_wake
 
 

@@ -45,7 +45,7 @@ def cancel_asked(actor: RunActor, message: msg.CancelAsked) -> None:
         _end_now(actor, message)
         return
     deadline = actor.sup.time.now_ms() + int(actor.sup.settings.cancel_grace_s * 1000)
-    actor.record(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
+    actor.act(rec.CancelRequested, deadline=deadline, by=message.by, reason=message.reason)
     actor.sup.timers.add(deadline, actor.id, CANCEL_TIMER)
     cancel_children(actor, state.pending_calls())
     if actor.session is not None and not actor.session.fenced:
@@ -73,9 +73,11 @@ def _end_now(actor: RunActor, message: msg.CancelAsked) -> None:
         rec.RunCancelled,
         error=Raw(error),
         forced=forced,
+        asked=True,
         by=message.by,
         reason=message.reason,
     )
+    actor.sup.note_act(state.acts[-1], state.workflow)
     if forced:
         # After its own end, which has cancelled them: how they end is no result of it any more.
         for call in pending:

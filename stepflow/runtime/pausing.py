@@ -26,7 +26,7 @@ def pause_asked(actor: RunActor, message: msg.PauseAsked) -> None:
     if state.finished or state.cancelling or state.paused:
         return
     pending = state.status == "pending"
-    actor.record(rec.RunPaused, crit=True, by=message.by, reason=message.reason, pending=pending)
+    actor.act(rec.RunPaused, crit=True, by=message.by, reason=message.reason, pending=pending)
     if pending:
         # Resumed, it has its old place again.
         actor.sup.admission.leave(actor.id)
@@ -43,7 +43,7 @@ def resume_asked(actor: RunActor, message: msg.ResumeAsked) -> None:
     if not state.paused:
         return
     pending = state.status == "pending"
-    actor.record(rec.RunResumed, crit=True, by=message.by, reason=message.reason, pending=pending)
+    actor.act(rec.RunResumed, crit=True, by=message.by, reason=message.reason, pending=pending)
     if pending:
         # Its delay may be over by now.
         actor.sup.timers.add(state.due, actor.id, RELEASE_TIMER)

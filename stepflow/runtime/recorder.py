@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec import Raw
 
 from stepflow.model.records import (
+    BulkActed,
     EventReceived,
     Record,
     RunPurged,
@@ -22,7 +23,7 @@ from stepflow.model.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from stepflow.clock import HybridTime
     from stepflow.journal.api import Journal
@@ -39,11 +40,13 @@ _BINDING = (ValueRecorded, VersionChosen)
 class Recorder:
     """Turns decisions into records."""
 
-    __slots__ = ("_sink", "journal", "live_bytes", "time")
+    __slots__ = ("_sink", "journal", "live_bytes", "on_act", "time")
 
     def __init__(self, journal: Journal, time: HybridTime) -> None:
         self.journal = journal
         self.time = time
+        self.on_act: Callable[[Record], None] | None = None
+        """Told of acts on no run, and on runs that have gone."""
         self.live_bytes = 0
         """What the records of the runs that live hold; whoever ends one takes it away."""
         self._sink: Journal | _Group = journal
@@ -109,7 +112,7 @@ class Recorder:
     def write_purge(
         self, run_id: str, rs: int, by: str, *, reason: str = "", workflow: str = ""
     ) -> int:
-        """Record that a run is forgotten; return the record's LSN."""
+        """Record that a run is forgotten; return the record's LSN. With a workflow it is an act."""
         lsn = self.next_lsn
         record = RunPurged(
             lsn=lsn,
@@ -121,6 +124,17 @@ class Recorder:
             workflow=workflow,
         )
         self._sink.append((encode_record(record),), strict=True)
+        if self.on_act is not None:
+            self.on_act(record)
+        return lsn
+
+    def write_bulk(self, **fields: Any) -> int:
+        """Record that somebody acted on many runs; return the record's LSN."""
+        lsn = self.next_lsn
+        record = BulkActed(lsn=lsn, r="", rs=0, ts=self.time.now_ms(), **fields)
+        self._sink.append((encode_record(record),), strict=True)
+        if self.on_act is not None:
+            self.on_act(record)
         return lsn
 
     @contextmanager

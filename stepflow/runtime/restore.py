@@ -31,6 +31,7 @@ from stepflow.model.records import UnknownRecordError, decode_known, decode_reco
 from stepflow.model.run import RunState
 from stepflow.model.schedules import ScheduleRows
 from stepflow.model.soundness import doubt, is_line
+from stepflow.runtime.audit import AuditTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +134,7 @@ class Restorer:
         self._order: list[str] | None = None
         self.rates = Rates()
         self.schedules = ScheduleRows()
+        self.audit = AuditTable()
         self.last_ts_ms = 0
         self.messages: list[str] = []
 
@@ -146,16 +148,20 @@ class Restorer:
             self._gone[line.id] = lsn
         elif line.k == "run":
             self._take_run(lsn, line, data)
-        elif line.k in {"rate", "schedule"}:
+        elif line.k in {"rate", "schedule", "audit"}:
             self._take_row(lsn, line, data)
 
     def _take_row(self, lsn: int, line: _Line, data: bytes) -> None:
         what = f"the snapshot's line of {line.k} {line.id[:80]!r}"
         if line.lsn != lsn:
             raise _left_out(f"{what} includes lsn {lsn} and says {line.lsn}")
-        table: Rates | ScheduleRows = self.rates if line.k == "rate" else self.schedules
+        tables: dict[str, Rates | ScheduleRows | AuditTable] = {
+            "rate": self.rates,
+            "schedule": self.schedules,
+            "audit": self.audit,
+        }
         try:
-            table.take_line(data)
+            tables[line.k].take_line(data)
         except _UNREADABLE as error:
             raise _left_out(f"{what} cannot be read: {error}") from error
 
@@ -244,6 +250,7 @@ class Restorer:
                 return False
             del self._rows[record.r]
             self._gone[record.r] = record.lsn
+            self.audit.note(record)
         self._payload_for(record)
         self.last_ts_ms = max(self.last_ts_ms, record.ts)
         return True
@@ -299,6 +306,9 @@ class Restorer:
             self._purge(record, data)
         elif isinstance(record, rec.ScheduleSet | rec.ScheduleFired | rec.SchedulePaused):
             self.schedules.take(record)
+            self.audit.note(record)
+        elif isinstance(record, rec.BulkActed):
+            self.audit.note(record)
         else:
             if isinstance(record, rec.RunStarted | rec.RunReleased):
                 self.rates.take(lsn, record.ts, record.admission)
@@ -311,6 +321,7 @@ class Restorer:
             return
         self._rows.pop(record.r, None)
         self._gone[record.r] = record.lsn
+        self.audit.note(record)
 
     def _apply(self, record: rec.Record, data: bytes) -> None:
         state = self._state(record.r) or self._new_run(record)
@@ -320,9 +331,12 @@ class Restorer:
         if record.lsn <= state.seen_lsn:
             return
         failed = state.failure
+        acts = len(state.acts)
         state.fold(record, data, payload)
         if state.failure and not failed:
             self._say(state.failure)
+        if len(state.acts) > acts or state.started is record:
+            self.audit.note(record, state.workflow)
 
     def _misfit(self, lsn: int, data: bytes, why: str) -> None:
         """Set the run aside whose record makes no sense; without one it is left out."""

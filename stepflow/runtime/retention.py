@@ -86,8 +86,12 @@ class Retention:
         """Forget a finished run; return the LSN of the record that says so."""
         sup = self._sup
         row = self._completed.get(actor.id) or self._others[actor.id]
-        told = {} if by == RETENTION else {"reason": reason, "workflow": actor.summary().workflow}
-        lsn = sup.recorder.write_purge(actor.id, row.rs + 1, by, **told)
+        if by == RETENTION:
+            lsn = sup.recorder.write_purge(actor.id, row.rs + 1, by)
+        else:
+            lsn = sup.recorder.write_purge(
+                actor.id, row.rs + 1, by, reason=reason, workflow=actor.summary().workflow
+            )
         self._forget(row)
         sup.idempotency.remove(actor.summary(), actor.id)
         sup.runs.pop(actor.id, None)

@@ -24,7 +24,7 @@ def retry_asked(actor: RunActor, message: msg.RetryAsked) -> None:
         return
     back = taken_back(state)
     nbytes = state.nbytes
-    actor.record(
+    actor.act(
         rec.RunRetried,
         crit=True,
         by=message.by,

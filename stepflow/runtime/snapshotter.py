@@ -89,4 +89,6 @@ class Snapshotter:
             (lsn, b'{"k":"gone","id":"%b","lsn":%d}' % (run_id.encode(), lsn))
             for run_id, lsn in (sup.gone or {}).items()
         ]
-        await writer.write([*tombs, *sup.admission.lines(), *sup.schedules.lines()])
+        await writer.write(
+            [*tombs, *sup.admission.lines(), *sup.audit.lines(), *sup.schedules.lines()]
+        )

@@ -31,6 +31,7 @@ from stepflow.model.ids import RunId, run_ids_of
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.admission import ADMISSION, Admission, begin_run
+from stepflow.runtime.audit import AuditTable
 from stepflow.runtime.branches import install_factory, uninstall_factory
 from stepflow.runtime.children import cancel_child, cancel_children, tell_parent
 from stepflow.runtime.delivery import Delivery
@@ -47,6 +48,7 @@ from stepflow.runtime.schedules import SCHEDULE, Schedules
 from stepflow.runtime.seams import Seams
 from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
+from stepflow.runtime.unheard import Unheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from stepflow.config import Settings
     from stepflow.journal.api import Journal
     from stepflow.model.outline import Outline
+    from stepflow.model.records import Record
     from stepflow.model.run import CallState, RunState
     from stepflow.runtime.admission import Door
     from stepflow.runtime.calls import NotifyAsk
@@ -163,6 +166,9 @@ class Supervisor:
         self.steps = StepRunner(self, settings.threads)
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)
+        self.audit = AuditTable()
+        self.unheard = Unheard()
+        self.recorder.on_act = self.note_act
         self.admission = Admission(self)
         self.schedules = Schedules(self)
         self.delivery = Delivery(self)
@@ -607,6 +613,11 @@ class Supervisor:
         if not pending or not all(call.waits for call in pending):
             return False
         return session.waits_directly()
+
+    def note_act(self, record: Record, workflow: str = "") -> None:
+        """Somebody did something: it was recorded."""
+        self.audit.note(record, workflow)
+        self.audit.trim(self.settings)
 
     def tidy(self) -> None:
         """Drop the rows of purged runs and the timers of ended ones once they are the more."""

@@ -15,7 +15,17 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketClose
 
 from stepflow.errors import NotFoundError
-from stepflow.web import additions, control, docs_page, endpoints, export, schedules, sse, tokens
+from stepflow.web import (
+    additions,
+    control,
+    docs_page,
+    endpoints,
+    explaining,
+    export,
+    schedules,
+    sse,
+    tokens,
+)
 from stepflow.web.asgi import send_answer
 from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
@@ -41,6 +51,8 @@ __all__ = ["ENDPOINTS", "NoSuchRoute", "build_app", "build_routes"]
 # The hot routes first: Starlette tries one after the other.
 ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     endpoints.Trigger,
+    # Before the path that takes any text for an id.
+    explaining.BulkRuns,
     endpoints.GetRun,
     control.PurgeRun,
     sse.StreamRun,
@@ -48,6 +60,9 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     endpoints.GetHealth,
     additions.BatchTrigger,
     additions.ListRuns,
+    explaining.GetWhy,
+    explaining.GetRunAudit,
+    explaining.ListAudit,
     control.CancelRun,
     control.PauseRun,
     control.ResumeRun,

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import msgspec
 
-from stepflow.engine.protocol import WaitingEvent
+from stepflow.engine.protocol import BulkReport, BulkSkipped, WaitingEvent
 from stepflow.errors import InternalError, UnauthorizedError, UnavailableError
+from stepflow.model.audit import AuditEntry, AuditPage
 from stepflow.model.schedules import BackfillRun, BackfillView, ScheduleView
 from stepflow.model.views import EventName, RunPage, RunView, StepView, WorkflowView
+from stepflow.model.why import NearMiss, WaitingFor, WhyView
 from stepflow.web import schemas
 from stepflow.web.app import ENDPOINTS
 
@@ -55,6 +57,19 @@ _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     schemas.Health,
     schemas.Readiness,
     schemas.TokenRequest,
+    schemas.CancelRequest,
+    schemas.ReasonRequest,
+    schemas.ForkRequest,
+    schemas.BulkFilter,
+    schemas.BulkRequest,
+    schemas.RunAudit,
+    BulkReport,
+    BulkSkipped,
+    AuditEntry,
+    AuditPage,
+    NearMiss,
+    WaitingFor,
+    WhyView,
     schemas.TokenGrant,
     schemas.RunError,
     schemas.EventList,

@@ -5,11 +5,14 @@ One declaration serves twice: the document is made from these, and requests are 
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from stepflow.engine.protocol import BulkAction
+from stepflow.model.audit import AuditEntry
 from stepflow.model.run import RunStatus
 
 __all__ = ["BatchFailure", "EventList", "Health", "Problem", "ProblemCode", "Readiness", "RunError"]
@@ -17,6 +20,7 @@ __all__ += ["CompleteEvent", "EmitEvent", "ErrorEvent", "ExpiredEvent", "Progres
 __all__ += ["BackfillRequest", "CancelRequest", "ForkRequest", "ReasonRequest", "ScheduleList"]
 __all__ += ["StatusEvent", "StepEvent"]
 __all__ += ["Success", "TokenGrant", "TokenRequest", "TriggerResult", "WorkflowList"]
+__all__ += ["BulkFilter", "BulkRequest", "RunAudit"]
 
 ProblemCode = Literal[
     "WORKFLOW_NOT_FOUND",
@@ -135,6 +139,35 @@ class ForkRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input: msgspec.Raw | UnsetType = UNSET
     results: dict[str, msgspec.Raw] = {}
     reason: Reason = ""
+
+
+class BulkFilter(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs; what is left out leaves out nothing."""
+
+    status: list[str] = []
+    workflow_id: str = ""
+    tag: str = ""
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    ids: Annotated[list[str], msgspec.Meta(max_length=1000)] = []
+
+
+class BulkRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One act on all runs that the filter takes."""
+
+    action: BulkAction
+    filter: BulkFilter
+    dry_run: bool = False
+    force: bool = False
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    cursor: str | None = None
+    reason: Reason = ""
+
+
+class RunAudit(_Body, frozen=True, kw_only=True):
+    """What was done to a run."""
+
+    audit: list[AuditEntry]
 
 
 class TokenGrant(_Body, frozen=True, kw_only=True):

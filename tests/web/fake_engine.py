@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from stepflow.clock import rfc3339
-from stepflow.engine.protocol import EngineState, RunFilter, WaitingEvent
+from stepflow.engine.protocol import BulkAction, BulkReport, EngineState, RunFilter, WaitingEvent
 from stepflow.errors import (
     ApiError,
     ConflictError,
@@ -19,8 +19,10 @@ from stepflow.errors import (
     RunNotFoundError,
     WorkflowNotFoundError,
 )
+from stepflow.model.audit import AuditEntry, AuditPage
 from stepflow.model.schedules import BackfillView, ScheduleView
 from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView, sse_frame
+from stepflow.model.why import WhyView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -315,6 +317,36 @@ class FakeEngine:
         if not self._asked(run_id, "purge", by, reason).finished:
             raise ConflictError("The run is live: cancel it first")
         del self.runs[run_id]
+
+    async def why(self, run_id: str) -> WhyView:
+        await self.require_run(run_id)
+        return WhyView(summary="It sleeps.", waiting_for=[])
+
+    async def run_audit(self, run_id: str) -> list[AuditEntry]:
+        await self.require_run(run_id)
+        return []
+
+    async def audit(
+        self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
+    ) -> AuditPage:
+        return AuditPage(audit=[], next_cursor=None)
+
+    async def bulk(
+        self,
+        action: BulkAction,
+        where: RunFilter,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        limit: int | None = None,
+        cursor: str | None = None,
+        by: str = "",
+        reason: str = "",
+    ) -> BulkReport:
+        self.asked.append(("bulk", by, reason, action, where, dry_run, force, limit, cursor))
+        return BulkReport(
+            action=action, dry_run=dry_run, matched=0, run_ids=[], skipped=[], next_cursor=None
+        )
 
     def _asked(self, run_id: str, *what: Any) -> FakeRun:
         self.asked.append(what)

@@ -227,3 +227,66 @@ async def test_a_failed_run_is_retried_and_forked(live, broken):
     assert stream.text.count("event: complete") == 1
     bad = await live.post(f"/runs/{run_id}/fork", json={"fromStep": "charge", "input": "x"})
     assert refused(bad, 400, "INVALID_INPUT")
+
+
+# ---------------------------------------------------------------- why, audit, bulk
+
+
+async def test_why_and_audit_are_read_by_whoever_reads_everything(client, stranger, engine, signer):
+    engine.begin(RUN)
+    for path in (f"/runs/{RUN}/why", f"/runs/{RUN}/audit", "/audit?limit=5"):
+        assert (await client.get(path)).status_code == 200
+        assert refused(await stranger.get(path), 401, "UNAUTHORIZED")
+    token = signer.sign_run(RUN, 1 << 45)
+    for path in (f"/runs/{RUN}/why", f"/runs/{RUN}/audit"):
+        # They tell of other runs, and of who operates this one.
+        assert refused(await stranger.get(f"{path}?token={token}"), 403, "FORBIDDEN")
+    for rest in ("why", "audit"):
+        assert refused(await client.get(f"/runs/{NOBODY}/{rest}"), 404, "RUN_NOT_FOUND")
+    assert refused(await client.get("/audit?limit=0"), 400, "INVALID_INPUT", "limit")
+
+
+async def test_a_bulk_action_is_read_checked_and_handed_on(client, app, engine):
+    where = {"status": ["running"], "workflowId": "w", "tag": "t"}
+    body = {"action": "cancel", "filter": where, "dryRun": True, "force": True, "limit": 7}
+    response = await client.post("/runs/bulk", json=body)
+    assert response.json()["dryRun"] is True
+    (asked,) = engine.asked
+    assert asked[:4] == ("bulk", "key:ops", "", "cancel")
+    assert (asked[4].workflow_id, asked[4].tag) == ("w", "t")
+    assert asked[5:] == (True, True, 7, None)
+    for bad in (
+        {},
+        {"action": "fork", "filter": {}},
+        {"action": "cancel"},
+        {"action": "cancel", "filter": {"status": ["odd"]}},
+        {"action": "cancel", "filter": {"createdAfter": "2024-01-15T10:30:00"}},
+        {"action": "cancel", "filter": {"nobody": 1}},
+    ):
+        assert refused(await client.post("/runs/bulk", json=bad), 400, "INVALID_INPUT")
+    transport = httpx.ASGITransport(app)
+    reader = httpx.AsyncClient(
+        transport=transport, base_url="http://x", headers={"X-API-Key": READER}
+    )
+    assert refused(await reader.post("/runs/bulk", json=body), 403, "FORBIDDEN", "control")
+    assert len(engine.asked) == 1
+
+
+async def test_the_real_engine_explains_records_and_acts_on_many(live):
+    run_id = await begin(live, "waits", None)
+    await until(live, run_id, state="waiting")
+    await live.post("/notify/GO", json=1)
+    why = (await live.get(f"/runs/{run_id}/why")).json()
+    assert "'GO' was sent once" in why["summary"]
+    assert why["waitingFor"][0]["nearMisses"][0]["eventId"] == "GO"
+    body = {"action": "pause", "filter": {"workflowId": "waits"}, "reason": "deploy"}
+    dry = (await live.post("/runs/bulk", json=body | {"dryRun": True})).json()
+    assert dry["runIds"] == [run_id]
+    await live.post("/runs/bulk", json=body)
+    (act,) = (await live.get(f"/runs/{run_id}/audit")).json()["audit"]
+    assert (act["action"], act["reason"]) == ("pause", "deploy")
+    assert act["by"]
+    newest = (await live.get("/audit")).json()["audit"][0]
+    assert newest["action"] == "bulk"
+    everything = await live.post("/runs/bulk", json={"action": "cancel", "filter": {}})
+    assert refused(everything, 400, "INVALID_INPUT", "filter")

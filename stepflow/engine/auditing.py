@@ -1,0 +1,35 @@
+"""`GET /runs/{runId}/audit` and `GET /audit`: who did what, when and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stepflow.engine.listing import decode_cursor, encode_cursor
+from stepflow.engine.part import EnginePart
+from stepflow.model.audit import AuditPage, acts_of
+
+if TYPE_CHECKING:
+    from stepflow.model.audit import AuditEntry
+
+__all__ = ["Auditing"]
+
+
+class Auditing(EnginePart):
+    """Nothing is shown before it is durable: an act that a crash takes back was none."""
+
+    async def run_audit(self, run_id: str) -> list[AuditEntry]:
+        actor = await self._durable_run(run_id)
+        entries = acts_of(actor.peek())
+        await self.sup.journal.durable(actor.lsn)
+        return entries
+
+    async def audit(
+        self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
+    ) -> AuditPage:
+        sup = self.sup
+        before = decode_cursor(cursor) if cursor else sup.journal.next_lsn
+        found = sup.audit.page(before, run_id, limit + 1)
+        more = len(found) > limit
+        await sup.journal.durable(sup.journal.last_lsn)
+        next_cursor = encode_cursor(found[limit - 1].lsn) if more else None
+        return AuditPage(audit=found[:limit], next_cursor=next_cursor)
