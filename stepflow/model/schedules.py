@@ -53,7 +53,7 @@ class ScheduleRow(msgspec.Struct, eq=False, omit_defaults=True):
                     self.fired += 1
                     self.run = record.run
                     self.at = record.at
-            case SchedulePaused():
+            case _:
                 self.paused = record.paused
                 self.last = max(self.last, record.ts)
         self.lsn = record.lsn

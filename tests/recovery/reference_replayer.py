@@ -201,7 +201,7 @@ def _fold(done: Replayed, record: Any, payloads: Mapping[int, Any]) -> None:
     kind = record["t"]
     if kind == "run.started":
         run.workflow, run.input = record["workflow"], record["input"]
-        run.status = "pending" if record.get("due") else "running"
+        run.status = "pending" if record.get("due") or record.get("held") else "running"
     elif kind == "run.restarted":
         # Whole in itself: what came before does not count any more.
         run.workflow, run.input, run.status = (

@@ -75,3 +75,53 @@ def test_a_line_that_is_none_is_refused(line: bytes) -> None:
     for table in (Rates(), ScheduleRows()):
         with pytest.raises(msgspec.MsgspecError):
             table.take_line(line)
+
+
+def test_only_a_pending_run_is_let_in_and_its_time_counts_from_then() -> None:
+    from msgspec import Raw
+
+    from stepflow.model.run import ApplyError
+    from tests.unit.run_writer import Writer
+
+    writer = Writer().start()
+    with pytest.raises(ApplyError, match="is running: it waits for no admission"):
+        writer.write(rec.RunReleased)
+    held = Writer()
+    held.write(rec.RunStarted, workflow="w", input=Raw(b"1"), held=True, timeout=500)
+    assert (held.state.status, held.state.deadline_ms) == ("pending", 0)
+    record = held.write(rec.RunReleased, admission=(("w", "", 1000),))
+    assert held.state.status == "running"
+    assert held.state.deadline_ms == record.ts + 500
+    at_once = Writer()
+    begun = at_once.write(rec.RunStarted, workflow="w", input=Raw(b"1"), timeout=7)
+    assert at_once.state.deadline_ms == begun.ts + 7
+
+
+def test_a_run_whose_beginning_counts_is_opened_at_a_start() -> None:
+    from msgspec import Raw
+
+    from stepflow.model.outline import Outline
+
+    start = rec.RunStarted(
+        lsn=1, r="run_aaaaaaaa", rs=1, ts=1, workflow="w", input=Raw(b"1"), due=5
+    )
+    run = Outline.of(start, encode_record(start))
+    assert run is not None
+    let_in = rec.RunReleased(lsn=2, r="run_aaaaaaaa", rs=2, ts=6, admission=(("w", "", 1000),))
+    assert not run.take(let_in, encode_record(let_in))
+
+
+def test_recovery_takes_rows_of_rates_and_schedules_and_says_what_is_damaged() -> None:
+    from stepflow.journal.recovery import LeftOutError
+    from stepflow.runtime.restore import Restorer
+
+    restorer = Restorer()
+    restorer.on_line(5, b'{"k":"rate","id":"w","key":"","per":1000,"lsn":5,"times":[100]}')
+    restorer.on_line(6, b'{"k":"schedule","id":"s","lsn":6,"spec":"every 1h","last":7}')
+    assert restorer.rates.rows["w", ""].times == [100]
+    assert restorer.schedules.rows["s"].last == 7
+    with pytest.raises(LeftOutError, match="says 5"):
+        restorer.on_line(7, b'{"k":"rate","id":"v","key":"","per":1000,"lsn":5,"times":[]}')
+    with pytest.raises(LeftOutError, match="cannot be read"):
+        restorer.on_line(8, b'{"k":"rate","id":"v","lsn":8}')
+    assert ("v", "") not in restorer.rates.rows

@@ -25,6 +25,8 @@ def doubted(kind: type[Any], **fields: Any) -> str:
     [
         (rec.SleepStarted, {"key": "s#1", "name": "s", "due": TIME_MAX_MS}),
         (rec.RunFailed, {"error": ERROR}),
+        (rec.RunStarted, {"workflow": "w", "input": Raw(b"1"), "rs": 1, "held": True}),
+        (rec.ScheduleSet, {"r": "", "rs": 0, "schedule": "s", "spec": "every 1h"}),
         (rec.CancelRequested, {"deadline": 9, "reason": "é"}),
         (rec.EventReceived, {"r": "", "rs": 0, "event": "e", "payload": Raw(b"1"), "takers": 1}),
     ],
@@ -37,6 +39,14 @@ def test_a_record_of_ours_is_believed(kind: type[Any], fields: dict[str, Any]) -
     ("kind", "fields", "why"),
     [
         (rec.SleepEnded, {"key": "s#1", "lsn": 0}, "out of range"),
+        (
+            rec.RunStarted,
+            {"workflow": "w", "input": Raw(b"1"), "scheduled": TIME_MAX_MS + 1},
+            "calendar",
+        ),
+        (rec.RunStarted, {"workflow": "w", "input": Raw(b"1"), "timeout": -1}, "calendar"),
+        (rec.ScheduleFired, {"r": "", "rs": 0, "schedule": "s", "at": -1}, "calendar"),
+        (rec.ScheduleSet, {"schedule": "s", "spec": ""}, "belongs to no run"),
         (rec.SleepEnded, {"key": "s#1", "lsn": 2**63}, "out of range"),
         (rec.SleepEnded, {"key": "s#1", "rs": -1}, "out of range"),
         (rec.SleepEnded, {"key": "s#1", "r": 'run_"'}, "no run id"),
