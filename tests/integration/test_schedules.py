@@ -325,3 +325,19 @@ async def test_the_times_to_come_are_told() -> None:
         assert view.next == [f"2024-01-0{day}T01:00:00.000Z" for day in (1, 2, 3)]
         assert view.next_at == view.next[0]
         assert view.spec == "0 2 * * * Europe/Berlin"
+
+
+async def test_tidying_the_timers_keeps_those_of_schedules_and_rates() -> None:
+    async with service() as world:
+        nightly(world, Schedule(every="1h"))
+
+        @world.flow.workflow("rated", rate_limit="1/h")
+        async def rated(ctx: Context) -> None: ...
+
+        world.engine.registered()
+        ids = [await world.trigger("rated") for _ in range(2)]
+        sup = world.engine.sup
+        await sup.timers.tidy(sup._counts)
+        await world.clock.advance(HOUR + 1)
+        assert hours(fired(world)) == [1]
+        assert world.actor(ids[1]).status == "completed"
