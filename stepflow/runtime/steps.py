@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from stepflow.authoring.signature import is_async
-from stepflow.errors import RetryAfterError
+from stepflow.errors import RetryAfterError, StepInterruptedError
 from stepflow.model import records as rec
 from stepflow.model.durations import parse_duration_ms
 from stepflow.runtime import messages as msg
@@ -78,15 +78,39 @@ class Attempt(Plain):
         )
 
     def emit(self, data: Any) -> None:
-        """Record a live event of the step; what a late attempt emits is dropped."""
-        actor, ask = self.actor, self.ask
-        if self.session.fenced or not ask.alive or actor.finished:
+        """Record a live event of the step; what a late attempt emits is dropped, or refused.
+
+        Those of a few milliseconds share a frame: they wait for the next strict record of anybody.
+        """
+        loop = self.actor.sup.loop
+        if _running_loop() is loop:
+            if not self._is_late():
+                body = self.ask.converter.encode(data, "data")
+                check_emitted(self.actor, body)
+                self._record(body)
             return
-        body = ask.converter.encode(data, "data")
-        check_emitted(actor, body)
+        # A thread: it learns here that its attempt is over, and its events keep their order.
+        if self._is_late():
+            raise StepInterruptedError(self.ask.name)
+        body = self.ask.converter.encode(data, "data")
+        check_emitted(self.actor, body)
+        loop.call_soon_threadsafe(self._record, body)
+
+    def _is_late(self) -> bool:
+        return (
+            self.closed
+            or self.timed_out
+            or self.session.fenced
+            or not self.ask.alive
+            or self.actor.finished
+        )
+
+    def _record(self, body: bytes) -> None:
+        if self._is_late():
+            return
         self.emitted += 1
-        key = f"{ask.key}@{self.number}.{self.emitted}"
-        actor.record(rec.Emitted, key=key, name=ask.name, data=Raw(body))
+        key = f"{self.ask.key}@{self.number}.{self.emitted}"
+        self.actor.record(rec.Emitted, lazy=True, key=key, name=self.ask.name, data=Raw(body))
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Tell the actor, once."""
@@ -288,6 +312,13 @@ class StepRunner:
         """Cancel what runs and leave the threads behind."""
         self.cut()
         self._threads.stop()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _timeout(attempt: Attempt) -> TimeoutError:

@@ -15,7 +15,7 @@ from stepflow.cli.new import files_of
 from stepflow.cli.reload import serve_command
 
 ROOT = Path(__file__).resolve().parents[2]
-ALL = ["serve", "trigger", "notify", "runs", "token", "keys"]
+ALL = ["serve", "trigger", "notify", "runs", "schedules", "token", "export", "keys", "check"]
 ALL += ["verify", "dump", "backup", "repair", "openapi", "new"]
 
 
