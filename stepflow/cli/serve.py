@@ -27,6 +27,7 @@ from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
 from stepflow.clock import SystemClock
 from stepflow.errors import OperatorError
 from stepflow.log import configure_logging
+from stepflow.runtime.logged import RunFields
 from stepflow.web.cors import cors_origins
 from stepflow.web.presets import Endpoints
 from stepflow.web.same_site import SameSite
@@ -93,6 +94,8 @@ def serve(
             os.environ.get("STEPFLOW_LOG_LEVEL", "info"),
             sys.stderr,
         )
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(RunFields())
         if reload_:
             sys.exit(_reload(target))
         harden()

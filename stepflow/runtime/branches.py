@@ -81,6 +81,11 @@ class Branch:
         return Branch(self.session, f"{self.path}/{step}" if self.path else step)
 
 
+def running_branch() -> Branch | None:
+    """Return the branch whose code runs, whichever run's it is; None outside all of them."""
+    return _BRANCH.get()
+
+
 def current_branch(session: Session) -> Branch:
     """Return the branch of `session` that the running task is.
 

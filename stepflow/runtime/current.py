@@ -21,6 +21,10 @@ class Running(Protocol):
         """Return what its function may know of it."""
         ...
 
+    def place(self) -> tuple[str, str, int]:
+        """Return run id, step key and attempt; from any thread, and also when the run has ended."""
+        ...
+
 
 in_step: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
     "stepflow_step", default=None

@@ -86,10 +86,12 @@ def _fail_attempt(actor: RunActor, ask: StepAsk, call: CallState, error: BaseExc
     )
     delay_ms = actor.sup.steps.retry_delay_ms(ask, call, error)
     if delay_ms is None:
+        actor.sup.steps.failed_total += 1
         actor.record(rec.StepFailed, key=ask.key, error=Raw(data), attempt=call.attempt)
         actor.recorded(ask.key)
         return
     due = actor.sup.time.now_ms() + delay_ms
+    actor.sup.steps.retried_total += 1
     actor.record(rec.StepRetrying, key=ask.key, attempt=call.attempt, error=Raw(data), due=due)
     actor.sup.timers.add(due, actor.id, ask.key)
 

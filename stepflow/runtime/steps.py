@@ -64,6 +64,10 @@ class Attempt(Plain):
     closed: bool = False
     emitted: int = 0
 
+    def place(self) -> tuple[str, str, int]:
+        """Return run id, step key and attempt, without a look at the run's state."""
+        return self.actor.id, self.ask.key, self.number
+
     def info(self) -> StepInfo:
         """Return what `current_step` shows."""
         actor, ask = self.actor, self.ask
@@ -132,7 +136,16 @@ class Attempt(Plain):
 class StepRunner:
     """All attempts that run."""
 
-    __slots__ = ("_crew", "_drained", "_running", "_sup", "_threads", "zombies")
+    __slots__ = (
+        "_crew",
+        "_drained",
+        "_running",
+        "_sup",
+        "_threads",
+        "failed_total",
+        "retried_total",
+        "zombies",
+    )
 
     def __init__(self, sup: Supervisor, threads: int) -> None:
         self._sup = sup
@@ -142,6 +155,9 @@ class StepRunner:
         self._drained: asyncio.Event | None = None
         """Somebody waits until nothing runs."""
         self.zombies = 0
+        self.retried_total = 0
+        self.failed_total = 0
+        """Attempts that are tried again, and steps that failed for good, since the start."""
 
     @property
     def running(self) -> int:
