@@ -218,7 +218,8 @@ class Gate(Plain):
         if self.closed:
             return
         del self._started[ask.key]
-        if self.outstanding != 1 or self.tasks != 1 or self._heap or self._undecided:
+        solo = self.outstanding == 1 and self.tasks == 1 and not self.held
+        if not solo or self._heap or self._undecided:
             self._push(outcome.lsn, ask, outcome)
             self._advance()
         elif ask.deliver(outcome):

@@ -127,6 +127,8 @@ class Schedules:
     def _write(self, kind: type[Any], **fields: Any) -> int:
         record = self._sup.recorder.write_schedule(kind, **fields)
         self.rows.take(record)
+        if isinstance(record, rec.SchedulePaused):
+            self._sup.note_act(record)
         return int(record.lsn)
 
     def _arm(self, planned: Planned) -> None:

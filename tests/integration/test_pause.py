@@ -111,7 +111,9 @@ async def test_a_step_that_runs_is_let_end_and_its_result_is_kept() -> None:
         return 5
 
     async def w(ctx: Context) -> int:
-        return await ctx.step("next", fine, await ctx.step("slow", slow)) + 1
+        got = await ctx.step("slow", slow)
+        world.note("heard")
+        return await ctx.step("next", fine, got) + 1
 
     with world.clock.driving():
         async with world:
@@ -123,6 +125,7 @@ async def test_a_step_that_runs_is_let_end_and_its_result_is_kept() -> None:
             await asyncio.sleep(30)
             view = await world.engine.get_run(run_id)
             assert view.state == "paused"
+            assert not world.life.trace
             assert [(s.key, s.status) for s in view.steps or ()] == [("slow#1", "completed")]
             # Nothing of it runs: its task was given up.
             assert run_id not in world.engine.sup.active
