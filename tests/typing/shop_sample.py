@@ -12,6 +12,7 @@ from stepflow import (
     MEMORY,
     Context,
     EventTimeoutError,
+    First,
     NonRetryableError,
     RetryAfterError,
     RetryPolicy,
@@ -124,6 +125,31 @@ async def plain(ctx: Context, _: None) -> str:
     await ctx.emit("news", {"n": 1})
     assert_type(await ctx.notify("other", {"n": 1}), int)
     return ctx.workflow_id
+
+
+@flow.workflow()
+async def compose(ctx: Context, order: Order) -> int:
+    """Several at once, versions, children, a fresh history."""
+    won = await ctx.first(
+        left=ctx.step("left", reserve, "a"),
+        right=ctx.step("right", reserve, "b"),
+    )
+    assert_type(won, First[str])
+    assert_type(won.value, str)
+    anything = await ctx.wait_for_any("any", ["a", "b"], type=Payment)
+    assert_type(anything, First[Payment])
+    everything = await ctx.wait_for_all("all", ["a", "b"], type=Payment, default=None)
+    assert_type(everything, dict[str, Payment | None])
+    assert_type(ctx.version("tax", 2), int)
+    assert_type(await ctx.start("compose", order), str)
+    if order.items:
+        await ctx.restart(order)
+    return ctx.version("tax", 2)
+
+
+async def talk(word: str) -> None:
+    """A step that emits, awaited or not."""
+    await current_step().emit(word)
 
 
 @flow.workflow("no-input")
