@@ -144,7 +144,8 @@ class Context(Protocol):
         `retry`: the workflow's policy unless given. `timeout`: of one attempt. `compensate`: called
         with the same arguments, last step first, when the run fails or is cancelled later.
         `durability="relaxed"`, for pure functions, lets the next step start before the result is on
-        disk. `at_most_once` records the start first and never runs again after a crash.
+        disk. `at_most_once` records the start first and never runs again after a crash, nor while
+        an attempt that timed out goes on; an attempt that is known to have failed is retried.
 
         Raises `StepFailedError` after the last attempt, live and on replay alike;
         `StepInterruptedError` for an at-most-once step that a crash cut; `AuthoringError` for a bad

@@ -251,7 +251,7 @@ class StepRunner:
         if attempt.task is None:  # in a thread
             self.zombies += 1
             self._forget(attempt)
-            attempt.end(None, _timeout(attempt))
+            attempt.end(None, _left_running(attempt))
             return
         attempt.task.cancel()
         # A body that swallows its cancellation must not hold the step for ever.
@@ -260,7 +260,7 @@ class StepRunner:
     def _overdue(self, attempt: Attempt) -> None:
         self._forget(attempt)
         _log.error("step %s goes on after its timeout and its cancellation", attempt.ask.key)
-        attempt.end(None, _timeout(attempt))
+        attempt.end(None, _left_running(attempt))
 
     def _forget(self, attempt: Attempt) -> None:
         # A late end must not take the next attempt's place.
@@ -297,6 +297,8 @@ class StepRunner:
         """Return after how many ms the step is tried again, or `None` when it is not."""
         policy = ask.policy
         failures = call.failures + 1
+        if ask.once and isinstance(error, StepInterruptedError):
+            return None
         if not policy.is_retryable(error) or failures >= policy.max_attempts:
             return None
         if isinstance(error, RetryAfterError):
@@ -335,6 +337,14 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _left_running(attempt: Attempt) -> Exception:
+    """Return how an attempt has failed that goes on after its timeout.
+
+    What may still take effect must not be run again where it may be run once.
+    """
+    return StepInterruptedError(attempt.ask.name) if attempt.ask.once else _timeout(attempt)
 
 
 def _timeout(attempt: Attempt) -> TimeoutError:

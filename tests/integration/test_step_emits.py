@@ -102,3 +102,34 @@ async def test_a_thread_that_timed_out_is_a_zombie_and_cannot_write_late() -> No
             assert refused == ["slow"]
             assert not world.records(rec.Emitted)
             assert len(world.records(rec.StepCompleted)) == 1
+
+
+async def test_an_at_most_once_step_whose_thread_goes_on_after_its_timeout_is_not_run_again() -> (
+    None
+):
+    world = World(threads=2)
+    free = threading.Event()
+
+    def slow() -> str:
+        world.ran()
+        free.wait()
+        return "late"
+
+    async def w(ctx: Context) -> str:
+        try:
+            await ctx.step("slow", slow, timeout="5s", at_most_once=True)
+        except StepInterruptedError as error:
+            return error.name
+        return "done"
+
+    world.redeploy(w)
+    with world.clock.driving():
+        async with world:
+            run_id = await world.trigger("w")
+            await world.until(lambda: world.life.ran)
+            await world.clock.advance(6)
+            assert result_of(await world.finished(run_id)) == "slow"
+            assert len(world.life.ran) == 1
+            free.set()
+            await asyncio.get_running_loop().run_in_executor(None, free.wait)
+            await world.until(lambda: world.engine.sup.steps.zombies == 0, 10_000_000)
