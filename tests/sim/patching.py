@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-__all__ = ["attribute", "replaced"]
+__all__ = ["attribute", "definer", "replaced"]
 
 
 def attribute(owner: Any, name: str) -> Any:
     """Return what stands there itself: a property or function, not what it gives."""
     attributes = cast("dict[str, Any]", vars(owner))
     return attributes[name]
+
+
+def definer(cls: type, name: str) -> type:
+    """Return the class among `cls` and its bases that defines the name: where it can be replaced."""
+    return next(owner for owner in cls.__mro__ if name in vars(owner))
 
 
 @contextmanager

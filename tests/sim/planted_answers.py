@@ -13,7 +13,7 @@ from stepflow.model.views import RunEvent
 from stepflow.runtime import hub
 from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
-from tests.sim.patching import replaced
+from tests.sim.patching import definer, replaced
 from tests.sim.planted import Ran, planted
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ _hasty: ContextVar[bool] = ContextVar("hasty", default=False)
 def _answers_at_once(method: str, ran: Ran) -> AbstractContextManager[Any]:
     """Let a method of the engine answer without waiting for the disk."""
     durable: Any = vars(Journal)["durable"]
-    real: Any = vars(LocalEngine)[method]
+    room = definer(LocalEngine, method)
+    real: Any = vars(room)[method]
 
     async def waits(self: Journal, lsn: int) -> None:
         if not _hasty.get():
@@ -42,7 +43,7 @@ def _answers_at_once(method: str, ran: Ran) -> AbstractContextManager[Any]:
 
     stack = ExitStack()
     stack.enter_context(replaced(Journal, "durable", waits))
-    stack.enter_context(replaced(LocalEngine, method, broken))
+    stack.enter_context(replaced(room, method, broken))
     return stack
 
 
