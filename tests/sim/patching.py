@@ -18,7 +18,7 @@ def attribute(owner: Any, name: str) -> Any:
 
 
 def definer(cls: type, name: str) -> type:
-    """Return the class among `cls` and its bases that defines the name: where it can be replaced."""
+    """Return the class that defines the name, `cls` or a base of it."""
     return next(owner for owner in cls.__mro__ if name in vars(owner))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from stepflow.engine.local import LocalEngine
 from stepflow.model import records as rec
 from stepflow.model.run import ApplyError, RunState
-from stepflow.runtime import children, recorder, starting, supervisor
+from stepflow.runtime import children, held, recorder, starting, supervisor
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
 from stepflow.runtime.delivery import Delivery
@@ -27,16 +28,36 @@ if TYPE_CHECKING:
 
 
 def _recovered_otherwise(change: Callable[[RunState], bool], ran: Ran) -> Any:
-    """Let recovery change each live run's state, and say whether it did."""
-    runs: Any = Restorer.runs
+    """Let recovery change each live run's state, and say whether it did.
 
-    def broken(self: Restorer) -> Iterator[Any]:
+    Most runs are only bytes after a start, and what is open is packed into its records: so the
+    state is changed again whenever it is opened, until the run's next record.
+    """
+    runs: Any = Restorer.runs
+    opened: Any = vars(held)["state_of"]
+    found: dict[str, int] = {}
+
+    def recovered(self: Restorer) -> Iterator[Any]:
         for run in runs(self):
-            if not run.state.finished and change(run.state):
-                ran()
+            outline = run.outline
+            if outline is not None:
+                found[run.id] = outline.lsn
+            else:
+                found[run.id] = run.state.lsn
+                if not run.state.finished:
+                    change(run.state)
             yield run
 
-    return replaced(Restorer, "runs", broken)
+    def broken(parked: bytes) -> RunState:
+        state: RunState = opened(parked)
+        if not state.finished and found.get(state.id) == state.lsn and change(state):
+            ran()
+        return state
+
+    stack = ExitStack()
+    stack.enter_context(replaced(Restorer, "runs", recovered))
+    stack.enter_context(replaced(held, "state_of", broken))
+    return stack
 
 
 # ---------------------------------------------------------------- decide, append, apply
