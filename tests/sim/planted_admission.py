@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
@@ -158,7 +160,8 @@ def a_time_is_decided_and_its_run_is_not_there() -> Any:
 def the_autumn_hour_fires_twice() -> Any:
     def broken(self: Any, ms: int) -> int | None:
         # With seconds it does not know what summer time does.
-        for when in CronSim(f"0 {self.line}", self._local(ms)):
+        start = datetime.fromtimestamp(ms // 1000, ZoneInfo(self.tz))
+        for when in CronSim(f"0 {self.line}", start):
             found = int(when.timestamp()) * 1000
             if found > ms:
                 return found
