@@ -11,7 +11,7 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/stepflow \
     UV_LINK_MODE=copy
 WORKDIR /src
 RUN python -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==0.13.9
-COPY pyproject.toml uv.lock README.md LICENSE ./
+COPY pyproject.toml uv.lock README.md LICENSE pytest_stepflow.py ./
 COPY stepflow ./stepflow
 # As locked, with a wheel made from the sources, and no compiler or package tool in what is kept.
 RUN python -m venv --without-pip /opt/stepflow \

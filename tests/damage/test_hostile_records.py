@@ -36,17 +36,30 @@ def made(kind: type[rec.Record], **changes: Any) -> str:
     for member in msgspec.structs.fields(kind):
         if member.required:
             members[member.name] = samples.get(member.type, "step" if member.name == "kind" else 0)
-    members["r"] = "" if kind is rec.EventReceived else "run_aaaaaaaa"
-    members["rs"] = 0 if kind is rec.EventReceived else 1
+    of_no_run = kind in OF_NO_RUN
+    members["r"] = "" if of_no_run else "run_aaaaaaaa"
+    members["rs"] = 0 if of_no_run else 1
+    if kind is rec.RunRestarted:
+        start = rec.RunStarted(lsn=1, r="run_aaaaaaaa", rs=1, ts=1, workflow="w", input=Raw(b"1"))
+        members["started"] = Raw(rec.encode_record(start))
     record = kind(**members | changes)
     return doubt(record, rec.encode_record(record))
+
+
+OF_NO_RUN = {
+    rec.BulkActed,
+    rec.EventReceived,
+    rec.ScheduleSet,
+    rec.ScheduleFired,
+    rec.SchedulePaused,
+}
 
 
 @pytest.mark.parametrize("kind", rec.Record.__subclasses__(), ids=lambda kind: kind.__name__)
 def test_every_time_and_error_of_every_kind_is_looked_at(kind: type[rec.Record]) -> None:
     assert made(kind) == ""
     assert "calendar" in made(kind, ts=-1)
-    for name in {"due", "deadline"} & set(kind.__struct_fields__):
+    for name in {"due", "deadline", "at", "scheduled", "timeout"} & set(kind.__struct_fields__):
         assert "calendar" in made(kind, **{name: TIME_MAX_MS + 1})
     if "error" in kind.__struct_fields__:
         assert "error" in made(kind, error=Raw(b"[]"))

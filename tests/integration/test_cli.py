@@ -474,7 +474,7 @@ def test_a_token_reads_its_run_and_nothing_else(serve, place) -> None:
 @pytest.mark.parametrize(
     ("words", "env", "code", "said"),
     [
-        (["trigger", "nothing"], {}, 6, "gated, failing"),
+        (["trigger", "nothing"], {}, 6, "there are: gated, leap, failing"),
         (["trigger", "gated", "5"], {}, 2, "expected"),
         (["trigger", "gated", "{"], {}, 2, "is not JSON"),
         (["trigger", "gated", "@none.json"], {}, 2, "none.json"),
