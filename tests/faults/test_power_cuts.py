@@ -55,6 +55,6 @@ def test_what_a_start_shows_survives_the_next_power_cut(disks: Path) -> None:
     ],
 )
 def test_a_server_that_breaks_the_rule_is_caught(way: str, unsafe: str, disks: Path) -> None:
-    # The first cut that shows it ends the test; the kernel may write back in time for a few of them.
+    # The first cut that shows it ends the test; the kernel may have written back before a few.
     with pytest.raises(AssertionError, match=r"lost: run_|SFW\d|promised"):
         cut_power(disks, way, 20, seed=4, unsafe=unsafe)
