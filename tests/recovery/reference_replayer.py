@@ -237,10 +237,12 @@ def _fold_call(run: Run, record: Any, payloads: Mapping[int, Any]) -> None:
         "notify.sent": lambda: record["count"],
     }
     started_only = kind == "child.started" and not record.get("awaited", True)
-    if kind in results or started_only:
+    ends = kind in results or started_only
+    # A child that failed or was cancelled ends the call that awaited it without a result.
+    if ends and "error" not in record:
         run.steps[key] = record["child"] if started_only else results[kind]()
         run.places[record["lsn"]] = key
-    if kind in results or started_only or kind in {"step.failed", "wait.timed-out"}:
+    if ends or kind in {"step.failed", "wait.timed-out"}:
         run.open.remove(key)
 
 
@@ -253,10 +255,17 @@ def _take_back(run: Run, key: str) -> None:
 
 def _move(run: Run, record: Any) -> None:
     """A call takes a result that was recorded under another key."""
-    old = run.places.pop(record["of"], None)
-    if old is not None:
-        run.steps[record["key"]] = run.steps.pop(old)
-        run.places[record["lsn"]] = record["key"]
+    key, old = record["key"], run.places.pop(record["of"], None)
+    if old is None:
+        return
+    found = run.steps.pop(old)
+    if key in run.steps:
+        # What stood there may still be adopted; until then its key says where its result lies.
+        (place,) = (lsn for lsn, told in run.places.items() if told == key)
+        run.places[place] = f"{key}@{place}"
+        run.steps[run.places[place]] = run.steps.pop(key)
+    run.steps[key] = found
+    run.places[record["lsn"]] = key
 
 
 # ---------------------------------------------------------------- a server's word
