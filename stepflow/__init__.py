@@ -10,6 +10,7 @@ from stepflow.auth.handlers import (
 )
 from stepflow.authoring.context import Context, First
 from stepflow.authoring.limits import Concurrency, RateLimit
+from stepflow.authoring.retention import Retention
 from stepflow.authoring.schedule import Schedule
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import (
@@ -67,6 +68,7 @@ __all__ = [
     "PayloadTooLargeError",
     "RateLimit",
     "RateLimitedError",
+    "Retention",
     "RetryAfterError",
     "RetryPolicy",
     "RunCancelledError",

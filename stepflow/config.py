@@ -86,6 +86,7 @@ class Settings:
 
     # ------------------------------------------------------------ retention
     finished_bytes_max: int = _knob(256 * MIB, "bytes", "the oldest finished runs are purged")
+    finished_runs_max: int = _knob(1_000_000, "runs", "the oldest finished runs are purged")
     completed_age_s: float = _knob(7 * 86_400.0, "seconds", "then a completed run is purged")
     failed_age_s: float = _knob(30 * 86_400.0, "seconds", "then a failed or cancelled one is")
 

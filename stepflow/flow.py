@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stepflow.auth.handlers import FailureHook
     from stepflow.authoring.context import Context
     from stepflow.authoring.limits import Concurrency, RateLimit
+    from stepflow.authoring.retention import Retention
     from stepflow.authoring.schedule import Schedule
     from stepflow.engine.protocol import BulkAction, BulkReport, Engine
     from stepflow.integrations.host import Auth, HealthCheck
@@ -100,7 +101,7 @@ class Stepflow:
         concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
         rate_limit: str | RateLimit | Sequence[RateLimit] | None = None,
         priority: str | None = None,
-        retention: Duration | None = None,
+        retention: Duration | Retention | None = None,
         tags: Sequence[str] = (),
         aliases: Sequence[str] = (),
         renamed: Mapping[str, str] | None = None,
@@ -115,7 +116,8 @@ class Stepflow:
         A notify of `on` starts a run, and so does each time of `schedule`, a cron line or a
         `Schedule`. `concurrency` and `rate_limit` say how many runs go on at
         once, and begin in a while; the others wait, those whose `priority="input.…"` is highest
-        first. A run that has not ended `timeout` after it began fails. Raises `AuthoringError` for
+        first. A run that has not ended `timeout` after it began fails. `retention` says for how
+        long, and how many, of its finished runs are kept. Raises `AuthoringError` for
         a bad option or a taken id.
         """
 

@@ -11,10 +11,10 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, Final, Literal, cast
 
 from stepflow.authoring.limits import Concurrency, Limit, RateLimit, limits_of, member_path
+from stepflow.authoring.retention import Kept, Retention, kept_of
 from stepflow.authoring.schedule import Planned, Schedule, schedules_of
 from stepflow.authoring.signature import check_event_template
 from stepflow.errors import AuthoringError
@@ -64,7 +64,8 @@ class WorkflowOptions:
 
     `events` and `on` are event ids, `schedules` when runs start by themselves, `limits` what
     `concurrency=` and `rate_limit=` come to, `priority` the part of the input that says who goes
-    first. `renamed` maps a step's former function to the present one.
+    first, `retention` which of its finished runs are kept. `renamed` maps a step's former function
+    to the present one.
     """
 
     id: str
@@ -75,7 +76,7 @@ class WorkflowOptions:
     schedules: tuple[Planned, ...] = ()
     limits: tuple[Limit, ...] = ()
     priority: tuple[str, ...] | None = None
-    retention: timedelta | None = None
+    retention: Kept | None = None
     tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -126,7 +127,7 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
     concurrency: int | Concurrency | Sequence[Concurrency] | None = None,
     rate_limit: str | RateLimit | Sequence[RateLimit] | None = None,
     priority: str | None = None,
-    retention: Duration | None = None,
+    retention: Duration | Retention | None = None,
     tags: Sequence[str] = (),
     aliases: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
@@ -144,7 +145,7 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
         schedules=schedules_of(workflow_id, schedule),
         limits=limits_of(workflow_id, concurrency, rate_limit),
         priority=None if priority is None else member_path("priority", priority),
-        retention=_retention(retention),
+        retention=kept_of(retention),
         tags=check_tags(tags),
         aliases=tuple(check_name(alias, "alias") for alias in _sequence("aliases", aliases)),
         renamed=_renamed(renamed),
@@ -255,10 +256,6 @@ def _ms(option: str, value: Duration) -> int:
 
 def _timeout_ms(value: Duration | None) -> int | None:
     return None if value is None else _ms("timeout", value)
-
-
-def _retention(value: Duration | None) -> timedelta | None:
-    return None if value is None else timedelta(milliseconds=_ms("retention", value))
 
 
 def _events(value: object) -> tuple[str, ...]:

@@ -69,14 +69,6 @@ class Workflow:
         )
 
 
-def _refuse_later(options: WorkflowOptions) -> None:
-    """Refuse what is accepted by name and not built yet: ignoring it would be worse."""
-    for name in ("retention",):
-        if getattr(options, name) is not None:
-            message = f"{name}= is not available in this version of Stepflow"
-            raise AuthoringError(message)
-
-
 class Registry:
     """Workflows by id, alias and function."""
 
@@ -92,7 +84,6 @@ class Registry:
     def add(self, function: Callable[..., Any], options: WorkflowOptions) -> Workflow:
         """Register a workflow. Raises `AuthoringError` for a bad function or a taken id."""
         workflow_id = options.id
-        _refuse_later(options)
         self._check_shared(options)
         for name in (workflow_id, *options.aliases):
             if name in self._by_id:

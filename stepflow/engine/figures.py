@@ -61,6 +61,7 @@ class Figures(EnginePart):
             "stepflow_schedules_skipped_total": sup.schedules.skipped_total,
             "stepflow_runs_known": len(sup.runs),
             "stepflow_runs_live_bytes": sup.recorder.live_bytes,
+            "stepflow_runs_finished": len(sup.retention),
             "stepflow_runs_finished_bytes": sup.retention.bytes,
             "stepflow_runs_started_total": sup.started_total,
             "stepflow_runs_purged_total": sup.retention.purged_total,
@@ -90,9 +91,4 @@ class Figures(EnginePart):
 
 def _retention_hours(sup: Supervisor) -> float:
     """Return for how many hours finished runs are kept at the rate since the start; 0: unknown."""
-    ended = sum(sup.ended_total.values())
-    if not ended or not len(sup.retention):
-        return 0.0
-    per_run = sup.retention.bytes / len(sup.retention)
-    rate = ended / max(sup.clock.monotonic_s() - sup.started_s, 1.0)
-    return sup.settings.finished_bytes_max / max(per_run * rate, 1e-9) / 3600
+    return sup.retention.horizon_s(max(sup.clock.monotonic_s() - sup.started_s, 1.0)) / 3600

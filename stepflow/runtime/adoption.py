@@ -92,8 +92,7 @@ class _Adopting:
         if run.idem:
             sup.idempotency.add(run.summary(), run_id)
         if run.finished:
-            completed = run.status == "completed"
-            self.ended.append(Ended(run_id, completed, run.lsn, run.rs, run.updated_ms, run.nbytes))
+            self.ended.append(ended_of(run_id, run))
         elif not run.sleeps:
             self.to_wake.append(run_id)
 
@@ -110,7 +109,7 @@ class _Adopting:
                 sup.admission.found(actor)
             return
         if state.finished:
-            self.ended.append(ended_of(actor))
+            self.ended.append(ended_of(actor.id, state))
             actor.pack()
             return
         sup.index_live(actor)

@@ -1,21 +1,32 @@
-"""Forgets finished runs: the oldest beyond a number of bytes, and those past their age.
+"""Forgets finished runs: those past their age, and the oldest beyond a number of runs or bytes.
 
-A purge is a record, so recovery forgets the same runs. It goes in slices, as many as are due.
+Each workflow has a **table** of its finished runs, in the order in which they ended. A sweep looks
+at the tables with the limits that hold now: a workflow's own, from the registry, so that a deploy
+changes them for what has ended before, too; then those of the settings, for all runs together. A
+purge is a record, so recovery forgets the same runs. It goes in slices, as many as are due.
 """
 
 from __future__ import annotations
 
+import heapq
+from itertools import chain
+from math import inf
+from sys import intern
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from stepflow.clock import next_pass
+from stepflow.runtime.horizon import Flow, horizon_s
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from stepflow.authoring.retention import Kept
+    from stepflow.model.outline import Outline
+    from stepflow.model.run import RunState
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["RETENTION", "Ended", "Retention", "ended_of"]
+__all__ = ["RETENTION", "Ended", "Limits", "Retention", "Table", "ended_of"]
 
 RETENTION: Final = "retention"
 """Who purges, where nobody does."""
@@ -30,6 +41,7 @@ class Ended(NamedTuple):
     """What retention knows of a finished run, so that it need not be opened to be purged."""
 
     run_id: str
+    workflow: str
     completed: bool
     lsn: int
     rs: int
@@ -37,32 +49,70 @@ class Ended(NamedTuple):
     size: int
 
 
-def ended_of(actor: RunActor) -> Ended:
-    """Return the row of a run that has ended and is open."""
-    state = actor.state
-    completed = state.status == "completed"
-    return Ended(actor.id, completed, state.lsn, state.rs, state.updated_ms, state.nbytes)
+def ended_of(run_id: str, run: RunState | Outline) -> Ended:
+    """Return the row of a run that has ended."""
+    # A name that each row held by itself would take as much as the row.
+    name = intern(run.workflow)
+    completed = run.status == "completed"
+    return Ended(run_id, name, completed, run.lsn, run.rs, run.updated_ms, run.nbytes)
+
+
+class Limits(NamedTuple):
+    """What holds for one workflow's finished runs."""
+
+    completed_ms: float
+    failed_ms: float
+    runs_max: int | None = None
+    bytes_max: int | None = None
+
+
+class Table:
+    """The finished runs of one workflow: completed ones, and the others, in the order of their end.
+
+    Stays when they have gone: there are few workflows. `ended_total` and `ended_bytes` count what
+    has ended since the start.
+    """
+
+    __slots__ = ("bytes", "completed", "ended_bytes", "ended_total", "others")
+
+    def __init__(self) -> None:
+        self.completed: dict[str, Ended] = {}
+        self.others: dict[str, Ended] = {}
+        self.bytes = 0
+        self.ended_total = 0
+        self.ended_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.completed) + len(self.others)
+
+    def find(self, run_id: str) -> Ended:
+        """Return the row of a run that is in the table."""
+        return self.completed.get(run_id) or self.others[run_id]
 
 
 class Retention:
-    """Finished runs in the order in which they ended: completed ones, and the others."""
+    """Finished runs, a table for each workflow."""
 
-    __slots__ = ("_completed", "_others", "_sup", "_sweeping", "bytes", "purged_total")
+    __slots__ = ("_sup", "_sweeping", "bytes", "purged_total", "runs", "tables")
 
     def __init__(self, sup: Supervisor) -> None:
         self._sup = sup
-        self._completed: dict[str, Ended] = {}
-        self._others: dict[str, Ended] = {}
+        self.tables: dict[str, Table] = {}
+        """By the name that the runs have recorded: it may be an alias by now."""
         self._sweeping = False
         self.bytes = 0
+        self.runs = 0
         self.purged_total = 0
 
     def __len__(self) -> int:
-        return len(self._completed) + len(self._others)
+        return self.runs
 
     def ended(self, actor: RunActor) -> None:
         """The run has ended: it counts from now on."""
-        self._add(ended_of(actor))
+        row = ended_of(actor.id, actor.state)
+        table = self._add(row)
+        table.ended_total += 1
+        table.ended_bytes += row.size
         limit = self._sup.settings.finished_bytes_max
         over = max(limit // _OVER, _OVER_BYTES_MIN)
         if self.bytes > limit + over and not self._sweeping:
@@ -74,26 +124,33 @@ class Retention:
         for row in sorted(rows, key=lambda row: row.lsn):
             self._add(row)
 
-    def _add(self, row: Ended) -> None:
-        (self._completed if row.completed else self._others)[row.run_id] = row
+    def _add(self, row: Ended) -> Table:
+        table = self.tables.get(row.workflow)
+        if table is None:
+            table = self.tables[row.workflow] = Table()
+        (table.completed if row.completed else table.others)[row.run_id] = row
+        table.bytes += row.size
         self.bytes += row.size
+        self.runs += 1
+        return table
 
     def revived(self, actor: RunActor) -> None:
         """The run goes on: it is not forgotten."""
-        self._forget(self._completed.get(actor.id) or self._others[actor.id])
+        self._forget(self.tables[actor.state.workflow].find(actor.id))
 
     def purge(self, actor: RunActor, by: str, reason: str = "") -> int:
         """Forget a finished run; return the LSN of the record that says so."""
         sup = self._sup
-        row = self._completed.get(actor.id) or self._others[actor.id]
+        summary = actor.summary()
+        row = self.tables[summary.workflow].find(actor.id)
         if by == RETENTION:
             lsn = sup.recorder.write_purge(actor.id, row.rs + 1, by)
         else:
             lsn = sup.recorder.write_purge(
-                actor.id, row.rs + 1, by, reason=reason, workflow=actor.summary().workflow
+                actor.id, row.rs + 1, by, reason=reason, workflow=summary.workflow
             )
         self._forget(row)
-        sup.idempotency.remove(actor.summary(), actor.id)
+        sup.idempotency.remove(summary, actor.id)
         sup.runs.pop(actor.id, None)
         if sup.gone is not None:
             sup.gone[actor.id] = lsn
@@ -104,8 +161,38 @@ class Retention:
         return lsn
 
     def _forget(self, row: Ended) -> None:
-        del (self._completed if row.completed else self._others)[row.run_id]
+        table = self.tables[row.workflow]
+        del (table.completed if row.completed else table.others)[row.run_id]
+        table.bytes -= row.size
         self.bytes -= row.size
+        self.runs -= 1
+
+    # ------------------------------------------------------------ limits
+
+    def horizon_s(self, elapsed_s: float) -> float:
+        """Return for how long finished runs are kept, at the rate of so many seconds until now."""
+        settings = self._sup.settings
+        groups = self._groups(lambda table: table.ended_total > 0)
+        return horizon_s(
+            [group.flow(elapsed_s) for group in groups],
+            bytes_max=settings.finished_bytes_max,
+            runs_max=settings.finished_runs_max,
+        )
+
+    def _limits(self, own: Kept | None) -> Limits:
+        """Return what holds now for a workflow with limits of its own, or without."""
+        settings = self._sup.settings
+        completed_ms, failed_ms = settings.completed_age_s * 1000, settings.failed_age_s * 1000
+        if own is None:
+            return Limits(completed_ms, failed_ms)
+        return Limits(
+            completed_ms if own.completed_ms is None else own.completed_ms,
+            failed_ms if own.failed_ms is None else own.failed_ms,
+            own.runs_max,
+            own.bytes_max,
+        )
+
+    # ------------------------------------------------------------ sweeping
 
     async def sweep(self) -> None:
         """Purge all that is due, a slice in each pass of the loop, while there is room for it."""
@@ -121,30 +208,151 @@ class Retention:
     def _purge_slice(self) -> bool:
         """Purge a slice of what is due; say whether there may be more."""
         sup = self._sup
-        due = list(self._due(sup.time.now_ms()))
-        for row in due:
+        due = _Slice(self.bytes, self.runs)
+        self._choose(due, sup.time.now_ms())
+        for row in due.rows:
             if sup.stopping or not sup.journal.has_room(_PURGE_BYTES):
                 return False
             self.purge(sup.runs[row.run_id], RETENTION)
-        return len(due) == _SLICE
+        return due.full
 
-    def _due(self, now_ms: int) -> Iterator[Ended]:
+    def _choose(self, due: _Slice, now_ms: int) -> None:
+        """Choose what goes: first what a workflow does not keep, then what all together do not."""
         settings = self._sup.settings
-        completed, others = iter(self._completed.values()), iter(self._others.values())
-        first, second = next(completed, None), next(others, None)
-        excess = self.bytes - settings.finished_bytes_max
-        for _ in range(_SLICE):
-            if first is not None and now_ms - first.ended_ms > settings.completed_age_s * 1000:
-                row = first
-            elif second is not None and now_ms - second.ended_ms > settings.failed_age_s * 1000:
-                row = second
-            elif excess > 0 and (first or second):
-                row = min(filter(None, (first, second)), key=lambda row: row.lsn)
-            else:
+        groups = self._groups(bool)
+        for group in groups:
+            group.choose(due, now_ms)
+        excess, runs_over = settings.finished_bytes_max, settings.finished_runs_max
+        queue = _oldest_first(chain.from_iterable(group.queues for group in groups))
+        while not due.full and (due.bytes_left > excess or due.runs_left > runs_over):
+            row = next(queue, None)
+            if row is None:
                 return
-            yield row
-            excess -= row.size
-            if row is first:
-                first = next(completed, None)
-            else:
-                second = next(others, None)
+            due.take(row)
+
+    def _groups(self, is_in: Callable[[Table], bool]) -> list[_Group]:
+        """Return the tables that are asked for, those of a workflow and its aliases together."""
+        groups: dict[str, _Group] = {}
+        for name, table in self.tables.items():
+            if not is_in(table):
+                continue
+            workflow = self._sup.workflow(name)
+            # One that nobody has registered stands for itself.
+            key = name if workflow is None else workflow.id
+            group = groups.get(key)
+            if group is None:
+                own = None if workflow is None else workflow.options.retention
+                group = groups[key] = _Group(self._limits(own))
+            group.add(table)
+        return list(groups.values())
+
+
+class _Slice:
+    """What was chosen to go in one pass, and what is left then."""
+
+    __slots__ = ("bytes_left", "rows", "runs_left")
+
+    def __init__(self, nbytes: int, runs: int) -> None:
+        self.rows: list[Ended] = []
+        self.bytes_left = nbytes
+        self.runs_left = runs
+
+    @property
+    def full(self) -> bool:
+        return len(self.rows) >= _SLICE
+
+    def take(self, row: Ended) -> None:
+        self.rows.append(row)
+        self.bytes_left -= row.size
+        self.runs_left -= 1
+
+
+class _Queue:
+    """Rows in the order of their end; those before `head` are chosen."""
+
+    __slots__ = ("_rows", "completed", "head")
+
+    def __init__(self, rows: dict[str, Ended], *, completed: bool) -> None:
+        self._rows = iter(rows.values())
+        self.completed = completed
+        self.head = next(self._rows, None)
+
+    def step(self) -> None:
+        self.head = next(self._rows, None)
+
+
+class _Group:
+    """The finished runs of one workflow, under whatever names, while a slice is chosen."""
+
+    __slots__ = ("_bytes", "_limits", "_runs", "queues", "tables")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bytes = 0
+        self._runs = 0
+        self.queues: list[_Queue] = []
+        self.tables: list[Table] = []
+
+    def add(self, table: Table) -> None:
+        self.tables.append(table)
+        self.queues.append(_Queue(table.completed, completed=True))
+        self.queues.append(_Queue(table.others, completed=False))
+        self._bytes += table.bytes
+        self._runs += len(table)
+
+    def flow(self, elapsed_s: float) -> Flow:
+        """Return how its runs have ended in so many seconds."""
+        limits = self._limits
+        runs = sum(table.ended_total for table in self.tables)
+        size = sum(table.ended_bytes for table in self.tables) / runs
+        runs_max = inf if limits.runs_max is None else float(limits.runs_max)
+        if limits.bytes_max is not None:
+            runs_max = min(runs_max, limits.bytes_max / size)
+        age_s = max(limits.completed_ms, limits.failed_ms) / 1000
+        return Flow(runs / elapsed_s, size, age_s, runs_max)
+
+    def choose(self, due: _Slice, now_ms: int) -> None:
+        """Choose what is past its age, then the oldest beyond the number and the bytes."""
+        limits = self._limits
+        for queue in self.queues:
+            age_ms = limits.completed_ms if queue.completed else limits.failed_ms
+            while (row := queue.head) is not None and now_ms - row.ended_ms > age_ms:
+                if due.full:
+                    return
+                self._take(due, row)
+                queue.step()
+        if not self._is_over():
+            return
+        for row in _oldest_first(self.queues):
+            if due.full:
+                return
+            self._take(due, row)
+            if not self._is_over():
+                return
+
+    def _take(self, due: _Slice, row: Ended) -> None:
+        due.take(row)
+        self._bytes -= row.size
+        self._runs -= 1
+
+    def _is_over(self) -> bool:
+        limits = self._limits
+        return (limits.runs_max is not None and self._runs > limits.runs_max) or (
+            limits.bytes_max is not None and self._bytes > limits.bytes_max
+        )
+
+
+def _oldest_first(queues: Iterable[_Queue]) -> Iterator[Ended]:
+    """Yield the rows of the queues in the order in which they ended; what is yielded is taken."""
+    heads = [(queue.head.lsn, place, queue) for place, queue in enumerate(queues) if queue.head]
+    heapq.heapify(heads)
+    while heads:
+        _, place, queue = heads[0]
+        row = queue.head
+        assert row is not None
+        queue.step()
+        if queue.head is None:
+            heapq.heappop(heads)
+        else:
+            heapq.heapreplace(heads, (queue.head.lsn, place, queue))
+        yield row

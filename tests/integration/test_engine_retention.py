@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stepflow import Context, Retention
 from stepflow.errors import ConflictError, RunNotFoundError
 from stepflow.model import records as rec
 from stepflow.model.run import RunState
 from tests.engine_kit import Service, reborn, service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 pytestmark = pytest.mark.asyncio
 
@@ -126,7 +131,8 @@ async def test_a_purge_is_a_record_and_takes_key_events_and_id_along() -> None:
 
 @pytest.mark.parametrize("workflow", ["waits", "sleeps", "gated", "retries", "parent"])
 async def test_a_live_run_is_never_purged(workflow: str) -> None:
-    async with service(finished_bytes_max=0, completed_age_s=0, failed_age_s=0) as world:
+    none = {"finished_bytes_max": 0, "finished_runs_max": 0}
+    async with service(**none, completed_age_s=0, failed_age_s=0) as world:
         run_id = await world.trigger(workflow, 1e6 if workflow == "sleeps" else "ev")
         await world.settle()
         await world.durable()
@@ -173,3 +179,100 @@ async def test_the_hours_that_the_cap_gives_are_told() -> None:
             await world.clock.advance(360)
         # Ten runs an hour of some two kilobytes each fill a mebibyte in some fifty hours.
         assert 40 < world.engine.metrics()["stepflow_retention_hours"] < 60
+
+
+async def test_the_hours_are_those_of_the_limit_that_is_met_first() -> None:
+    async with service(finished_bytes_max=1 << 20, finished_runs_max=20) as world:
+        for _ in range(10):
+            await ended(world, "echo", "x" * 900)
+            await world.clock.advance(360)
+        # Ten runs an hour: twenty in two hours.
+        assert 1.8 < world.engine.metrics()["stepflow_retention_hours"] < 2.1
+        assert world.engine.metrics()["stepflow_runs_finished"] == 10
+
+
+async def test_of_all_workflows_together_the_last_runs_stay() -> None:
+    async with service(finished_runs_max=5) as world:
+        live = await world.trigger("waits", "ev")
+        ids = [*await ended(world, "echo", 1, 4), *await ended(world, "fails", None, 4)]
+        assert await known(world) == [live, *ids[-5:]]
+        await world.restart()
+        assert await known(world) == [live, *ids[-5:]]
+
+
+# ---------------------------------------------------------------- a workflow's own limits
+
+
+class Shop(Service):
+    """Two workflows; `kept` says what the first keeps, from each start on."""
+
+    def __init__(self, kept: Any, **options: Any) -> None:
+        super().__init__(**options)
+
+        @self.flow.workflow("checkout", retention=kept)
+        async def checkout(ctx: Context, value: Any) -> Any:
+            if value == "fail":
+                raise ValueError(value)
+            if value == "wait":
+                await ctx.wait_for_event("wait", "go")
+            return value
+
+        @self.flow.workflow("other")
+        async def other(ctx: Context, value: Any) -> Any:
+            return value
+
+
+@asynccontextmanager
+async def shop(kept: Any, **options: Any) -> AsyncGenerator[Shop]:
+    world = Shop(kept, **options)
+    with world.clock.driving():
+        await world.start()
+        yield world
+        await world.stop()
+
+
+async def test_a_workflow_keeps_what_it_says_and_the_others_what_the_settings_say() -> None:
+    kept = Retention(age="1h", failed_age="2h", count=3)
+    async with shop(kept, completed_age_s=3 * 3600) as world:
+        live = await world.trigger("checkout", "wait")
+        others = [await world.trigger("other", n) for n in range(5)]
+        ids = [await world.trigger("checkout", value) for value in ("fail", 1, 2, 3, "fail")]
+        await world.until(lambda: world.engine.sup.live == 1)
+        assert set(await known(world)) == {live, *others, *ids[2:]}
+        await world.clock.advance(3600)
+        assert set(await known(world)) == {live, *others, ids[4]}
+        await world.restart()
+        await world.clock.advance(3600)
+        assert set(await known(world)) == {live, *others}
+        await world.clock.advance(3600)
+        assert await known(world) == [live]
+        purges = world.records(rec.RunPurged)
+        assert [(record.by, record.reason) for record in purges] == [("retention", "")] * 6
+
+
+async def test_a_deploy_that_keeps_less_takes_effect_on_what_has_ended_before() -> None:
+    async with shop("30d") as world:
+        ids = [await world.trigger("checkout", n) for n in range(6)]
+        for run_id in ids:
+            await world.finished(run_id)
+        await world.clock.advance(10 * DAY_S)
+        # The settings would have kept them for seven days.
+        assert await known(world) == ids
+        await world.stop()
+        deploy = Shop(Retention(count=2), disk=world.disk, clock=world.clock)
+        deploy.settings = replace(deploy.settings, completed_age_s=20 * DAY_S)
+        async with deploy:
+            assert await known(deploy) == ids[-2:]
+        await world.start()
+
+
+async def test_a_run_that_is_retried_lives_and_is_not_counted() -> None:
+    async with shop(Retention(count=1)) as world:
+        first = await world.trigger("checkout", "fail")
+        await world.finished(first)
+        await world.engine.retry(first)
+        await world.finished(first)
+        second = await world.trigger("checkout", 1)
+        await world.finished(second)
+        assert await known(world) == [second]
+        assert len(world.engine.sup.retention) == 1

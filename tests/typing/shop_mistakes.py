@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stepflow import Context, RetryPolicy, Stepflow
+from stepflow import Context, Retention, RetryPolicy, Stepflow
 
 flow = Stepflow()
 
@@ -90,3 +90,12 @@ async def main() -> None:
     handle = await flow.trigger("returns", Order("o-1", 3, []), idempotency_key=5)  # E: not a string
     handle.ident  # E: no such attribute
     await flow.notify(12)  # E: not an event's id
+
+
+Retention(count="many")  # E: a number of runs that is none
+Retention(7)
+Retention(days=7)  # E: no such limit
+
+
+@flow.workflow("kept", retention=["7d"])  # E: not how long
+async def kept(ctx: Context) -> None: ...

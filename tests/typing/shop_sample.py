@@ -14,6 +14,7 @@ from stepflow import (
     EventTimeoutError,
     First,
     NonRetryableError,
+    Retention,
     RetryAfterError,
     RetryPolicy,
     RunHandle,
@@ -60,7 +61,7 @@ def weigh(item: str) -> float:
     return float(len(item))
 
 
-@flow.workflow("checkout", events=["paid-{id}"])
+@flow.workflow("checkout", events=["paid-{id}"], retention=Retention(age="7d", count=1000))
 async def checkout(ctx: Context, order: Order) -> dict[str, Any]:
     await ctx.step("charge", charge, order.id, retry=RetryPolicy(max_attempts=5), compensate=refund)
     async with asyncio.TaskGroup() as group:
@@ -75,7 +76,9 @@ async def checkout(ctx: Context, order: Order) -> dict[str, Any]:
 
 
 @flow.workflow(
-    retry=RetryPolicy(initial="2s", factor=1.5, max_delay="5m"), timeout=timedelta(days=1)
+    retry=RetryPolicy(initial="2s", factor=1.5, max_delay="5m"),
+    timeout=timedelta(days=1),
+    retention="30d",
 )
 async def fulfil(ctx: Context, order: Order) -> list[str]:
     """An async step, a sync step, default arguments, a fan-out and its results' types."""

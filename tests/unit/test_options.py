@@ -17,6 +17,7 @@ from stepflow.authoring.options import (
     step_options,
     workflow_options,
 )
+from stepflow.authoring.retention import Kept, Retention
 from stepflow.errors import AuthoringError
 from stepflow.model.retry import RetryPolicy
 
@@ -120,7 +121,8 @@ def test_a_workflows_options_are_in_the_engines_units():
         renamed={"charge": "pay"},
         on_divergence="fail",
     )
-    assert (options.timeout_ms, options.retention) == (3_600_000, timedelta(days=7))
+    assert options.timeout_ms == 3_600_000
+    assert options.retention == Kept(7 * 86_400_000, 7 * 86_400_000, None, None)
     assert (options.events, options.tags, options.aliases) == (("paid-{id}",), ("a",), ("old",))
     assert (options.renamed, options.on_divergence) == ({"charge": "pay"}, "fail")
 
@@ -139,6 +141,8 @@ def test_a_workflows_options_are_in_the_engines_units():
         ({"rate_limit": "10"}, "rate_limit='10' is not written like"),
         ({"rate_limit": "0/s"}, "rate_limit='0/s'"),
         ({"retention": "-1d"}, "retention: '-1d'"),
+        ({"retention": 0}, "retention=0 is no time at all"),
+        ({"retention": {"count": 5}}, "retention: {'count': 5} is not a duration"),
         ({"tags": "a"}, "tags='a' is not a list"),
         ({"aliases": ["a b"]}, "alias 'a b'"),
         ({"renamed": ["a"]}, "renamed=\\['a'\\] is not a dict"),
@@ -150,3 +154,38 @@ def test_a_workflows_options_are_in_the_engines_units():
 def test_a_wrong_workflow_option_is_named(wrong, words):
     with pytest.raises(AuthoringError, match=words):
         workflow_options(welcome_user, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (Retention(age="1d"), Kept(86_400_000, 86_400_000, None, None)),
+        (Retention(age=1, failed_age="2s"), Kept(1000, 2000, None, None)),
+        (Retention(failed_age=timedelta(seconds=2)), Kept(None, 2000, None, None)),
+        (Retention(count=1), Kept(None, None, 1, None)),
+        (Retention(bytes=4096, count=10**9), Kept(None, None, 10**9, 4096)),
+        (0.25, Kept(250, 250, None, None)),
+    ],
+)
+def test_a_retention_is_in_the_engines_units(given, kept):
+    assert workflow_options(welcome_user, retention=given).retention == kept
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({}, "limits nothing; give it age=, count= or bytes="),
+        ({"age": "0s"}, "retention: age='0s' is no time at all"),
+        ({"failed_age": "soon"}, "retention: failed_age: 'soon'"),
+        ({"age": True}, "retention: age: True"),
+        ({"count": 0}, "retention: count=0 is not a number from 1"),
+        ({"count": 1.5}, "count=1.5"),
+        ({"count": True}, "count=True"),
+        ({"count": 10**9 + 1}, "count=1000000001"),
+        ({"bytes": -1}, "bytes=-1"),
+        ({"bytes": "1MB"}, "bytes='1MB'"),
+    ],
+)
+def test_a_wrong_retention_is_refused_where_it_is_written(wrong, words):
+    with pytest.raises(AuthoringError, match=words):
+        Retention(**wrong)

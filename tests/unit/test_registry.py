@@ -69,17 +69,3 @@ def test_the_view_has_what_a_caller_needs() -> None:
     assert (view.id, view.description) == ("takes-order", "Says so.")
     assert view.events == ("paid-{id}", "{a.b}")
     assert view.input_schema["type"] == "object"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("retention", "7d")],
-)
-def test_what_is_not_built_yet_is_refused_and_not_ignored(name: str, value: Any) -> None:
-    flow = Stepflow(MEMORY)
-    with pytest.raises(AuthoringError, match=name):
-
-        @flow.workflow("later", **{name: value})
-        async def later(ctx: Context) -> None: ...
-
-    assert flow.registry.all() == []
