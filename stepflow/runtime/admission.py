@@ -137,6 +137,10 @@ class Lane:
         self.full: Bucket | None = None
         """The bucket that it found full."""
 
+    def __lt__(self, other: Lane) -> bool:
+        """Two stand in one place of a heap only where a run left the one, empty, for the other."""
+        return bool(self.rows) < bool(other.rows)
+
 
 class Door(NamedTuple):
     """What one run needs to begin."""

@@ -342,6 +342,10 @@ class Gate(Plain):
                 continue
             del self._untaken[found.key]
             self._host.adopt(ask, found)
+            displaced = self._untaken.pop(ask.key, None)
+            if displaced is not None:
+                # It may be adopted in its turn, and has another key now.
+                self._untaken[displaced.key] = displaced
             self._push(found.lsn, ask, found)
             adopted = True
         if adopted:

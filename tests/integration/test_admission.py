@@ -601,6 +601,23 @@ async def test_a_queued_run_that_is_paused_is_passed_over_and_has_its_place_agai
         assert meter.order[-3:] == [1, 2, 3]
 
 
+async def test_the_one_queued_run_may_be_paused_and_resumed() -> None:
+    """The queue was empty in between: it stands there in its old place, and nowhere twice."""
+    async with service() as world:
+        meter = limited(world, concurrency=1)
+        ids = [await world.trigger("held", n) for n in range(2)]
+        for _ in range(3):
+            await world.engine.pause(ids[1])
+            await world.engine.resume(ids[1])
+            await world.clock.advance(1)
+            assert await queue(world, ids[1]) == (1, 0)
+        ids.append(await world.trigger("held", 2))
+        world.gate.set()
+        for run_id in ids:
+            await world.finished(run_id)
+        assert meter.order == [0, 1, 2]
+
+
 async def test_a_retried_run_waits_for_its_turn_and_has_its_whole_time() -> None:
     async with service() as world:
         broken = [True]

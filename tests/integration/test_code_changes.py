@@ -507,6 +507,39 @@ async def test_an_adoption_is_a_record_that_names_the_result() -> None:
     assert sum(isinstance(r, DONE) for group in world.before for r in decoded(group)) == 1
 
 
+@pytest.mark.parametrize("crash", [False, True])
+async def test_steps_of_one_name_that_changed_places_keep_their_results(*, crash: bool) -> None:
+    world = World()
+
+    async def same(n: int) -> int:
+        world.ran(n)
+        return n
+
+    def body(*order: int) -> Any:
+        async def w(ctx: Context) -> list[int]:
+            got = [await ctx.step("s", same, n) for n in order]
+            await ctx.wait_for_event("go", timeout=None)
+            return got
+
+        return w
+
+    with world.clock.driving():
+        world.redeploy(body(1, 2, 3))
+        async with world:
+            run_id = await world.trigger("w")
+            await world.until(lambda: len(world.engine.sup.waiters))
+        world.redeploy(body(3, 1, 2))
+        async with world:
+            world.actor(run_id).activate()
+            await world.until(lambda: len(world.records(rec.CallAdopted)) == 3)
+            await world.saved()
+            if crash:
+                await world.restart()
+            await world.engine.notify("go", b"null")
+            assert result_of(await world.finished(run_id)) == [3, 1, 2]
+            assert not world.life.ran
+
+
 async def test_a_removed_step_leaves_an_unused_result_and_later_waits_go_on() -> None:
     world = World()
 
