@@ -56,6 +56,8 @@ class Settings:
     result_bytes_max: int = _knob(1 * MIB, "bytes", "the step fails and says so")
     event_bytes_max: int = _knob(1 * MIB, "bytes", "413 PAYLOAD_TOO_LARGE")
     run_bytes_max: int = _knob(64 * MIB, "bytes", "the step fails and says so")
+    run_emits_max: int = _knob(100_000, "events", "a run emits so many; then AuthoringError")
+    run_emit_bytes_max: int = _knob(32 * MIB, "bytes", "a run emits so much; then AuthoringError")
     json_depth_max: int = _knob(64, "levels", "400 INVALID_INPUT")
     traceback_bytes_max: int = _knob(16 * KIB, "bytes", "cut in the middle")
     batch_max: int = _knob(1000, "inputs", "400 INVALID_INPUT")

@@ -166,13 +166,22 @@ class EventTimeoutError(StepflowError):
 
 
 class StepInterruptedError(StepflowError):
-    """An `at_most_once` step was cut by the process's end; whether it took effect is unknown."""
+    """An `at_most_once` step was cut by the process's end; whether it took effect is unknown.
 
-    def __init__(self, name: str) -> None:
+    Also raised where an attempt emits that is over: it has timed out, or nobody waits for it.
+    """
+
+    def __init__(self, name: str, *, late: bool = False) -> None:
         self.name = name
+        self._late = late
         super().__init__(name)
 
     def __str__(self) -> str:
+        if self._late:
+            return (
+                f"this attempt of step {self.name!r} is over (timed out, cancelled or given up): "
+                "what it emits is refused; let it end"
+            )
         return f"step {self.name!r} was interrupted and may have taken effect; it is not run again"
 
 

@@ -103,7 +103,9 @@ class PlainLines:
                 took = span(row.elapsed_s(now_ms))
                 yield f"  {row.status:<10}{row.name}  {took}  {detail(row, now_ms)}".rstrip()
             case "emit":
-                yield f"  {'emitted':<10}{short(data['name'])}  {value_text(data.get('data'))}"
+                again = f"  attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
+                said = f"{short(data['name'])}  {value_text(data.get('data'))}{again}"
+                yield f"  {'emitted':<10}{said}"
             case "progress":
                 yield f"  {'progress':<10}{progress_text(data)}"
             case "complete" | "error":

@@ -413,7 +413,10 @@ class VersionChosen(Record, frozen=True, tag="version"):
 
 
 class Emitted(Record, frozen=True, tag="emit"):
-    """`ctx.emit`: an event of the author's on the run's stream."""
+    """`ctx.emit`: an event of the author's on the run's stream; or a step's `emit`.
+
+    A step's has the step's key, `@`, the attempt, a point and how many the attempt had emitted.
+    """
 
     key: str
     name: str

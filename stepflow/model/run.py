@@ -211,6 +211,9 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     payloads: dict[int, bytes] = {}
     records: list[bytes] = []
     nbytes: int = 0
+    emits: int = 0
+    emit_bytes: int = 0
+    """What the run and its steps have emitted since it began, or began anew."""
     failure: str = ""
     """Why the run is set aside, where its records do not fit."""
     misfits: list[tuple[int, int, bytes]] = _NO_ROWS
@@ -449,6 +452,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.kept_bytes = sum(len(payloads[lsn]) for _, lsn in record.kept)
         self.records = []
         self.nbytes = sum(map(len, payloads.values()))
+        self.emits = self.emit_bytes = 0
 
     @property
     def start_data(self) -> bytes:
@@ -702,6 +706,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.versions[record.name] = record.n
 
     def _emitted(self, record: Emitted, _: bytes | None) -> None:
+        self.emits += 1
+        self.emit_bytes += len(record.data)
         self._mark(record.key)
 
     def _progressed(self, record: Progressed, _: bytes | None) -> None:

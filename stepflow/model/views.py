@@ -350,7 +350,7 @@ def _tell(  # noqa: PLR0911, C901, PLR0912  a table
                 return _failed(record.key, "child", _public(record.error))
             return _ended(record.key, "child", record.result)
         case rec.Emitted():
-            return "emit", {"name": record.name, "data": record.data}
+            return "emit", {"name": record.name, "data": record.data, **_emitter(record.key)}
         case rec.Progressed():
             data = {"done": record.done, "total": record.total, "message": record.message}
             return "progress", data
@@ -362,6 +362,16 @@ def _tell(  # noqa: PLR0911, C901, PLR0912  a table
             return "error", {"status": "cancelled", "error": _public(record.error)}
         case _:
             return None
+
+
+def _emitter(key: str) -> dict[str, Any]:
+    """Return the step and the attempt of an event that a step has emitted; the run's has none.
+
+    Its key is the step's, `@`, the attempt, a point and how many the attempt had emitted by then.
+    """
+    step, _, place = key.rpartition("@")
+    attempt, point, _ = place.partition(".")
+    return {"step": step, "attempt": int(attempt)} if point and attempt.isdecimal() else {}
 
 
 def _unbegun(*, pending: bool) -> RunStatus:

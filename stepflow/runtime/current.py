@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stepflow.errors import AuthoringError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable
 
 __all__ = ["Running", "StepInfo", "current_step", "in_step"]
 
@@ -40,27 +40,18 @@ class StepInfo:
     key: str
     attempt: int
     idempotency_key: str
-    emitter: Callable[[Any], None] = field(repr=False)
+    emitter: Callable[[Any], Awaitable[None]] = field(repr=False)
 
     def emit(self, data: Any) -> Awaitable[None]:
         """Put a live event on the run's stream, under the step's name; `data` is any JSON value.
 
-        It is done when this returns, so that a step in a thread may call it too; `await` it in an
-        async one. Events of a few milliseconds share one write, and come before the step's end.
-        Raises `StepInterruptedError` in a thread whose attempt has timed out or was given up.
+        It is recorded when this returns, so that a step in a thread may call it too; `await` it in
+        an async one: then the loop goes on, and an attempt that emits faster than the disk takes it
+        waits. Events of a few milliseconds share one write, and come before the step's end.
+        Raises `StepInterruptedError` in an attempt that has timed out or was given up, and
+        `AuthoringError` for more than the run may emit.
         """
-        self.emitter(data)
-        return _DONE
-
-
-class _Done:
-    """What is done already, to be awaited or not."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()
-
-
-_DONE = _Done()
+        return self.emitter(data)
 
 
 def current_step() -> StepInfo:

@@ -259,7 +259,20 @@ def check_emitted(actor: RunActor, data: bytes) -> None:
             "store it elsewhere and emit a reference"
         )
         raise AuthoringError(message)
-    if actor.state.nbytes + len(data) > settings.run_bytes_max:
+    state = actor.state
+    if state.emits >= settings.run_emits_max:
+        message = (
+            f"the run has emitted {state.emits} events, at most {settings.run_emits_max} are kept "
+            "(run_emits_max); put several into one"
+        )
+        raise AuthoringError(message)
+    if state.emit_bytes + len(data) > settings.run_emit_bytes_max:
+        message = (
+            f"the run would have emitted more than {settings.run_emit_bytes_max} bytes "
+            "(run_emit_bytes_max); store it elsewhere and emit a reference"
+        )
+        raise AuthoringError(message)
+    if state.nbytes + len(data) > settings.run_bytes_max:
         message = f"the run would hold more than {settings.run_bytes_max} bytes; emit less"
         raise AuthoringError(message)
     check_growth(actor, data)

@@ -18,7 +18,7 @@ from stepflow.model.codec import encode
 from stepflow.runtime.asking import Asking
 from stepflow.runtime.blame import note_cleanup
 from stepflow.runtime.calls import HeldWait
-from stepflow.runtime.ending import check_emitted
+from stepflow.runtime.emitting import is_ahead, record_emit, wait_for_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -66,10 +66,9 @@ class PlainCalls(Asking):
         if session.held is not None and key not in self._actor.state.marks:
             await self._wait(HeldWait(session, (), session.loop.create_future()))
         if key not in self._actor.state.marks:
-            check_emitted(self._actor, data)
-            self._actor.sup.recorder.write(
-                self._actor, rec.Emitted, key=key, name=name, data=Raw(data)
-            )
+            record_emit(session, key, name, data, lazy=False)
+            if is_ahead(session):
+                await wait_for_disk(session)
 
     # ------------------------------------------------------------ plain calls
 

@@ -74,6 +74,10 @@ class Session(Plain):
     """Something happened that woke nobody, since the run was being put to sleep."""
     cut_short: list[str] = field(default_factory=list[str])
     """Keys of what a task of the run asked for while it was being cancelled."""
+    ahead: int = 0
+    ahead_bytes: int = 0
+    ahead_lsn: int = 0
+    """Events that were emitted and are not known to be on disk, their bytes, the last one's LSN."""
     held: list[Sequence[Ask]] | None = None
     """While the run is paused: what the body has asked for meanwhile."""
     _refusals_left: int = 0

@@ -15,16 +15,13 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw
-
 from stepflow.authoring.signature import is_async
 from stepflow.errors import RetryAfterError, StepInterruptedError
-from stepflow.model import records as rec
 from stepflow.model.durations import parse_duration_ms
 from stepflow.runtime import messages as msg
 from stepflow.runtime.crew import Crew
 from stepflow.runtime.current import StepInfo, in_step
-from stepflow.runtime.ending import check_emitted
+from stepflow.runtime.emitting import Told, record_emit, tell_thread
 from stepflow.runtime.plain import Plain
 
 if TYPE_CHECKING:
@@ -81,24 +78,21 @@ class Attempt(Plain):
             emitter=self.emit,
         )
 
-    def emit(self, data: Any) -> None:
-        """Record a live event of the step; what a late attempt emits is dropped, or refused.
+    def emit(self, data: Any) -> Told:
+        """Record a live event of the step. Raises `StepInterruptedError` in a late attempt.
 
         Those of a few milliseconds share a frame: they wait for the next strict record of anybody.
         """
-        loop = self.actor.sup.loop
-        if _running_loop() is loop:
-            if not self._is_late():
-                body = self.ask.converter.encode(data, "data")
-                check_emitted(self.actor, body)
-                self._record(body)
-            return
-        # A thread: it learns here that its attempt is over, and its events keep their order.
         if self._is_late():
-            raise StepInterruptedError(self.ask.name)
+            raise StepInterruptedError(self.ask.name, late=True)
+        session = self.session
         body = self.ask.converter.encode(data, "data")
-        check_emitted(self.actor, body)
-        loop.call_soon_threadsafe(self._record, body)
+        if _running_loop() is session.loop:
+            self._record(body)
+        else:
+            # A thread: it waits for the loop, and learns there that its attempt is over.
+            tell_thread(session, self.ask.name, partial(self._record, body))
+        return Told(session)
 
     def _is_late(self) -> bool:
         return (
@@ -111,10 +105,10 @@ class Attempt(Plain):
 
     def _record(self, body: bytes) -> None:
         if self._is_late():
-            return
+            raise StepInterruptedError(self.ask.name, late=True)
+        key = f"{self.ask.key}@{self.number}.{self.emitted + 1}"
+        record_emit(self.session, key, self.ask.name, body, lazy=True)
         self.emitted += 1
-        key = f"{self.ask.key}@{self.number}.{self.emitted}"
-        self.actor.record(rec.Emitted, lazy=True, key=key, name=self.ask.name, data=Raw(body))
 
     def end(self, value: Any, error: BaseException | None) -> None:
         """Tell the actor, once."""

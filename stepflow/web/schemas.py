@@ -244,10 +244,12 @@ class ErrorEvent(_Body, frozen=True, kw_only=True):
 
 
 class EmitEvent(_Body, frozen=True, kw_only=True):
-    """`event: emit`: what the workflow tells its watchers."""
+    """`event: emit`: what the workflow tells its watchers; `step` and `attempt` from a step."""
 
     name: str
     data: Any
+    step: str | UnsetType = UNSET
+    attempt: int | UnsetType = UNSET
 
 
 class ProgressEvent(_Body, frozen=True, kw_only=True):
