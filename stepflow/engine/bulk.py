@@ -113,8 +113,9 @@ class Bulk(Control):
             if seen % _WALK_SLICE == 0:
                 await next_pass()
             run_id = order.ids[index]
-            if self._is_for(action, run_id, where):
-                yield order.lsns[index], run_id
+            lsn = order.lsns[index]
+            if self._is_for(action, run_id, where) and self.sup.runs.stands_at(run_id, lsn):
+                yield lsn, run_id
 
     def _is_for(self, action: BulkAction, run_id: str, where: RunFilter) -> bool:
         """Whether the filter takes the run, and the action may do something to it."""

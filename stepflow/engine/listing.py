@@ -43,6 +43,8 @@ class Listing(EnginePart):
                 await next_pass()
             if where.status and sup.runs.status(run_id) not in where.status:
                 continue
+            if not sup.runs.stands_at(run_id, lsn):
+                continue
             summary = sup.runs.summary(run_id)
             if summary is None or not matches(run_id, summary, where):
                 continue

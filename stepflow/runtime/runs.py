@@ -141,6 +141,11 @@ class Runs:
             return True
         return finished_of(row) if isinstance(row, bytes) else row.finished
 
+    def stands_at(self, run_id: str, start_lsn: int) -> bool:
+        """Whether there is the run of that start: its id may have been purged and taken again."""
+        row = self._rows.get(run_id)
+        return row is not None and _start_lsn(row) == start_lsn
+
     def status(self, run_id: str) -> RunStatus | None:
         """Return the run's status, the quickest thing to ask; None where there is no such run."""
         row = self._rows.get(run_id)
@@ -241,7 +246,7 @@ class Runs:
                     await next_pass()
                 begin, seen = seen, min(seen + _ORDER_SLICE, len(old))
                 for place in range(begin, seen):
-                    if old.ids[place] in self._rows:
+                    if self.stands_at(old.ids[place], old.lsns[place]):
                         new.add(old.lsns[place], old.ids[place])
             self.order = new
         finally:

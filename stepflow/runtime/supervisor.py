@@ -92,6 +92,7 @@ class Supervisor:
         "_fresh_ids",
         "_given_up",
         "_host",
+        "_idling",
         "_loose_bytes",
         "_stalled",
         "_tasks",
@@ -186,6 +187,7 @@ class Supervisor:
         self.started_total = 0
         self.started_s = clock.monotonic_s()
         self.ended_total: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
+        self._idling = False
         self._stalled: dict[RunActor, None] = {}
         self._loose_bytes = 0
         """What the runs held whose objects have gone since the last collection."""
@@ -583,7 +585,19 @@ class Supervisor:
     # ------------------------------------------------------------ passivation
 
     async def passivate_idle(self) -> int:
-        """Put to sleep every run that waits and did not move for a while; return how many."""
+        """Put to sleep every run that waits and did not move for a while; return how many.
+
+        One that is called while another is at it does nothing.
+        """
+        if self._idling:
+            return 0
+        self._idling = True
+        try:
+            return await self._passivate_idle()
+        finally:
+            self._idling = False
+
+    async def _passivate_idle(self) -> int:
         count = 0
         now = self.clock.monotonic_s()
         for number, actor in enumerate(list(self.active.values()), 1):

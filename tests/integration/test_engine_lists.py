@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepflow.engine.listing import decode_cursor, encode_cursor
+from stepflow.engine.protocol import RunFilter
 from stepflow.errors import InvalidInputError
 from tests.engine_kit import Service, reborn, service
 
@@ -90,6 +91,22 @@ async def test_a_cursor_stays_where_it_is_while_runs_come_and_go() -> None:
         assert len(found) == len(set(found))
         assert set(made) - gone <= set(found) <= set(made)
         assert found == sorted(found, key=made.index, reverse=True)
+
+
+@pytest.mark.asyncio
+async def test_an_id_that_was_purged_and_taken_again_is_listed_once_where_it_is_now() -> None:
+    async with service() as world:
+        first, second = [await world.trigger("echo", n) for n in range(2)]
+        for turn in range(3):
+            await world.finished(first)
+            await world.engine.purge(first)
+            await world.trigger("echo", turn, run_id=first)
+        await world.finished(first)
+        for limit in (1, 2, 10):
+            assert await walk(world, limit) == [first, second]
+            assert await walk(world, limit, status=frozenset({"completed"})) == [first, second]
+        report = await world.engine.bulk("purge", RunFilter(workflow_id="echo"), dry_run=True)
+        assert report.run_ids == [first, second]
 
 
 @pytest.mark.asyncio

@@ -181,3 +181,24 @@ async def test_active_runs_are_looked_at_some_at_a_time(monkeypatch: pytest.Monk
             await next_pass()
         assert sum(looked) == 10
         assert max(looked) <= 3
+
+
+async def test_a_look_at_the_active_runs_that_is_not_over_is_not_begun_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervisor, "_LOOKED_AT", 3)
+    async with service() as world:
+        for _ in range(10):
+            await world.trigger("waits", "ev")
+        sup = world.engine.sup
+        looked: list[Any] = []
+
+        def counted(actor: Any, *_: Any) -> bool:
+            looked.append(actor)
+            return False
+
+        sup.may_passivate = counted  # type: ignore[method-assign]
+        await asyncio.gather(*(sup.passivate_idle() for _ in range(3)))
+        assert len(looked) == len(set(looked)) == 10
+        await sup.passivate_idle()
+        assert len(looked) == 20

@@ -89,6 +89,22 @@ async def test_places_of_purged_runs_are_dropped_some_at_a_time(
         assert len(runs.order) == 11
 
 
+async def test_an_id_that_was_purged_and_taken_again_has_one_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_ORDER_SLACK", 0)
+    async with service() as world:
+        ids = await filled(world, 3)
+        runs = world.engine.sup.runs
+        for _ in range(4):
+            await world.engine.purge(ids[0])
+            await world.trigger("echo", 0, run_id=ids[0])
+            await world.finished(ids[0])
+        assert len(runs.order) == 7
+        await runs.tidy()
+        assert list(runs.order.ids) == [*ids[1:], ids[0]]
+
+
 async def test_a_run_without_a_place_of_its_own_is_in_snapshots_all_the_same() -> None:
     async with service() as world:
         first, second = await filled(world, 2)
