@@ -12,6 +12,7 @@ except ImportError as error:  # pragma: no cover  tested in a process of its own
     raise ImportError(message, name="httpx") from error
 
 from stepflow.client.wire import Credentials, Lost, Request, Response, base_url
+from stepflow.tracing import current_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,11 +55,14 @@ class Address:
     def arguments(self, request: Request) -> dict[str, Any]:
         """Return the request as httpx takes it."""
         params = (*request.params, *self._credentials.params)
+        headers = dict(request.headers)
+        if traceparent := current_traceparent():
+            headers["traceparent"] = traceparent
         return {
             "method": request.method,
             "url": self.url + request.path,
             "params": list(params) or None,
-            "headers": dict(request.headers),
+            "headers": headers,
             "content": request.body,
         }
 

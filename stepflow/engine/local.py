@@ -250,6 +250,8 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         if sup is not None:
             await sup.stop()
             await sup.journal.close(clean=self.fatal is None)
+            if sup.traces is not None:
+                sup.traces.close()
         self._sup = None
         self._shown.forget()
         self._state = "failed" if self.fatal is not None else "stopped"
@@ -317,6 +319,11 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         if self._sup is not None:
             self._sup.wake_missing()
 
+    @property
+    def traces_runs(self) -> bool:
+        """Whether a `traceparent` given to a trigger is of any use."""
+        return self._sup is not None and self._sup.traces is not None
+
     # ------------------------------------------------------------ workflows
 
     def workflows(self) -> Sequence[WorkflowView]:
@@ -337,6 +344,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         by: str = "",
         tags: Sequence[str] = (),
         delay_ms: int = 0,
+        traceparent: str = "",
     ) -> str:
         sup = self._writable()
         workflow = self._workflow(workflow_id)
@@ -367,6 +375,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
             tags=tuple(tags),
             due=sup.time.now_ms() + delay_ms if delay_ms else 0,
             args=args,
+            traceparent=traceparent,
         )
         if idempotency_key:
             sup.idempotency.add(actor.summary(), actor.id)
@@ -381,6 +390,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         by: str = "",
         tags: Sequence[str] = (),
         delay_ms: int = 0,
+        traceparent: str = "",
     ) -> list[str | ApiError]:
         self._writable()
         workflow = self._workflow(workflow_id)
@@ -419,6 +429,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
                     tags=tuple(tags),
                     due=due,
                     activated=False,
+                    traceparent=traceparent,
                 )
                 last_lsn = actor.start_lsn
                 answers.append(actor.id)

@@ -148,8 +148,11 @@ class Engine(Protocol):
         by: str = "",
         tags: Sequence[str] = (),
         delay_ms: int = 0,
+        traceparent: str = "",
     ) -> str:
         """Start a run with the JSON text `body` as its input and return its id, durable.
+
+        `traceparent` is the caller's W3C trace context: the run joins it, where runs are traced.
 
         Raises `WorkflowNotFoundError`, `InvalidInputError`, `PayloadTooLargeError`,
         `ConflictError` (a taken run id; another input under a used key), `UnavailableError`,
@@ -165,6 +168,7 @@ class Engine(Protocol):
         by: str = "",
         tags: Sequence[str] = (),
         delay_ms: int = 0,
+        traceparent: str = "",
     ) -> list[str | ApiError]:
         """Start many runs in one durable write: a run id or the error of each, in order."""
         ...

@@ -133,6 +133,8 @@ class RunStarted(Record, frozen=True, tag="run.started"):
     scheduled: int = 0
     exclusive: str = ""
     """At most one run of this name goes on at once, beside what its workflow says."""
+    trace: str = ""
+    """The trace context of the run's own span, as a W3C `traceparent`; empty: it is not traced."""
 
 
 class RunReleased(Record, frozen=True, tag="run.released"):

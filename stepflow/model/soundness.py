@@ -14,6 +14,7 @@ import msgspec
 from stepflow.model import records as rec
 from stepflow.model.failures import is_error
 from stepflow.model.ids import is_run_id
+from stepflow.tracing import is_traceparent
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -86,8 +87,7 @@ def _doubt_members(record: Record) -> str:
     if time is not None and not 0 <= getattr(record, time) <= TIME_MAX_MS:
         return _OUTSIDE
     if isinstance(record, rec.RunStarted):
-        sound = 0 <= record.scheduled <= TIME_MAX_MS and 0 <= record.timeout <= TIME_MAX_MS
-        return "" if sound else _OUTSIDE
+        return _doubt_started(record)
     if kind is rec.RunRestarted:
         return _doubt_start(getattr(record, "started"))  # noqa: B009  as below
     if kind in _WITH_ERROR:
@@ -95,6 +95,13 @@ def _doubt_members(record: Record) -> str:
         if error and not is_error(bytes(error)):
             return "its error is none"
     return ""
+
+
+def _doubt_started(record: rec.RunStarted) -> str:
+    if record.trace and not is_traceparent(record.trace):
+        return "its trace context is none"
+    sound = 0 <= record.scheduled <= TIME_MAX_MS and 0 <= record.timeout <= TIME_MAX_MS
+    return "" if sound else _OUTSIDE
 
 
 def _doubt_start(data: Raw) -> str:

@@ -150,6 +150,8 @@ class Crew:
 def _called(attempt: Attempt) -> Any:
     """Return the body's coroutine. Called in the context of the step."""
     in_step.set(attempt)
+    if attempt.span is not None:
+        attempt.span.enter()
     coro: Any = attempt.body(*attempt.ask.call_args)
     if type(coro) is not types.CoroutineType:
         coro = _awaiting(coro)

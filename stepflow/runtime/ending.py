@@ -210,6 +210,8 @@ def _released_end(actor: RunActor, failed: BaseException | None) -> None:
     admission = actor.sup.admission
     if admission.seats:
         admission.freed(actor.id)
+    if actor.sup.traces is not None:
+        actor.sup.traces.run_ended(actor)
     actor.answer_waiters()
     # Those who waited read it now: packed in a moment, not to be opened again at once.
     actor.sup.pack_later(actor)

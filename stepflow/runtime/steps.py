@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.calls import StepAsk
     from stepflow.runtime.session import Session
     from stepflow.runtime.supervisor import Supervisor
+    from stepflow.runtime.tracing import AttemptSpan
 
 __all__ = ["StepRunner", "StepThreads"]
 
@@ -60,6 +61,8 @@ class Attempt(Plain):
     timed_out: bool = False
     closed: bool = False
     emitted: int = 0
+    span: AttemptSpan | None = None
+    """Where the run is traced."""
 
     def place(self) -> tuple[str, str, int]:
         """Return run id, step key and attempt, without a look at the run's state."""
@@ -118,10 +121,18 @@ class Attempt(Plain):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        span = self.span
+        if span is None:
+            self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
+            return
+        span.stop()
         self.actor.tell(msg.StepEnded(self.session, self.ask, self.number, value, error))
+        span.settled(self.actor, self.ask.key, self.number, error)
 
     def close(self) -> None:
         """The actor hears nothing of it any more."""
+        if self.span is not None and not self.closed:
+            self.span.given_up(self.actor)
         self.closed = True
         if self.timer is not None:
             self.timer.cancel()
@@ -186,6 +197,8 @@ class StepRunner:
         slot = sup.marker.begin(session.run_bytes)
         attempt = self._running[ask] = Attempt(actor, session, ask, number, slot, body)
         session.running += 1
+        if sup.traces is not None:
+            attempt.span = sup.traces.attempt(actor, ask.name, ask.key, number)
         if ask.timeout_ms:
             attempt.begun_s = sup.clock.monotonic_s()
         if ask.is_async if body is ask.func else is_async(body):
@@ -197,6 +210,8 @@ class StepRunner:
         sup.marker.flush()
         context = sup.base_context.copy()
         context.run(in_step.set, attempt)
+        if attempt.span is not None:
+            context.run(attempt.span.enter)
         self._threads.submit(attempt, context, body, self._report(attempt))
 
     def _waits(self, attempt: Attempt) -> None:

@@ -48,6 +48,7 @@ from stepflow.runtime.schedules import SCHEDULE, Schedules
 from stepflow.runtime.seams import Seams
 from stepflow.runtime.steps import StepRunner
 from stepflow.runtime.timers import Timers
+from stepflow.runtime.tracing import open_traces
 from stepflow.runtime.unheard import Unheard
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Supervisor:
         "strict",
         "time",
         "timers",
+        "traces",
         "waiters",
         "zombies",
     )
@@ -160,6 +162,7 @@ class Supervisor:
         self.seams.opened(journal)
         self.entropy = entropy or system_entropy()
         self.base_context = contextvars.copy_context()
+        self.traces = open_traces(self.base_context)
         self.recorder = Recorder(journal, time)
         self.timers = Timers(clock, time, settings, self._timer_fired)
         self.waiters = Waiters()
@@ -278,6 +281,7 @@ class Supervisor:
         args: tuple[Any, ...] | None = None,
         history: Callable[[RunActor], None] | None = None,
         activated: bool = True,
+        traceparent: str = "",
         **more: Any,
     ) -> RunActor:
         """Make a run and its actor in this turn; durable when its `start_lsn` is.
@@ -305,6 +309,9 @@ class Supervisor:
                 more["admission"] = self.admission.rates(door)
             else:
                 more["held"] = True
+        plain = door is None and not more
+        if self.traces is not None:
+            self.traces.begin(actor, workflow.id, parent, traceparent, more)
         record = self.recorder.write(
             actor,
             rec.RunStarted,
@@ -325,7 +332,7 @@ class Supervisor:
         self.started_total += 1
         if due:
             self.timers.add(due, actor.id, RELEASE_TIMER)
-        elif door is None and not more:
+        elif plain:
             if activated:
                 actor.activate(args)
             else:
@@ -690,6 +697,8 @@ class Supervisor:
     async def crash(self) -> None:
         """End as a killed process would: what is queued is not written, nothing runs to its end."""
         self.stopping = True
+        if self.traces is not None:
+            self.traces.drop()
         # In this turn: whatever still runs after it must find nothing to record into.
         for actor in self.active.values():
             if actor.session is not None:

@@ -25,8 +25,10 @@ from stepflow.web.endpoints import (
     ANY_JSON,
     DELAY,
     RUN_EXAMPLE,
+    TRACEPARENT,
     delay_of,
     encode,
+    traceparent_of,
     trigger_result,
 )
 from stepflow.web.operations import (
@@ -165,7 +167,7 @@ class BatchTrigger(AnswerEndpoint):
             "in order."
         ),
         scope="trigger",
-        params=(DELAY,),
+        params=(DELAY, TRACEPARENT),
         body=Content(
             description="The inputs",
             schema={"type": "array", "maxItems": 1000, "items": ANY_JSON},
@@ -204,7 +206,11 @@ class BatchTrigger(AnswerEndpoint):
         inputs = _inputs_of(body, self.settings.batch_max)
         delay_ms = delay_of(scope)
         outcomes = await self.engine.trigger_many(
-            workflow_id, inputs, by=principal.id, delay_ms=delay_ms
+            workflow_id,
+            inputs,
+            by=principal.id,
+            delay_ms=delay_ms,
+            traceparent=traceparent_of(scope, self.engine),
         )
         return json_answer(b"[%b]" % b",".join(self._row(outcome) for outcome in outcomes))
 

@@ -27,7 +27,7 @@ _PREFLIGHT: Final[tuple[Header, ...]] = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
     (
         b"access-control-allow-headers",
-        b"X-API-Key, Authorization, Last-Event-ID, Idempotency-Key, Content-Type",
+        b"X-API-Key, Authorization, Last-Event-ID, Idempotency-Key, Content-Type, traceparent",
     ),
     (b"access-control-max-age", b"600"),
     (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),

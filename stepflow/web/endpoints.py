@@ -32,6 +32,7 @@ from stepflow.errors import (
 from stepflow.model.durations import parse_duration_ms
 from stepflow.model.ids import is_run_id
 from stepflow.model.views import RunView
+from stepflow.tracing import is_traceparent
 from stepflow.web.asgi import header, logger, query_of, read_json
 from stepflow.web.operations import (
     AnswerEndpoint,
@@ -49,11 +50,13 @@ if TYPE_CHECKING:
     from starlette.types import Receive
     from starlette.types import Scope as AsgiScope
 
+    from stepflow.engine.protocol import Engine
     from stepflow.web.operations import Service
     from stepflow.web.problems import Answer
 
 __all__ = ["GetHealth", "GetOpenApi", "GetRun", "Notify", "Trigger", "encode", "openapi_yaml"]
-__all__ += ["ANY_JSON", "DELAY", "RUN_EXAMPLE", "delay_of", "trigger_result"]
+__all__ += ["ANY_JSON", "DELAY", "RUN_EXAMPLE", "TRACEPARENT", "delay_of", "traceparent_of"]
+__all__ += ["trigger_result"]
 
 encode = msgspec.json.Encoder().encode
 
@@ -102,6 +105,26 @@ DELAY: Final = Param(
 )
 
 
+TRACEPARENT: Final = Param(
+    name="traceparent",
+    place="header",
+    schema={"type": "string", "maxLength": 512},
+    description=(
+        "The caller's W3C trace context: the run joins that trace, where runs are traced. What is "
+        "no trace context is ignored, as the standard says."
+    ),
+    example="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+
+
+def traceparent_of(scope: AsgiScope, engine: Engine) -> str:
+    """Return the caller's trace context, or an empty text where none came or nobody traces."""
+    if not getattr(engine, "traces_runs", False):
+        return ""
+    text = (header(scope, b"traceparent") or b"").decode("latin-1")
+    return text if is_traceparent(text) else ""
+
+
 def delay_of(scope: AsgiScope) -> int:
     """Return the delay that the query asks for, in milliseconds."""
     text = query_of(scope, "delay") if scope["query_string"] else None
@@ -141,6 +164,7 @@ class Trigger(AnswerEndpoint):
                 example="order-1042",
             ),
             DELAY,
+            TRACEPARENT,
         ),
         body=Content(
             description="The workflow's input",
@@ -182,6 +206,7 @@ class Trigger(AnswerEndpoint):
             idempotency_key=key,
             by=principal.id,
             delay_ms=delay_of(scope),
+            traceparent=traceparent_of(scope, engine),
         )
         token, _ = engine.public_token(run_id)
         return json_answer(trigger_result(run_id, token))

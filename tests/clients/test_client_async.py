@@ -173,7 +173,13 @@ async def test_a_failed_run_raises_its_error(client) -> None:
 
 
 async def test_what_can_be_triggered_is_described(client) -> None:
-    assert {view.id for view in await client.workflows()} == {"echo", "typed", "fails", "report", "rounds"}
+    assert {view.id for view in await client.workflows()} == {
+        "echo",
+        "typed",
+        "fails",
+        "report",
+        "rounds",
+    }
     assert (await client.workflow("typed")).description == "Sum it up."
     with pytest.raises(WorkflowNotFoundError):
         await client.workflow("nothing")

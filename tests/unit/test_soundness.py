@@ -20,12 +20,16 @@ def doubted(kind: type[Any], **fields: Any) -> str:
     return doubt(record, encode_record(record))
 
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
         (rec.SleepStarted, {"key": "s#1", "name": "s", "due": TIME_MAX_MS}),
         (rec.RunFailed, {"error": ERROR}),
         (rec.RunStarted, {"workflow": "w", "input": Raw(b"1"), "rs": 1, "held": True}),
+        (rec.RunStarted, {"workflow": "w", "input": Raw(b"1"), "trace": TRACE}),
         (rec.ScheduleSet, {"r": "", "rs": 0, "schedule": "s", "spec": "every 1h"}),
         (rec.CancelRequested, {"deadline": 9, "reason": "é"}),
         (rec.EventReceived, {"r": "", "rs": 0, "event": "e", "payload": Raw(b"1"), "takers": 1}),
@@ -45,6 +49,7 @@ def test_a_record_of_ours_is_believed(kind: type[Any], fields: dict[str, Any]) -
             "calendar",
         ),
         (rec.RunStarted, {"workflow": "w", "input": Raw(b"1"), "timeout": -1}, "calendar"),
+        (rec.RunStarted, {"workflow": "w", "input": Raw(b"1"), "trace": TRACE[1:]}, "trace"),
         (rec.ScheduleFired, {"r": "", "rs": 0, "schedule": "s", "at": -1}, "calendar"),
         (rec.ScheduleSet, {"schedule": "s", "spec": ""}, "belongs to no run"),
         (rec.SleepEnded, {"key": "s#1", "lsn": 2**63}, "out of range"),

@@ -187,6 +187,7 @@ class FakeEngine:
         by: str = "",
         tags: Sequence[str] = (),
         delay_ms: int = 0,
+        traceparent: str = "",
     ) -> str:
         self.delays.append(delay_ms)
         if self.raises:
@@ -214,6 +215,7 @@ class FakeEngine:
         by: str = "",
         tags: Sequence[str] = (),
         delay_ms: int = 0,
+        traceparent: str = "",
     ) -> list[str | ApiError]:
         self.delays.append(delay_ms)
         return [
