@@ -10,7 +10,14 @@ from msgspec import UNSET
 
 from stepflow.cli.connection import connect
 from stepflow.cli.errors import USAGE, Failure, failing
-from stepflow.cli.printing import json_option, print_json, read_json, state_text
+from stepflow.cli.printing import (
+    json_option,
+    print_json,
+    read_ids,
+    read_json,
+    read_moment,
+    state_text,
+)
 from stepflow.log import escaped
 
 if TYPE_CHECKING:
@@ -18,6 +25,9 @@ if TYPE_CHECKING:
     from stepflow.model.views import RunView
 
 __all__ = ["audit", "bulk", "cancel", "fork", "pause", "purge", "resume", "retry", "why"]
+
+_IDS_AT_ONCE = 1000
+"""So many ids one call takes."""
 
 reason_option = click.option("--reason", default="", help="Why: kept with the run.")
 
@@ -161,6 +171,15 @@ def audit(run: str, as_json: bool) -> None:
 @click.option("--status", multiple=True, help="Only runs in this status; may be repeated.")
 @click.option("--workflow", default="", metavar="ID", help="Only runs of this workflow.")
 @click.option("--tag", default="", help="Only runs with this tag.")
+@click.option("--after", metavar="TIME", help="Only runs created after it: 2024-01-15T10:30Z.")
+@click.option("--before", metavar="TIME", help="Only runs created before it.")
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    metavar="[RUN|@FILE|-]",
+    help="Only this run, or those in a file or the input; may be repeated.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask first.")
 @click.option("--force", is_flag=True, help="Cancel at once, without cleanup.")
@@ -171,6 +190,9 @@ def bulk(  # noqa: PLR0913, PLR0917  as many as there are options
     status: tuple[str, ...],
     workflow: str,
     tag: str,
+    after: str | None,
+    before: str | None,
+    ids: tuple[str, ...],
     dry_run: bool,
     yes: bool,
     force: bool,
@@ -182,23 +204,39 @@ def bulk(  # noqa: PLR0913, PLR0917  as many as there are options
     \b
     Example:
       stepflow runs bulk cancel --workflow checkout --status running --dry-run
+      stepflow runs bulk retry --status failed --after 2024-01-15T10:30Z --yes
     """
-    where: dict[str, object] = {"status": list(status), "workflowId": workflow, "tag": tag}
+    where: dict[str, object] = {
+        "status": list(status),
+        "workflowId": workflow,
+        "tag": tag,
+        "createdAfter": read_moment("--after", after),
+        "createdBefore": read_moment("--before", before),
+    }
     where = {name: value for name, value in where.items() if value}
+    filters = [where]
+    if ids:
+        named = read_ids(ids)
+        if not named:
+            raise Failure("--id names no run", USAGE, "the file or the input is empty")
+        begins = range(0, len(named), _IDS_AT_ONCE)
+        filters = [where | {"ids": named[begin : begin + _IDS_AT_ONCE]} for begin in begins]
     with connect() as client, failing():
         if not (dry_run or yes) and sys.stdin.isatty():
-            found = client.bulk(action, where, dry_run=True, force=force)
-            more = " or more" if found.next_cursor else ""
-            click.confirm(f"{action} {len(found.run_ids)}{more} runs?", abort=True, err=True)
-        cursor: str | None = None
-        while True:
-            report = client.bulk(
-                action, where, dry_run=dry_run, force=force, cursor=cursor, reason=reason
-            )
-            _say_bulk(report, as_json=as_json)
-            cursor = report.next_cursor
-            if cursor is None:
-                return
+            dry = [client.bulk(action, each, dry_run=True, force=force) for each in filters]
+            count = sum(len(report.run_ids) for report in dry)
+            more = " or more" if any(report.next_cursor for report in dry) else ""
+            click.confirm(f"{action} {count}{more} runs?", abort=True, err=True)
+        for each in filters:
+            cursor: str | None = None
+            while True:
+                report = client.bulk(
+                    action, each, dry_run=dry_run, force=force, cursor=cursor, reason=reason
+                )
+                _say_bulk(report, as_json=as_json)
+                cursor = report.next_cursor
+                if cursor is None:
+                    break
 
 
 def _say_bulk(report: BulkReport, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
 
     from stepflow.model.views import RunView
 
-__all__ = ["json_option", "print_json", "print_table", "read_json", "state_text"]
+__all__ = [
+    "json_option",
+    "print_json",
+    "print_table",
+    "read_ids",
+    "read_json",
+    "read_moment",
+    "state_text",
+]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -61,6 +70,32 @@ def read_json(text: str | None) -> Any:
     except orjson.JSONDecodeError as error:
         hint = "a text is JSON with its quotes: '\"hello\"'; a file is @name.json, the input is -"
         raise Failure(f"{source} is not JSON: {error}", USAGE, hint) from None
+
+
+def read_ids(words: Sequence[str]) -> list[str]:
+    """Return the ids that options name, each once: an id, or `@file` or `-` with some in it."""
+    found: list[str] = []
+    for word in words:
+        if word == "-":
+            found += sys.stdin.read().split()
+        elif word.startswith("@"):
+            found += _read_file(word[1:]).decode("utf-8", "replace").split()
+        else:
+            found.append(word)
+    return list(dict.fromkeys(found))
+
+
+def read_moment(option: str, text: str | None) -> datetime | None:
+    """Return the time that an option gives, with its zone. Raises `Failure`."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Failure(f"{option} {text!r} is no time; write it as 2024-01-15T10:30Z", USAGE)
+    return moment
 
 
 def _read_file(name: str) -> bytes:

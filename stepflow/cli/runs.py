@@ -12,7 +12,14 @@ from stepflow.cli.connection import connect
 from stepflow.cli.control import audit, bulk, cancel, fork, pause, purge, resume, retry, why
 from stepflow.cli.errors import NOT_FOUND, Failure, failing
 from stepflow.cli.follow import follow, pick_display
-from stepflow.cli.printing import json_option, print_json, print_table, read_json, state_text
+from stepflow.cli.printing import (
+    json_option,
+    print_json,
+    print_table,
+    read_json,
+    read_moment,
+    state_text,
+)
 from stepflow.cli.render import detail, error_text, short, span, value_text
 from stepflow.cli.watching import RunWatch, millis
 from stepflow.clock import SystemClock
@@ -139,6 +146,8 @@ def runs() -> None:
 )
 @click.option("--workflow", default="", metavar="ID", help="Only runs of this workflow.")
 @click.option("--tag", default="", help="Only runs with this tag.")
+@click.option("--after", metavar="TIME", help="Only runs created after it: 2024-01-15T10:30Z.")
+@click.option("--before", metavar="TIME", help="Only runs created before it.")
 @click.option("--limit", default=20, show_default=True, help="At most so many.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where an earlier list ended.")
 @json_option
@@ -146,14 +155,23 @@ def list_runs(
     status: tuple[str, ...],
     workflow: str,
     tag: str,
+    after: str | None,
+    before: str | None,
     limit: int,
     cursor: str | None,
     as_json: bool,
 ) -> None:
     """List runs, newest first."""
+    since, until = read_moment("--after", after), read_moment("--before", before)
     with connect() as client, failing():
         page = client.list_runs(
-            status=status, workflow_id=workflow, tag=tag, limit=limit, cursor=cursor
+            status=status,
+            workflow_id=workflow,
+            tag=tag,
+            created_after=since,
+            created_before=until,
+            limit=limit,
+            cursor=cursor,
         )
     if as_json:
         print_json(page)

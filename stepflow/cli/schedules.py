@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 from msgspec import UNSET
 
 from stepflow.cli.connection import connect
-from stepflow.cli.errors import USAGE, Failure, failing
-from stepflow.cli.printing import json_option, print_json, print_table
+from stepflow.cli.errors import failing
+from stepflow.cli.printing import json_option, print_json, print_table, read_moment
 
 if TYPE_CHECKING:
     from stepflow.model.schedules import ScheduleView
@@ -117,10 +116,11 @@ def backfill(schedule: str, begin: str, end: str, dry_run: bool, as_json: bool) 
     Example:
       stepflow schedules backfill nightly --from 2024-01-01T00:00Z --to 2024-01-07T23:59Z --dry-run
     """
+    first, last = read_moment("--from", begin), read_moment("--to", end)
+    assert first is not None
+    assert last is not None
     with connect() as client, failing():
-        view = client.backfill_schedule(
-            schedule, _moment("--from", begin), _moment("--to", end), dry_run=dry_run
-        )
+        view = client.backfill_schedule(schedule, first, last, dry_run=dry_run)
     if as_json:
         print_json(view)
         return
@@ -128,13 +128,3 @@ def backfill(schedule: str, begin: str, end: str, dry_run: bool, as_json: bool) 
         click.echo(f"{run.scheduled_at}  {run.run_id or '(dry run)'}")
     if view.existing:
         click.secho(f"{view.existing} times have their run already", dim=True, err=True)
-
-
-def _moment(option: str, text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text.upper())
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Failure(f"{option} {text!r} is no time; write it as 2024-01-15T10:30Z", USAGE)
-    return moment

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from stepflow.clock import rfc3339
-from stepflow.engine.part import EnginePart
+from stepflow.engine.part import RECORD_BYTES, EnginePart
 from stepflow.model import records as rec
 from stepflow.model.audit import acts_of
 from stepflow.model.likeness import alike
@@ -57,7 +57,7 @@ class Why(EnginePart):
 
     def _held(self, actor: RunActor, state: RunState) -> list[WaitingFor]:
         found: list[WaitingFor] = []
-        if self._state == "ready" and not self.sup.journal.has_room(1):
+        if self._state == "ready" and not self.sup.journal.has_room(RECORD_BYTES):
             why = self.sup.journal.why_no_room
             found.append(WaitingFor(kind="disk", name="disk", reason=why, says=why))
         if actor.condition is not None:

@@ -616,3 +616,89 @@ def test_schedules_are_driven_from_the_command_line(place: Path, serve) -> None:
     assert run_cli("schedules", "pause", "other", **how).code != 0
     delayed = run_cli("trigger", "failing", "--delay", "1h", **how).out.strip()
     assert "pending" in run_cli("runs", "show", delayed, **how).out
+
+
+def test_a_run_is_paused_resumed_retried_forked_explained_and_audited(serve, place) -> None:
+    url = serve().ready()
+    how = {"cwd": place, "STEPFLOW_URL": url}
+
+    def cli(*words: str) -> str:
+        done = run_cli(*words, **how)
+        assert done.code == 0, done.err
+        return done.out
+
+    run_id = cli("trigger", "gated", '"a"').strip()
+    until(lambda: "gate-a" in cli("runs", "why", run_id))
+    assert "nobody has sent it" in cli("runs", "why", run_id)
+    (row,) = json.loads(cli("runs", "why", run_id, "--json"))["waitingFor"]
+    assert (row["kind"], row["eventId"]) == ("event", "gate-a")
+    assert cli("runs", "pause", run_id, "--reason", "look at it") == f"{run_id}  running, paused\n"
+    assert "look at it" in cli("runs", "why", run_id)
+    again = run_cli("runs", "retry", run_id, **how)
+    assert (again.code, "Traceback" in again.err) == (1, False)
+    assert "running" in cli("runs", "resume", run_id)
+
+    fork = cli("runs", "fork", run_id, "--from", "gate", "--pin", 'gate="pinned"').strip()
+    assert fork != run_id
+    until(lambda: json.loads(cli("runs", "show", fork, "--json"))["status"] == "completed")
+    assert json.loads(cli("runs", "show", fork, "--json"))["result"] == "pinned"
+    other = json.loads(
+        cli("runs", "fork", run_id, "--from", "before#1", "--input", '"b"', "--json")
+    )["runId"]
+    until(lambda: "gate-b" in cli("runs", "why", other))
+    assert run_cli("runs", "fork", run_id, "--from", "nothing", **how).code == 2
+    assert run_cli("runs", "fork", run_id, "--from", "gate", "--pin", "gate", **how).code == 2
+
+    failing = cli("trigger", "failing").strip()
+    until(lambda: json.loads(cli("runs", "show", failing, "--json"))["status"] == "failed")
+    cli("runs", "retry", failing, "--reason", "the bank is back")
+    until(lambda: json.loads(cli("runs", "show", failing, "--json"))["status"] == "failed")
+    cli("runs", "cancel", other, "--force", "--reason", "enough")
+    assert json.loads(cli("runs", "show", other, "--json"))["status"] == "cancelled"
+    cli("runs", "purge", failing, "--reason", "asked for")
+    told = [re.split(r"\s{2,}", line)[1:] for line in cli("runs", "audit", failing).splitlines()]
+    key = told[0][1]
+    assert key.startswith("key:")
+    assert told == [["retry", key, "the bank is back"], ["purge", key, "asked for"]]
+    acts = json.loads(cli("runs", "audit", run_id, "--json"))["audit"]
+    assert [act["action"] for act in acts] == ["resume", "pause"]
+
+
+def test_bulk_takes_runs_by_status_time_and_ids(serve, place) -> None:
+    url = serve().ready()
+    how = {"cwd": place, "STEPFLOW_URL": url}
+
+    def bulk(*words: str, stdin: str | None = None) -> list[str]:
+        done = run_cli("runs", "bulk", *words, stdin=stdin, **how)
+        assert done.code == 0, done.err
+        return done.out.splitlines()
+
+    runs = [run_cli("trigger", "gated", f'"{n}"', **how).out.strip() for n in range(4)]
+    views = [json.loads(run_cli("runs", "show", run, "--json", **how).out) for run in runs]
+    newest, middle, oldest = [runs[3], runs[2]], views[1]["createdAt"], runs[0]
+    assert bulk("pause", "--after", middle, "--dry-run") == [f"{r}  would pause" for r in newest]
+    assert bulk("pause", "--before", middle, "--dry-run") == [f"{oldest}  would pause"]
+    listed = run_cli("runs", "list", "--after", middle, "--json", **how).out
+    assert [run["id"] for run in json.loads(listed)["runs"]] == newest
+
+    assert bulk("pause", "--id", runs[0], "--id", runs[2]) == [
+        f"{runs[2]}  pause",
+        f"{runs[0]}  pause",
+    ]
+    (place / "ids.txt").write_text(f"{runs[1]}\n{runs[1]}\n")
+    assert bulk("pause", "--id", "@ids.txt") == [f"{runs[1]}  pause"]
+    assert bulk("resume", "--id", "-", stdin="\n".join(runs)) == [
+        f"{run}  resume" for run in (runs[2], runs[1], runs[0])
+    ]
+    (report,) = bulk("cancel", "--status", "running", "--workflow", "gated", "--json")
+    assert (json.loads(report)["matched"], json.loads(report)["nextCursor"]) == (4, None)
+    for words, said in (
+        ((), "needs a filter"),
+        (("--after", "yesterday"), "write it as 2024-01-15T10:30Z"),
+        (("--before", "2024-01-15"), "write it as 2024-01-15T10:30Z"),
+        (("--id", "@none.txt"), "none.txt"),
+        (("--id", "-"), "names no run"),
+        (("--status", "odd"), "odd"),
+    ):
+        refused = run_cli("runs", "bulk", "cancel", *words, stdin="", **how)
+        assert (refused.code, said in refused.err) == (2, True), refused.err

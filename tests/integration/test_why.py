@@ -6,11 +6,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import UnsetType
 
-from stepflow import RetryPolicy
+from stepflow import Concurrency, RateLimit, RetryPolicy
 from stepflow.errors import EventNotFoundError, RunNotFoundError
 from stepflow.model.likeness import alike, likeness
+from tests.engine_kit import service
 from tests.harness import World
+from tests.integration.test_engine_disk_full import fill, make_room
 
 if TYPE_CHECKING:
     from stepflow import Context
@@ -179,3 +182,94 @@ async def test_a_delay_a_missing_workflow_and_a_run_set_aside() -> None:
 async def test_likeness(wanted: str, name: str, far: int | None) -> None:
     assert likeness(wanted, name) == far
     assert alike(wanted, [name]) == ([] if far is None else [name])
+
+
+async def test_the_queue_says_how_many_are_ahead_who_goes_on_and_until_when() -> None:
+    world = World()
+    with world.clock.driving():
+        async with world:
+            world.redeploy(waits, concurrency=Concurrency(1, key="input.tenant"))
+            holder, first, second = [
+                await world.trigger("waits", {"tenant": "acme"}) for _ in range(3)
+            ]
+            await world.until(lambda: world.actor(holder).peek().pending_calls())
+            for ahead, run_id in enumerate((first, second)):
+                (row,) = (await world.engine.why(run_id)).waiting_for
+                assert (row.kind, row.position, row.ahead) == ("queue", ahead + 1, ahead)
+                assert row.held_by == (holder,)
+                assert f"{ahead} ahead of it" in row.says
+                assert '(here "acme")' in row.says
+                assert f"under way is {holder}" in row.says
+                assert isinstance(row.due_at, UnsetType)
+            await world.restart()
+            (row,) = (await world.engine.why(second)).waiting_for
+            assert (row.kind, row.ahead, row.held_by) == ("queue", 1, (holder,))
+            await world.engine.notify("order-42:paid", b"1")
+            await world.until(lambda: world.actor(first).peek().pending_calls())
+            (row,) = (await world.engine.why(second)).waiting_for
+            assert (row.ahead, row.held_by) == (0, (first,))
+
+
+async def test_a_rate_says_when_the_next_run_begins() -> None:
+    world = World()
+    with world.clock.driving():
+        async with world:
+            world.redeploy(waits, rate_limit=RateLimit(1, per="1h"))
+            await world.trigger("waits")
+            queued = await world.trigger("waits")
+            await world.clock.advance(1800)
+            (row,) = (await world.engine.why(queued)).waiting_for
+            assert (row.kind, row.ahead) == ("queue", 0)
+            assert isinstance(row.due_at, str)
+            assert "the next one begins in 30m" in row.says
+            assert "under way" not in row.says
+
+
+async def test_a_full_disk_comes_first_and_goes_when_there_is_room() -> None:
+    async with service() as world:
+        run_id = await world.trigger("waits", "ev")
+        await world.waiting(run_id)
+        await fill(world)
+        view = await world.engine.why(run_id)
+        assert [row.kind for row in view.waiting_for] == ["disk", "event"]
+        assert view.waiting_for[0].reason == world.engine.sup.journal.why_no_room
+        assert world.engine.sup.journal.why_no_room in view.summary
+        make_room(world)
+        await world.until(lambda: world.engine.state == "ready")
+        view = await world.engine.why(run_id)
+        assert [row.kind for row in view.waiting_for] == ["event"]
+
+
+async def test_a_divergence_names_the_call_that_does_not_fit() -> None:
+    world = World()
+
+    async def f() -> None: ...
+
+    async def g() -> None: ...
+
+    def body(fn: Any) -> Any:
+        async def w(ctx: Context) -> Any:
+            await ctx.step("one", fn)
+            return await ctx.wait_for_event("go", timeout=None)
+
+        return w
+
+    with world.clock.driving():
+        world.redeploy(body(f))
+        async with world:
+            run_id = await world.trigger("w")
+            await world.until(lambda: len(world.engine.sup.waiters) == 1)
+        world.redeploy(body(g))
+        async with world:
+            world.actor(run_id).activate()
+            await world.until(lambda: world.state(run_id) == "parked")
+            view = await world.engine.why(run_id)
+            row = view.waiting_for[0]
+            assert (row.kind, row.name) == ("divergence", "w")
+            assert "one#1" in str(row.reason)
+            assert g.__qualname__ in str(row.reason)
+            assert view.summary.startswith("Its code has changed")
+        world.redeploy(body(f))
+        async with world:
+            rows = (await world.engine.why(run_id)).waiting_for
+            assert [row.kind for row in rows] == ["event"]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 KEY = "test-key-0123456789"
 READER = "reader-key-0123456789"
+OPERATOR = "operator-key-0123456789"
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def chain(clock: ManualClock, settings: Settings, signer: TokenSigner) -> AuthCh
         [
             ApiKey("ops", digest_of(KEY)),
             ApiKey("reader", digest_of(READER), frozenset({"read"})),
+            ApiKey("operator", digest_of(OPERATOR), frozenset({"read", "control"})),
         ]
     )
     return AuthChain(clock=clock, settings=settings, signer=signer, keys=keys)

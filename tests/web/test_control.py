@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import pytest_asyncio
-from conftest import READER
+from conftest import OPERATOR, READER
 
 from stepflow import Context, RetryPolicy, Stepflow
 from stepflow.config import MEMORY
@@ -270,6 +270,21 @@ async def test_a_bulk_action_is_read_checked_and_handed_on(client, app, engine):
     )
     assert refused(await reader.post("/runs/bulk", json=body), 403, "FORBIDDEN", "control")
     assert len(engine.asked) == 1
+
+
+async def test_a_bulk_purge_asks_for_more_than_the_right_to_control(client, app, engine):
+    transport = httpx.ASGITransport(app)
+    operator = httpx.AsyncClient(
+        transport=transport, base_url="http://x", headers={"X-API-Key": OPERATOR}
+    )
+    for dry in (False, True):
+        purge = {"action": "purge", "filter": {"status": ["failed"]}, "dryRun": dry}
+        assert refused(await operator.post("/runs/bulk", json=purge), 403, "FORBIDDEN", "admin")
+        assert engine.asked == []
+    cancel = purge | {"action": "cancel"}
+    assert (await operator.post("/runs/bulk", json=cancel)).status_code == 200
+    assert (await client.post("/runs/bulk", json=purge)).status_code == 200
+    assert [row[3] for row in engine.asked] == ["cancel", "purge"]
 
 
 async def test_the_real_engine_explains_records_and_acts_on_many(live):
