@@ -167,6 +167,8 @@ class RunRestarted(Record, frozen=True, tag="run.restarted"):
     """When the run's timeout is over, which goes on."""
     released: int = 0
     """LSN of the record that let the run in, where it had to wait."""
+    acts: tuple[Raw, ...] = ()
+    """What operators did to the run before it, oldest first; of a retry, without its keys."""
 
 
 class CancelRequested(Record, frozen=True, tag="run.cancelling"):

@@ -57,13 +57,16 @@ from stepflow.model.records import (
     WaitResolved,
     WaitStarted,
     WaitTimedOut,
+    decode_known,
     decode_record,
+    encode_record,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "ACTS_CARRIED",
     "FINISHED",
     "ApplyError",
     "CallState",
@@ -89,6 +92,8 @@ FN_CHILD: Final = "@child"
 FN_NOTIFY: Final = "@notify"
 ANY_ARGS: Final = "*"
 """In place of a hash: a fork's operator wants the result whatever the call is asked with."""
+ACTS_CARRIED: Final = 100
+"""So many of its newest acts a run takes along over a restart: what goes on for ever is bounded."""
 
 
 # Most runs have none: one for all of them costs neither memory nor the collector's time.
@@ -434,6 +439,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         if lost:
             message = f"{self.id}: the payload at LSN {lost[0]} is not known"
             raise ApplyError(message)
+        acts = [decode_known(bytes(raw)) for raw in record.acts]
         payloads = {lsn: self.payloads[lsn] for _, lsn in record.kept}
         kept: dict[str, deque[int]] = {}
         for event, lsn in record.kept:
@@ -447,7 +453,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.deadline_ms, self.released_lsn = record.deadline, record.released
         self.status = "running"
         self.calls, self.values, self.versions = {}, {}, {}
-        self.marks, self.generations, self.acts = set(), {}, []
+        self.marks, self.generations, self.acts = set(), {}, acts
         self.payloads, self.kept, self.kept_count = payloads, kept, len(record.kept)
         self.kept_bytes = sum(len(payloads[lsn]) for _, lsn in record.kept)
         self.records = []
@@ -465,6 +471,10 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         """Return the events that are kept for it, oldest first."""
         rows = [(event, lsn) for event, lsns in self.kept.items() for lsn in lsns]
         return tuple(sorted(rows, key=lambda row: row[1]))
+
+    def carried_acts(self) -> tuple[msgspec.Raw, ...]:
+        """Return the newest acts, oldest first, as a restart takes them along."""
+        return tuple(msgspec.Raw(_carried(act)) for act in self.acts[-ACTS_CARRIED:])
 
     def _cancel_requested(self, record: CancelRequested, _: bytes | None) -> None:
         # What cleans up is not held.
@@ -849,6 +859,13 @@ class _Packed(msgspec.Struct):
 class _Skipped(msgspec.Struct):
     lsn: int
     rs: int
+
+
+def _carried(act: Record) -> bytes:
+    """Return an act without what belongs to the history that it was done to."""
+    if isinstance(act, RunRetried):
+        act = msgspec.structs.replace(act, again=(), forget=())
+    return encode_record(act)
 
 
 _ANEW: Final = b'{"t":"run.restarted"'

@@ -46,6 +46,14 @@ _OF_NO_RUN: Final[frozenset[type[Record]]] = frozenset(
         rec.SchedulePaused,
     }
 )
+_ACTS: Final = (
+    rec.CancelRequested,
+    rec.RunPaused,
+    rec.RunResumed,
+    rec.RunRetried,
+    rec.RunCancelled,
+)
+"""What operators do to a run."""
 _WITH_ERROR: Final[frozenset[type[Record]]] = frozenset(
     {rec.RunFailed, rec.RunCancelled, rec.StepRetrying, rec.StepFailed, rec.ChildEnded}
 )
@@ -88,8 +96,8 @@ def _doubt_members(record: Record) -> str:
         return _OUTSIDE
     if isinstance(record, rec.RunStarted):
         return _doubt_started(record)
-    if kind is rec.RunRestarted:
-        return _doubt_start(getattr(record, "started"))  # noqa: B009  as below
+    if isinstance(record, rec.RunRestarted):
+        return _doubt_start(record.started) or _doubt_acts(record)
     if kind in _WITH_ERROR:
         error: Raw = getattr(record, "error")  # noqa: B009  its class is not known here
         if error and not is_error(bytes(error)):
@@ -113,3 +121,21 @@ def _doubt_start(data: Raw) -> str:
     if type(start) is not rec.RunStarted:
         return "it does not say how its run was started"
     return _doubt_place(start) or _doubt_members(start)
+
+
+def _doubt_acts(restart: rec.RunRestarted) -> str:
+    """Return why what a restart takes along cannot be acts on its run."""
+    before = 0
+    for data in restart.acts:
+        try:
+            act = rec.decode_record(bytes(data))
+        except (msgspec.MsgspecError, rec.UnknownRecordError):
+            act = None
+        if not isinstance(act, _ACTS) or act.r != restart.r:
+            return "what it takes along is no act on its run"
+        if not before < act.lsn < restart.lsn:
+            return "the acts that it takes along are not in order"
+        if told := _doubt_place(act) or _doubt_members(act):
+            return told
+        before = act.lsn
+    return ""

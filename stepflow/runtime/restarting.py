@@ -46,6 +46,7 @@ def restart_asked(actor: RunActor, message: msg.RestartAsked) -> None:
             kept=state.kept_events(),
             deadline=state.deadline_ms,
             released=state.released_lsn,
+            acts=state.carried_acts(),
         )
         for call in pending:
             if call.kind == "event":

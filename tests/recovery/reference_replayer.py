@@ -44,6 +44,7 @@ _ENDS: Final = {
     "run.failed": "failed",
     "run.cancelled": "cancelled",
 }
+_ACTS: Final = frozenset({"run.cancelling", "run.paused", "run.resumed", "run.retried"})
 _BEGINS: Final = frozenset(
     {"step.started", "sleep.started", "wait.started", "child.started", "notify.sent"}
 )
@@ -63,6 +64,8 @@ class Run:
     """Keys that were asked for and have no result."""
     lsn: int = 0
     records: int = 0
+    acts: list[int] = field(default_factory=list[int])
+    """LSNs of what operators did to it, oldest first."""
     places: dict[int, str] = field(default_factory=dict[int, str])
     """LSN of a result to the key that it stands under."""
 
@@ -199,6 +202,8 @@ def _fold(done: Replayed, record: Any, payloads: Mapping[int, Any]) -> None:
     run = done.runs.setdefault(record["r"], Run())
     run.lsn, run.records = record["lsn"], run.records + 1
     kind = record["t"]
+    if kind in _ACTS or (kind == "run.cancelled" and record.get("asked")):
+        run.acts.append(record["lsn"])
     if kind == "run.started":
         run.workflow, run.input = record["workflow"], record["input"]
         run.status = "pending" if record.get("due") or record.get("held") else "running"
@@ -210,6 +215,7 @@ def _fold(done: Replayed, record: Any, payloads: Mapping[int, Any]) -> None:
             "running",
         )
         run.steps, run.open, run.places = {}, [], {}
+        run.acts = [act["lsn"] for act in record.get("acts", ())]
     elif kind == "run.released":
         run.status = "running"
     elif kind in _ENDS:

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from stepflow.model import records as rec
 from stepflow.model.records import encode_record
-from stepflow.model.run import ApplyError, RunState
+from stepflow.model.run import ACTS_CARRIED, ApplyError, RunState
 from stepflow.model.soundness import doubt
 from tests.unit.run_writer import RUN, Writer
 
@@ -153,3 +153,54 @@ def test_the_first_of_a_group_to_end_gives_the_others_up() -> None:
     # Asked for once more, it is as good as any.
     w.write(rec.StepStarted, key="c#1", name="c", fn="f", args="x", attempt=2, group="@first#1")
     assert (calls["c#1"].cancelled, calls["c#1"].dropped) == (False, 0)
+
+
+def test_a_restart_takes_the_newest_acts_along() -> None:
+    w = worked()
+    for _ in range(60):
+        w.write(rec.RunPaused, crit=True, by="ada", reason="lunch")
+        w.write(rec.RunResumed, crit=True, by="bob")
+    told = w.state.acts[-ACTS_CARRIED:]
+    assert len(told) == ACTS_CARRIED < len(w.state.acts)
+    w.write(rec.RunRestarted, **restart(w, acts=w.state.carried_acts()))
+    assert w.state.acts == told
+    w.write(rec.RunPaused, crit=True, by="eve")
+    w.write(rec.RunRestarted, **restart(w, acts=w.state.carried_acts()))
+    assert [act.lsn for act in w.state.acts] == [act.lsn for act in told[1:]] + [w.lsn - 1]
+    again = RunState.unpack(w.state.pack(), doubt)
+    assert again.failure == ""
+    assert again.acts == w.state.acts
+
+
+def test_a_retry_that_is_taken_along_names_no_call_of_the_history_before() -> None:
+    w = worked()
+    w.write(rec.RunFailed, error=Raw(b'{"type":"E","message":""}'))
+    w.write(rec.RunRetried, crit=True, by="ada", reason="fixed", again=("s#1",), forget=("v",))
+    w.write(rec.RunRestarted, **restart(w, acts=w.state.carried_acts()))
+    (act,) = w.state.acts
+    assert isinstance(act, rec.RunRetried)
+    assert (act.by, act.reason, act.again, act.forget) == ("ada", "fixed", (), ())
+
+
+def test_what_a_restart_takes_along_must_be_acts_on_its_run() -> None:
+    w = worked()
+
+    def pause(lsn: int, **changes: Any) -> Raw:
+        fields: dict[str, Any] = {"lsn": lsn, "r": RUN, "rs": 3, "ts": 1, "crit": True, **changes}
+        return Raw(encode_record(rec.RunPaused(**fields)))
+
+    for acts, why in (
+        ((Raw(b"5"),), "is no act on its run"),
+        ((Raw(b'{"t":"nobody-knows","crit":true}'),), "is no act on its run"),
+        ((Raw(w.state.records[1]),), "is no act on its run"),
+        ((pause(3, r="run_bbbbbbbb"),), "is no act on its run"),
+        ((pause(4), pause(3)), "not in order"),
+        ((pause(w.lsn + 1),), "not in order"),
+        ((pause(3, rs=-1),), "a number of it is out of range"),
+        ((pause(3, ts=-1),), "outside the calendar"),
+        ((pause(3), pause(4)), ""),
+    ):
+        record = w.make(rec.RunRestarted, **restart(w, acts=acts))
+        told = doubt(record, encode_record(record))
+        assert why in told
+        assert bool(why) == bool(told)
