@@ -1,10 +1,11 @@
-"""Write `snapshots/format-<N>/`: a data directory as a killed process leaves it, and what it means.
+"""Write `snapshots/<name>/`: a data directory as a killed process leaves it, and what it means.
 
-Beside it: `format-<N>.expected.json`, its runs as a client sees them, and `format-<N>.sha256`, the
-hash of all its runs' records. Run it where no path says more than it should: errors hold them.
+Beside it: `<name>.expected.json`, its runs as a client sees them, `<name>.tables.json`, its
+schedules and the audit, and `<name>.sha256`, the hash of all its runs' records. Run it where no
+path says more than it should: errors hold them.
 
-Run once for a new on-disk format and commit the result; never change what is there: a released
-format must be readable for ever. `python tools/make_golden.py snapshots/format-1`
+Run once for what no directory has yet, and commit the result; never change what is there: a
+released format must be readable for ever. `python tools/make_golden.py snapshots/format-1-control`
 """
 
 from __future__ import annotations
@@ -14,26 +15,29 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from golden_flow import register
+import golden_control
+import golden_flow
 from golden_state import state_hash
 
 from stepflow import Settings, Stepflow
 from stepflow.engine.local import LocalEngine
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
 _KIB = 1024
 
 
-async def main(target: Path) -> None:
-    """Make the directory and its `expected.json`."""
-    work = target.with_suffix(".work")
-    settings = Settings(segment_bytes_first=16 * _KIB, segment_bytes_max=32 * _KIB)
+async def live(work: Path, settings: Settings) -> AsyncGenerator[Stepflow]:
+    """Live the life of `format-1`, and yield the flow while its process still runs."""
     flow = Stepflow(work, settings=settings)
-    register(flow)
+    golden_flow.register(flow)
     async with flow:
         engine = flow.engine
         assert isinstance(engine, LocalEngine)
@@ -62,21 +66,43 @@ async def main(target: Path) -> None:
                 break
         while (await flow.get_run("run_retrying0000")).state != "retrying":  # noqa: ASYNC110  a tool
             await asyncio.sleep(0.01)
-        expected = {}
+        yield flow
+
+
+LIVES = {"format-1": live, "format-1-control": golden_control.live}
+
+
+async def main(target: Path) -> None:
+    """Make the directory and what is beside it."""
+    work = target.with_suffix(".work")
+    settings = Settings(segment_bytes_first=16 * _KIB, segment_bytes_max=32 * _KIB)
+    async for flow in LIVES[target.name](work, settings):
+        expected: dict[str, Any] = {}
         for row in (await flow.list_runs(limit=100)).runs:
             view = await flow.get_run(row.id)
             expected[row.id] = json.loads(msgspec.json.encode(view))
+        tables = {
+            "schedules": await flow.engine.list_schedules(),
+            "audit": (await flow.engine.audit(limit=100)).audit,
+        }
         # Copied while the process runs: what kill -9 would leave.
-        shutil.rmtree(target, ignore_errors=True)
         ignored = shutil.ignore_patterns(
             "LOCK", "RESERVE", "suspects.json", "*.tmp", "token.key", "marker"
         )
         shutil.copytree(work, target, ignore=ignored)
     shutil.rmtree(work)
-    text = json.dumps(expected, indent=1, sort_keys=True)
-    (target.parent / f"{target.name}.expected.json").write_text(text + "\n")
+    write(target, "expected.json", expected)
+    write(target, "tables.json", json.loads(msgspec.json.encode(tables)))
     (target.parent / f"{target.name}.sha256").write_text(state_hash(target) + "\n")
 
 
+def write(target: Path, what: str, value: Any) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True)
+    (target.parent / f"{target.name}.{what}").write_text(text + "\n")
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    made = Path(sys.argv[1])
+    if made.exists():
+        sys.exit(f"{made} is there: nothing in it is ever changed")
+    asyncio.run(main(made))

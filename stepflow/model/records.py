@@ -140,7 +140,6 @@ class RunStarted(Record, frozen=True, tag="run.started"):
 class RunReleased(Record, frozen=True, tag="run.released"):
     """A pending run may begin: its delay is over or it was admitted."""
 
-    by: str = ""
     admission: Admission = ()
     """The rates that its beginning counts for."""
 

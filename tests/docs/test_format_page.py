@@ -135,8 +135,11 @@ def read_alike(stranger: Any, data: Path) -> int:
     return len(records)
 
 
-def test_the_reader_of_the_page_reads_the_golden_directory(stranger: ModuleType) -> None:
-    assert read_alike(stranger, ROOT / "snapshots" / "format-1") > 40
+@pytest.mark.parametrize("name", ["format-1", "format-1-control"])
+def test_the_reader_of_the_page_reads_the_golden_directories(
+    stranger: ModuleType, name: str
+) -> None:
+    assert read_alike(stranger, ROOT / "snapshots" / name) > 40
 
 
 def test_the_reader_of_the_page_reads_what_a_kill_and_a_stop_leave(
