@@ -389,8 +389,14 @@ class Context(Protocol):
         """
         ...
 
-    def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:
-        """Put a live event on the run's stream."""
+    def emit(
+        self, name: str, data: object = None, *, durable: bool = True
+    ) -> Coroutine[Any, Any, None]:
+        """Put a live event on the run's stream.
+
+        With `durable=False` it goes to those who read the stream now: it has no id, is not replayed
+        and kept nowhere. While the body is replayed it is not told again.
+        """
         ...
 
     # ------------------------------------------------------------ plain calls

@@ -307,6 +307,14 @@ def event_of(record: Record, payloads: Mapping[int, bytes]) -> RunEvent | None:
     return RunEvent(record.rs, name, _encode(data), record.lsn)
 
 
+def passing_emit(name: str, data: bytes, step: str = "", attempt: int = 0) -> RunEvent:
+    """Return the event of an emit that is not durable: it has no id and stands in no history."""
+    told: dict[str, Any] = {"name": name, "data": Raw(data)}
+    if step:
+        told |= {"step": step, "attempt": attempt}
+    return RunEvent(0, "emit", _encode(told))
+
+
 def _tell(  # noqa: PLR0911, C901, PLR0912  a table
     record: Record, payloads: Mapping[int, bytes]
 ) -> tuple[EventName, Any] | None:

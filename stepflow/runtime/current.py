@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stepflow.errors import AuthoringError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
-__all__ = ["Running", "StepInfo", "current_step", "in_step"]
+__all__ = ["Emitter", "Running", "StepInfo", "current_step", "in_step"]
 
 
 class Running(Protocol):
@@ -31,6 +31,14 @@ in_step: contextvars.ContextVar[Running | None] = contextvars.ContextVar(
 )
 
 
+class Emitter(Protocol):
+    """Takes what the attempt emits."""
+
+    def __call__(self, data: Any, *, durable: bool) -> Awaitable[None]:
+        """Record it, or pass it on; what it returns may be awaited."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StepInfo:
     """The running attempt. `idempotency_key` is the same at every attempt, and no other step's."""
@@ -40,9 +48,9 @@ class StepInfo:
     key: str
     attempt: int
     idempotency_key: str
-    emitter: Callable[[Any], Awaitable[None]] = field(repr=False)
+    emitter: Emitter = field(repr=False)
 
-    def emit(self, data: Any) -> Awaitable[None]:
+    def emit(self, data: Any, *, durable: bool = True) -> Awaitable[None]:
         """Put a live event on the run's stream, under the step's name; `data` is any JSON value.
 
         It is recorded when this returns, so that a step in a thread may call it too; `await` it in
@@ -50,8 +58,10 @@ class StepInfo:
         waits. Events of a few milliseconds share one write, and come before the step's end.
         Raises `StepInterruptedError` in an attempt that has timed out or was given up, and
         `AuthoringError` for more than the run may emit.
+
+        With `durable=False` it goes to those who read the stream now and is kept nowhere.
         """
-        return self.emitter(data)
+        return self.emitter(data, durable=durable)
 
 
 def current_step() -> StepInfo:

@@ -4,6 +4,9 @@ An emit is recorded in the turn that asks for it, and an async caller goes on in
 the loop. Only when more than `AHEAD` events, or `AHEAD_BYTES` of them, of one run are not on disk
 does the caller wait until its own is. A caller in a thread waits for the loop in any case: so it
 hears of what is refused, and cannot fill the loop's queue.
+
+What is not durable is no record: it goes to those who read the run's stream now, and when nobody
+does, nothing at all is done.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from msgspec import Raw
 
 from stepflow.errors import StepInterruptedError
 from stepflow.model import records as rec
-from stepflow.runtime.ending import check_emitted
+from stepflow.model.views import passing_emit
+from stepflow.runtime.ending import check_emitted, check_event_size
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
 
     from stepflow.runtime.session import Session
 
-__all__ = ["AHEAD", "AHEAD_BYTES", "Told", "is_ahead", "record_emit"]
+__all__ = ["AHEAD", "AHEAD_BYTES", "Told", "is_ahead", "pass_on", "record_emit"]
 __all__ += ["tell_thread", "wait_for_disk"]
 
 AHEAD = 256
@@ -44,6 +48,14 @@ def record_emit(session: Session, key: str, name: str, data: bytes, *, lazy: boo
     session.ahead += 1
     session.ahead_bytes += len(data)
     session.ahead_lsn = sup.journal.last_lsn
+
+
+def pass_on(session: Session, name: str, data: bytes, step: str = "", attempt: int = 0) -> None:
+    """Tell whoever reads the run's stream now, and keep nothing. Raises for what is too large."""
+    actor = session.actor
+    check_event_size(actor, data)
+    if actor.feed is not None:
+        actor.feed.tell(passing_emit(name, data, step, attempt))
 
 
 def is_ahead(session: Session) -> bool:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from stepflow.runtime.session import Session
 
 __all__ = ["CANCEL_TIMER", "RELEASE_TIMER", "SMALL", "TIMEOUT_TIMER", "body_ended", "cancel_asked"]
-__all__ += ["check_emitted", "check_result", "end_cancelled", "end_run", "grace_over", "time_over"]
+__all__ += ["check_emitted", "check_event_size", "check_result", "end_cancelled", "end_run"]
+__all__ += ["grace_over", "time_over"]
 
 _log = logging.getLogger("stepflow.run")
 
@@ -252,16 +253,21 @@ def check_growth(actor: RunActor, data: bytes) -> None:
         raise UnavailableError(message, retry_after_s=5)
 
 
-def check_emitted(actor: RunActor, data: bytes) -> None:
-    """Raise `AuthoringError` for an emitted event that is too large, alone or with its run."""
-    settings = actor.sup.settings
-    if len(data) > settings.event_bytes_max:
+def check_event_size(actor: RunActor, data: bytes) -> None:
+    """Raise `AuthoringError` for an emitted event that is too large by itself."""
+    limit = actor.sup.settings.event_bytes_max
+    if len(data) > limit:
         message = (
-            f"what is emitted has {len(data)} bytes, at most {settings.event_bytes_max} are kept; "
+            f"what is emitted has {len(data)} bytes, at most {limit} are kept; "
             "store it elsewhere and emit a reference"
         )
         raise AuthoringError(message)
-    state = actor.state
+
+
+def check_emitted(actor: RunActor, data: bytes) -> None:
+    """Raise `AuthoringError` for an emitted event that is too large, alone or with its run."""
+    check_event_size(actor, data)
+    settings, state = actor.sup.settings, actor.state
     if state.emits >= settings.run_emits_max:
         message = (
             f"the run has emitted {state.emits} events, at most {settings.run_emits_max} are kept "

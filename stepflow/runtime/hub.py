@@ -33,6 +33,10 @@ __all__ = ["Feed", "Hub", "Subscriber"]
 _SERVED_AT_ONCE: Final = 100
 """Subscribers that are woken or written to in one go: about a millisecond."""
 
+_ASIDE: Final = 64
+_ASIDE_BYTES: Final = 64 * 1024
+"""So much that is not journaled waits for a subscriber; what comes then is not for it."""
+
 _log: Final = logging.getLogger("stepflow.hub")
 _encode = msgspec.json.Encoder().encode
 
@@ -51,6 +55,12 @@ class Feed:
 
     def wake(self) -> None:
         """There may be more to read: give each subscriber its turn."""
+        self._hub.give_turns(self.subscribers)
+
+    def tell(self, event: RunEvent) -> None:
+        """Give those who read now an event that is kept nowhere."""
+        for subscriber in self.subscribers:
+            subscriber.take(event)
         self._hub.give_turns(self.subscribers)
 
     def revived(self) -> None:
@@ -123,8 +133,8 @@ class Subscriber:
         self._feed = feed
         self._position = position
         """How many of the run's records were read."""
-        self._extra = extra
-        """An event that is not journaled and goes first."""
+        self._extra: tuple[RunEvent, ...] = () if extra is None else (extra,)
+        """Events that are not journaled and go first."""
         self._waiter: asyncio.Future[None] | None = None
         self._listener: Callable[[], None] | None = None
         self._closed = False
@@ -138,7 +148,7 @@ class Subscriber:
     @property
     def finished(self) -> bool:
         state = self._feed.actor.state
-        return self._extra is None and state.finished and self._position >= state.rs
+        return not self._extra and state.finished and self._position >= state.rs
 
     @property
     def ended(self) -> bool:
@@ -148,12 +158,12 @@ class Subscriber:
         """Go on with the present run where what comes next was forgotten."""
         feed = self._feed
         if feed.lost(self._position) and (extra := feed.resync()) is not None:
-            self._extra = extra
+            self._extra = (extra, *self._extra)
             self._position = feed.actor.state.rs
 
     def read(self, nbytes: int) -> bytes:
         self._catch_up()
-        if self._extra is not None:
+        if self._extra:
             return self._read(nbytes)
         hub = self._hub
         here = (self._feed, self._position, hub.durable_lsn, nbytes)
@@ -167,9 +177,10 @@ class Subscriber:
     def _read(self, nbytes: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        if self._extra is not None:
-            parts.append(sse_frame(self._extra))
-            self._extra = None
+        if self._extra:
+            parts += map(sse_frame, self._extra)
+            self._extra = ()
+            size = sum(map(len, parts))
         durable = self._hub.durable_lsn
         feed = self._feed
         while size < nbytes:
@@ -184,9 +195,9 @@ class Subscriber:
     def read_events(self, limit: int) -> list[RunEvent]:
         self._catch_up()
         events: list[RunEvent] = []
-        if self._extra is not None:
-            events.append(self._extra)
-            self._extra = None
+        if self._extra:
+            events += self._extra[:limit]
+            self._extra = self._extra[limit:]
         durable = self._hub.durable_lsn
         while len(events) < limit:
             row = self._feed.row(self._position)
@@ -201,7 +212,13 @@ class Subscriber:
         if self._feed.lost(self._position):
             return self._feed.actor.lsn <= self._hub.durable_lsn
         row = self._feed.row(self._position)
-        return self._extra is not None or (row is not None and row[0] <= self._hub.durable_lsn)
+        return bool(self._extra) or (row is not None and row[0] <= self._hub.durable_lsn)
+
+    def take(self, event: RunEvent) -> None:
+        """Read this next, though it is in no journal; whoever reads too slowly for it misses it."""
+        waiting = self._extra
+        if len(waiting) < _ASIDE and sum(len(e.data) for e in waiting) < _ASIDE_BYTES:
+            self._extra = (*waiting, event)
 
     async def changed(self) -> None:
         while not self.ended and not self._readable():

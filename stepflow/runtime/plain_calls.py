@@ -18,7 +18,7 @@ from stepflow.model.codec import encode
 from stepflow.runtime.asking import Asking
 from stepflow.runtime.blame import note_cleanup
 from stepflow.runtime.calls import HeldWait
-from stepflow.runtime.emitting import is_ahead, record_emit, wait_for_disk
+from stepflow.runtime.emitting import is_ahead, pass_on, record_emit, wait_for_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -52,10 +52,22 @@ class PlainCalls(Asking):
             self._log = _RunLog(self._session, self._workflow.id)
         return self._log
 
-    def emit(self, name: str, data: object = None) -> Coroutine[Any, Any, None]:
+    def emit(
+        self, name: str, data: object = None, *, durable: bool = True
+    ) -> Coroutine[Any, Any, None]:
         check_name(name)
+        if not durable:
+            return self._pass_on(name, data)
         key = self._branch().key(f"@emit:{name}")
         return self._emit(key, name, encode(data, "data"))
+
+    async def _pass_on(self, name: str, data: object) -> None:
+        session = self._session
+        if session.fenced:
+            await session.refuse()
+        # What the body has told before it is not told again, and it needs no place among the keys.
+        if self._actor.feed is not None and not session.gate.replaying:
+            pass_on(session, name, encode(data, "data"))
 
     async def _emit(self, key: str, name: str, data: bytes) -> None:
         session = self._session

@@ -21,7 +21,7 @@ from stepflow.model.durations import parse_duration_ms
 from stepflow.runtime import messages as msg
 from stepflow.runtime.crew import Crew
 from stepflow.runtime.current import StepInfo, in_step
-from stepflow.runtime.emitting import Told, record_emit, tell_thread
+from stepflow.runtime.emitting import Told, pass_on, record_emit, tell_thread
 from stepflow.runtime.plain import Plain
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Attempt(Plain):
             emitter=self.emit,
         )
 
-    def emit(self, data: Any) -> Told:
+    def emit(self, data: Any, *, durable: bool) -> Told:
         """Record a live event of the step. Raises `StepInterruptedError` in a late attempt.
 
         Those of a few milliseconds share a frame: they wait for the next strict record of anybody.
@@ -89,12 +89,14 @@ class Attempt(Plain):
         if self._is_late():
             raise StepInterruptedError(self.ask.name, late=True)
         session = self.session
+        if not durable and self.actor.feed is None:
+            return Told(session)
         body = self.ask.converter.encode(data, "data")
         if _running_loop() is session.loop:
-            self._record(body)
+            self._emit(body, durable)
         else:
             # A thread: it waits for the loop, and learns there that its attempt is over.
-            tell_thread(session, self.ask.name, partial(self._record, body))
+            tell_thread(session, self.ask.name, partial(self._emit, body, durable))
         return Told(session)
 
     def _is_late(self) -> bool:
@@ -106,11 +108,15 @@ class Attempt(Plain):
             or self.actor.finished
         )
 
-    def _record(self, body: bytes) -> None:
+    def _emit(self, body: bytes, durable: bool) -> None:  # noqa: FBT001  through `partial`
+        ask = self.ask
         if self._is_late():
-            raise StepInterruptedError(self.ask.name, late=True)
-        key = f"{self.ask.key}@{self.number}.{self.emitted + 1}"
-        record_emit(self.session, key, self.ask.name, body, lazy=True)
+            raise StepInterruptedError(ask.name, late=True)
+        if not durable:
+            pass_on(self.session, ask.name, body, ask.key, self.number)
+            return
+        key = f"{ask.key}@{self.number}.{self.emitted + 1}"
+        record_emit(self.session, key, ask.name, body, lazy=True)
         self.emitted += 1
 
     def end(self, value: Any, error: BaseException | None) -> None:

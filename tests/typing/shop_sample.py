@@ -126,6 +126,7 @@ async def plain(ctx: Context, _: None) -> str:
     assert_type(ctx.attempt, int)
     ctx.progress(1, 2, "half")
     await ctx.emit("news", {"n": 1})
+    await ctx.emit("news", durable=False)
     assert_type(await ctx.notify("other", {"n": 1}), int)
     return ctx.workflow_id
 
@@ -153,6 +154,7 @@ async def compose(ctx: Context, order: Order) -> int:
 async def talk(word: str) -> None:
     """A step that emits, awaited or not."""
     await current_step().emit(word)
+    current_step().emit(word, durable=False)
 
 
 @flow.workflow("no-input")
