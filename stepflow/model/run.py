@@ -594,6 +594,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             call.due = 0
         if call.cancelled:
             call.cancelled = False
+        if call.group:
+            self._drop_others(call, record.lsn)
 
     def _step_failed(self, record: StepFailed, _: bytes | None) -> None:
         call = self._pending(record.key)

@@ -68,7 +68,7 @@ def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
                 attempt=call.attempt,
             )
             ask.decoded = decoded
-            if sup.seams.replays_always:
+            if sup.seams.replays_always or call.group:
                 actor.settled(call)
             else:
                 session.gate.completed(ask, call)

@@ -43,6 +43,35 @@ async def test_the_first_of_several_calls_wins_and_the_others_are_shown_as_given
             assert len(world.records(rec.SleepEnded)) == 1
 
 
+async def test_a_step_that_wins_gives_the_others_up_by_its_record() -> None:
+    world = World()
+
+    async def quick() -> str:
+        return "quick"
+
+    async def w(ctx: Context) -> Any:
+        first = await ctx.first(
+            paid=ctx.wait_for_event("paid", timeout=None),
+            late=ctx.sleep("patience", "1h"),
+            step=ctx.step("quick", quick),
+        )
+        await ctx.sleep("more", "2h")
+        return [first.name, await ctx.wait_for_event("paid", timeout=None)]
+
+    world.flow.workflow("w", events=["paid"])(w)
+    with world.clock.driving():
+        async with world:
+            run_id = await world.trigger("w")
+            await world.until(lambda: len(world.records(rec.SleepStarted)) == 2)
+            steps = (await world.engine.get_run(run_id)).steps
+            shown = {s.name: (s.status, s.cancelled) for s in steps}  # type: ignore[union-attr]
+            assert shown["patience"] == ("pending", True)
+            await world.engine.notify("paid", b"7")
+            assert result_of(await world.finished(run_id)) == ["step", 7]
+            assert not world.records(rec.CallCancelled), "the winner's record says it all"
+            assert len(world.records(rec.SleepEnded)) == 1, "the patience was given up"
+
+
 async def test_a_timer_that_wins_leaves_the_event_to_the_next_wait() -> None:
     world = World()
 
