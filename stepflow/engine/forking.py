@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
+from stepflow.clock import next_pass
 from stepflow.engine.part import RECORD_BYTES, EnginePart, check_reason
 from stepflow.errors import ConflictError, PayloadTooLargeError
 from stepflow.model.codec import encode, parse_json
@@ -18,7 +19,7 @@ __all__ = ["Forking"]
 
 
 class Forking(EnginePart):
-    """Decided in one turn; the fork's whole beginning is one frame."""
+    """Prepared in slices, decided in one turn; the fork's whole beginning is one frame."""
 
     async def fork(
         self,
@@ -38,10 +39,16 @@ class Forking(EnginePart):
             await sup.journal.durable(actor.lsn)
             message = f"The records of run {run_id} cannot be applied: it cannot be forked"
             raise ConflictError(message)
-        workflow = self._workflow(state.workflow)
+        self._workflow(state.workflow)
         pins = {step: self._pin(step, data) for step, data in (results or {}).items()}
-        plan = plan_fork(state, from_step, pins, other_input=body is not None)
         given = body if body is not None else state.input
+        tags = state.started.tags if state.started is not None else ()
+        plan = plan_fork(state, from_step, pins, other_input=body is not None)
+        for _ in plan.prepare():
+            await next_pass()
+        # The plan is of the source as it was; what else counts is as it is now.
+        sup = self._writable()
+        workflow = self._workflow(state.workflow)
         _, data, events, _ = self._checked_input(workflow, given)
         nbytes = plan.nbytes + len(data)
         if nbytes > self.settings.run_bytes_max:
@@ -52,7 +59,6 @@ class Forking(EnginePart):
         lineage = {"runId": run_id, "fromStep": from_step}
         if reason:
             lineage["reason"] = reason
-        tags = state.started.tags if state.started is not None else ()
         with sup.recorder.group():
             fork = sup.start_run(
                 workflow,

@@ -16,7 +16,8 @@ kept by the fork.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
@@ -27,7 +28,7 @@ from stepflow.model.records import decode_record
 from stepflow.model.run import ANY_ARGS, FN_CHILD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from stepflow.model.records import Record
     from stepflow.model.run import CallState, RunState
@@ -37,36 +38,84 @@ __all__ = ["ForkPlan", "call_of", "plan_fork"]
 
 _KNOWN_MAX = 20
 """So many keys a refusal names."""
+_AT_ONCE = 250
+"""So many records, or calls, are prepared in one go."""
+_BYTES_AT_ONCE = 512 * 1024
 
 
-class ForkPlan(NamedTuple):
-    """What a fork begins with: calls with their results, and values, by the LSN of their record."""
+_Row = tuple[int, bool, type[Any], dict[str, Any]]
+"""A record of the fork: by which LSN of the source it comes, whether it ends something, its kind
+and what it says."""
 
-    calls: list[CallState]
-    others: list[Record]
-    undo: Mapping[str, str]
-    """By key: the function that undoes the step."""
 
-    @property
-    def nbytes(self) -> int:
+class ForkPlan:
+    """What a fork begins with, as the source was when the plan was made.
+
+    Calls change when their run goes on, so they are copied at once. All else is made of records,
+    which never change, by `prepare`, some at a time: there may be many thousands.
+    """
+
+    __slots__ = ("_before", "_calls", "_marks", "_records", "_rows", "_values", "nbytes")
+
+    def __init__(self, state: RunState, calls: list[CallState], before: int) -> None:
+        self._calls = calls
+        self._before = before
+        """Only what has a lower LSN is kept."""
+        self._records = list(state.records)
+        self._values = frozenset(state.values)
+        self._marks = frozenset(state.marks)
+        self._rows: list[_Row] = []
+        self.nbytes = sum(len(c.result or b"") + len(c.error or b"") + 512 for c in calls)
         """About how many bytes the records take."""
-        held = sum(len(c.result or b"") + len(c.error or b"") + 512 for c in self.calls)
-        return held + sum(len(msgspec.json.encode(record)) for record in self.others)
+
+    def prepare(self) -> Generator[None]:
+        """Make the rows of the records; yields where the loop may do something else."""
+        undo: dict[str, str] = {}
+        others: dict[str, tuple[Record, int]] = {}
+        nbytes = 0
+        for place, data in enumerate(self._records, 1):
+            self._read(data, undo, others)
+            nbytes += len(data)
+            if place % _AT_ONCE == 0 or nbytes > _BYTES_AT_ONCE:
+                nbytes = 0
+                yield
+        for record, size in others.values():
+            if record.lsn < self._before:
+                fields = {k: getattr(record, k) for k in record.__struct_fields__ if k not in _OWN}
+                self._rows.append((record.lsn, True, type(record), fields | {"lazy": False}))
+                self.nbytes += size
+        for place, call in enumerate(self._calls, 1 + len(self._records)):
+            self._rows += _rows_of(call, undo.get(call.key, ""))
+            if place % _AT_ONCE == 0:
+                yield
+        self._rows.sort(key=itemgetter(0, 1))
+
+    def _read(
+        self, data: bytes, undo: dict[str, str], others: dict[str, tuple[Record, int]]
+    ) -> None:
+        """Note what undoes which step, and the records of what is no call."""
+        match decode_record(data):
+            case rec.StepStarted(key=key, undo=undoes) if undoes:
+                undo[key] = undoes
+            case rec.ValueRecorded(key=key) as record if key in self._values:
+                others[key] = record, len(data)
+            case rec.Emitted(key=key) | rec.Progressed(key=key) as record if key in self._marks:
+                others[key] = record, len(data)
+            case rec.VersionChosen(name=name) as record:
+                others[f"@version:{name}"] = record, len(data)
+            case _:
+                pass
 
     def write(self, actor: RunActor) -> None:
-        """Record it all as the history of a run that has just been started."""
-        rows: list[tuple[int, CallState | Record, bool]] = [(r.lsn, r, True) for r in self.others]
-        for call in self.calls:
-            rows.append((call.begun, call, False))
-            rows.append((call.lsn, call, True))
-        for _, what, ends in sorted(rows, key=lambda row: (row[0], row[2])):
-            if isinstance(what, rec.Record):
-                fields = {k: getattr(what, k) for k in what.__struct_fields__ if k not in _OWN}
-                actor.record(type(what), lazy=False, **fields)
-            elif ends:
-                _end(actor, what)
+        """Record it all, prepared, as the history of a run that has just been started."""
+        record = actor.record
+        for _, _, kind, fields in self._rows:
+            if kind is rec.WaitResolved:
+                event, payload = fields["event"], fields["body"]
+                lsn = actor.sup.recorder.write_event(event, payload, 1, f"run:{actor.id}")
+                record(kind, key=fields["key"], payload=lsn, body=payload)
             else:
-                _begin(actor, what, self.undo.get(what.key, ""))
+                record(kind, **fields)
 
 
 _OWN = frozenset({"lsn", "r", "rs", "ts", "v"})
@@ -102,27 +151,7 @@ def plan_fork(
             if other_input and kept.args:
                 kept.args = ANY_ARGS
             calls.append(kept)
-    undo, others = _others(state)
-    return ForkPlan(calls, [record for record in others if record.lsn < first.begun], undo)
-
-
-def _others(state: RunState) -> tuple[dict[str, str], list[Record]]:
-    """Return what undoes which step, and the records of what is no call."""
-    undo: dict[str, str] = {}
-    others: dict[str, Record] = {}
-    for data in state.records:
-        match decode_record(data):
-            case rec.StepStarted(key=key, undo=undoes) if undoes:
-                undo[key] = undoes
-            case rec.ValueRecorded(key=key) as record if key in state.values:
-                others[key] = record
-            case rec.Emitted(key=key) | rec.Progressed(key=key) as record if key in state.marks:
-                others[key] = record
-            case rec.VersionChosen(name=name) as record:
-                others[f"@version:{name}"] = record
-            case _:
-                pass
-    return undo, list(others.values())
+    return ForkPlan(state, calls, first.begun)
 
 
 def _pinned(call: CallState, result: bytes) -> CallState:
@@ -140,64 +169,68 @@ def _pinned(call: CallState, result: bytes) -> CallState:
     return pinned
 
 
-def _begin(actor: RunActor, call: CallState, undo: str) -> None:
-    """Record that the call began, as it did in the source."""
-    common: dict[str, Any] = {"key": call.key, "name": call.name, "group": call.group}
+def _rows_of(call: CallState, undo: str) -> Iterator[_Row]:
+    """Yield how the call began, as it did in the source, and what it came to."""
+    begun = _begun(call, undo)
+    if begun is not None:
+        yield (call.begun, False, *begun)
+    ended = _ended(call)
+    if ended is not None:
+        yield (call.lsn, True, *ended)
+
+
+def _begun(call: CallState, undo: str) -> tuple[type[Any], dict[str, Any]] | None:
+    fields: dict[str, Any] = {"key": call.key, "name": call.name, "group": call.group}
     match call.kind:
         case "step":
-            actor.record(
-                rec.StepStarted,
-                lazy=False,
-                fn=call.fn,
-                args=call.args,
-                attempt=max(call.attempt, 1),
-                once=call.once,
-                undo=undo,
-                **common,
-            )
+            fields |= {
+                "lazy": False,
+                "fn": call.fn,
+                "args": call.args,
+                "attempt": max(call.attempt, 1),
+                "once": call.once,
+                "undo": undo,
+            }
+            return rec.StepStarted, fields
         case "sleep":
-            actor.record(rec.SleepStarted, due=call.due, **common)
+            return rec.SleepStarted, fields | {"due": call.due}
         case "event":
             args = ANY_ARGS if call.args == ANY_ARGS else ""
-            actor.record(rec.WaitStarted, event=call.event, due=call.due, args=args, **common)
+            return rec.WaitStarted, fields | {"event": call.event, "due": call.due, "args": args}
         case "child":
-            actor.record(
-                rec.ChildStarted,
-                workflow=call.fn.removeprefix(f"{FN_CHILD}:"),
-                child=call.child,
-                args=call.args,
-                awaited=call.awaited,
-                **common,
-            )
+            fields |= {
+                "workflow": call.fn.removeprefix(f"{FN_CHILD}:"),
+                "child": call.child,
+                "args": call.args,
+                "awaited": call.awaited,
+            }
+            return rec.ChildStarted, fields
         case "notify":
             # Begun and ended by one record.
-            pass
+            return None
 
 
-def _end(actor: RunActor, call: CallState) -> None:
-    """Record what the call came to."""
-    key, failed = call.key, call.status == "failed"
-    result, error = Raw(call.result or b"null"), Raw(call.error or b"{}")
+def _ended(call: CallState) -> tuple[type[Any], dict[str, Any]] | None:
+    failed = call.status == "failed"
+    key, attempt = {"key": call.key}, {"attempt": max(call.attempt, 1)}
+    came_to = {"error": Raw(call.error or b"{}")} if failed else {"result": _result(call)}
     match call.kind:
-        case "step" if failed:
-            actor.record(rec.StepFailed, key=key, error=error, attempt=max(call.attempt, 1))
         case "step":
-            actor.record(rec.StepCompleted, key=key, result=result, attempt=max(call.attempt, 1))
+            return (rec.StepFailed if failed else rec.StepCompleted), key | came_to | attempt
         case "sleep":
-            actor.record(rec.SleepEnded, key=key)
+            return rec.SleepEnded, key
         case "event" if failed:
-            actor.record(rec.WaitTimedOut, key=key)
+            return rec.WaitTimedOut, key
         case "event":
-            payload = bytes(result)
-            lsn = actor.sup.recorder.write_event(call.event, payload, 1, f"run:{actor.id}")
-            actor.record(rec.WaitResolved, key=key, payload=lsn, body=payload)
-        case "child" if not call.awaited:
-            # Begun and ended by one record, too.
-            pass
-        case "child" if failed:
-            actor.record(rec.ChildEnded, key=key, error=error)
+            # With an event of its own, whose LSN is known when it is written.
+            return rec.WaitResolved, key | {"event": call.event, "body": bytes(_result(call))}
         case "child":
-            actor.record(rec.ChildEnded, key=key, result=result)
+            # One that is not awaited was begun and ended by one record.
+            return (rec.ChildEnded, key | came_to) if call.awaited else None
         case "notify":
-            count = int(call.result or b"0")
-            actor.record(rec.NotifySent, key=key, name=call.name, args=call.args, count=count)
+            fields = {"name": call.name, "args": call.args, "count": int(call.result or b"0")}
+            return rec.NotifySent, key | fields
+
+
+def _result(call: CallState) -> Raw:
+    return Raw(call.result or b"null")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from stepflow import RetryPolicy, RunFailedError, StepFailedError
+from stepflow.clock import next_pass
 from stepflow.errors import (
     ConflictError,
     InvalidInputError,
@@ -18,7 +19,8 @@ from stepflow.errors import (
     WorkflowNotFoundError,
 )
 from stepflow.model import records as rec
-from tests.harness import World, error_of, result_of
+from stepflow.runtime import forking
+from tests.harness import World, decoded, error_of, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -428,3 +430,104 @@ async def test_a_run_whose_records_do_not_fit_cannot_be_forked() -> None:
                 await world.engine.fork(run_id, "a")
             with pytest.raises(ConflictError):
                 await world.engine.retry(run_id)
+
+
+# ---------------------------------------------------------------- thousands of steps
+
+
+def long_chain(world: World, count: int) -> Any:
+    """Return a body of so many steps, a value and an emit beside each, then a wait."""
+
+    async def w(ctx: Context, n: int) -> int:
+        for number in range(count):
+            n = await ctx.step("add", stepper(world, "add"), n + 1)
+            await ctx.emit("added", {"number": number, "at": ctx.random()})
+        await ctx.wait_for_event("go", timeout=None)
+        return await ctx.step("last", stepper(world, "last"), n)
+
+    return w
+
+
+async def test_a_long_history_is_prepared_some_at_a_time_and_written_in_one_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forking, "_AT_ONCE", 7)
+    read: list[int] = [0]
+    decode, rows_of = forking.decode_record, forking._rows_of
+
+    def counted(work: Any) -> Any:
+        def one(*args: Any) -> Any:
+            read[-1] += 1
+            return work(*args)
+
+        return one
+
+    monkeypatch.setattr(forking, "decode_record", counted(decode))
+    monkeypatch.setattr(forking, "_rows_of", counted(rows_of))
+    world = World()
+    with world.clock.driving():
+        async with world:
+            world.redeploy(long_chain(world, 40))
+            run_id = await world.trigger("w", 0)
+            await world.until(lambda: len(world.engine.sup.waiters) == 1)
+            asked = asyncio.ensure_future(world.engine.fork(run_id, "add#31"))
+            while not asked.done():
+                read.append(0)
+                await next_pass()
+            fork_id = await asked
+            assert max(read) == 7
+            assert sum(read) > 80
+            frames = [
+                [record for record in decoded(group) if record.r == fork_id]
+                for group in world.life.groups
+            ]
+            (first, *_) = [frame for frame in frames if frame]
+            assert isinstance(first[0], rec.RunStarted)
+            assert sum(isinstance(record, rec.StepCompleted) for record in first) == 30
+            assert sum(isinstance(record, rec.Emitted) for record in first) == 30
+            await world.until(lambda: len(world.engine.sup.waiters) == 2)
+            ran = [row.key for row in world.life.ran if row.idempotency_key.startswith(fork_id)]
+            assert ran == [f"add#{number}" for number in range(31, 41)]
+            await world.engine.notify("go", b"1")
+            assert result_of(await world.finished(fork_id)) == 40
+
+
+@pytest.mark.parametrize("what", ["goes on", "is purged", "loses its workflow", "stops"])
+async def test_what_happens_while_a_fork_is_prepared(
+    monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The fork is of the source as it was when asked for; all else is as it is at the end."""
+    monkeypatch.setattr(forking, "_AT_ONCE", 5)
+    world = World()
+    with world.clock.driving():
+        async with world:
+            world.redeploy(long_chain(world, 20))
+            run_id = await world.trigger("w", 0)
+            await world.until(lambda: len(world.engine.sup.waiters) == 1)
+            asked = asyncio.ensure_future(world.engine.fork(run_id, "go"))
+            await next_pass()
+            before = world.engine.sup.journal.last_lsn
+            match what:
+                case "goes on":
+                    assert await world.engine.notify("go", b"1") == 1
+                    assert result_of(await world.finished(run_id)) == 20
+                case "is purged":
+                    await world.engine.cancel(run_id, force=True)
+                    await world.engine.purge(run_id)
+                case "loses its workflow":
+                    world.engine.registry._by_id.clear()
+                case _:
+                    world.engine._state = "draining"
+            if what in {"goes on", "is purged"}:
+                fork_id = await asked
+                await world.until(lambda: len(world.engine.sup.waiters) == 1)
+                await world.engine.notify("go", b"1")
+                assert result_of(await world.finished(fork_id)) == 20
+                assert world.life.ran[-1].key == "last#1"
+                return
+            with pytest.raises(
+                WorkflowNotFoundError if what == "loses its workflow" else UnavailableError
+            ):
+                await asked
+            assert world.engine.sup.journal.last_lsn == before
+            world.engine._state = "ready"
