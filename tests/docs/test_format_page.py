@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from msgspec.structs import fields
 
 from stepflow.journal.disk import RealDisk
 from stepflow.journal.frame import encode_frame, frame_records
@@ -19,6 +20,7 @@ from stepflow.journal.snapshot import SnapshotFile, read_snapshot, verify_snapsh
 from stepflow.journal.store import Store, read_store, write_store
 from stepflow.journal.system import system_record
 from stepflow.journal.verify import dump
+from stepflow.model.records import Record
 from tests.damage import directories as on
 from tests.damage.damage_kit import long_journal
 
@@ -92,6 +94,19 @@ def test_every_file_that_a_server_makes_is_named(tmp_path: Path) -> None:
         shown = re.sub(r"\d{20}", "", path.name)
         name = {"wal-.log": "wal-<first LSN>.log", "snap-.jsonl": "snap-<base LSN>.jsonl"}
         assert f"`{name.get(shown, shown)}`" in PAGE, path.name
+
+
+def test_every_type_of_record_and_its_members_are_named() -> None:
+    told = {
+        kind: (re.findall(r"`(\w+)`(?!\?)", members), re.findall(r"`(\w+)`\?", members))
+        for kind, members in re.findall(r"^\| `([a-z.-]+)` \| ([^|]*) \| ", PAGE, re.MULTILINE)
+    }
+    common = {field.name for field in fields(Record)}
+    for cls in Record.__subclasses__():
+        own = [field for field in fields(cls) if field.name not in common]
+        needed = [field.encode_name for field in own if field.required]
+        others = [field.encode_name for field in own if not field.required]
+        assert told[str(cls.__struct_config__.tag)] == (needed, others), cls
 
 
 def test_every_verdict_of_the_table_is_a_code_of_the_operations_page() -> None:
