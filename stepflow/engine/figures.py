@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from stepflow.clock import rfc3339
 from stepflow.engine.part import EnginePart
+from stepflow.journal.stats import COMMIT_BOUNDS_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepflow.clock import Clock
     from stepflow.journal.api import RecoveryProgress
+    from stepflow.journal.stats import JournalStats
     from stepflow.runtime.snapshotter import Snapshotter
     from stepflow.runtime.supervisor import Supervisor
     from stepflow.runtime.watchdog import Watchdog
@@ -27,6 +29,7 @@ class Figures(EnginePart):
     _snapshotter: Snapshotter | None
     _watchdog: Watchdog | None
     _hangs_s: float
+    _recovered_s: float
 
     def readiness(self) -> Mapping[str, object]:
         body: dict[str, object] = {"status": self.state, "timestamp": rfc3339(self.clock.wall_ms())}
@@ -61,6 +64,8 @@ class Figures(EnginePart):
             "stepflow_schedules_skipped_total": sup.schedules.skipped_total,
             "stepflow_runs_known": len(sup.runs),
             "stepflow_runs_live_bytes": sup.recorder.live_bytes,
+            "stepflow_runs_parked_bytes": sup.runs.parked_bytes,
+            "stepflow_recovery_seconds": self._recovered_s,
             "stepflow_runs_finished": len(sup.retention),
             "stepflow_runs_finished_bytes": sup.retention.bytes,
             "stepflow_runs_started_total": sup.started_total,
@@ -84,9 +89,47 @@ class Figures(EnginePart):
         if self._watchdog is not None:
             figures["stepflow_loop_blocked_total"] = self._watchdog.blocked_total
             figures["stepflow_loop_blocked_seconds_max"] = self._watchdog.blocked_s_max
+            figures["stepflow_loop_lag_seconds"] = self._watchdog.lag_s
+            figures["stepflow_loop_lag_seconds_max"] = self._watchdog.lag_s_max
+        figures["stepflow_journal_snapshot_age_seconds"] = self._snapshot_age_s(sup, stats)
         for name in stats.__slots__:
-            figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
-        return figures
+            if not name.startswith("commit"):
+                figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
+        return {**figures, **_commits(stats), **_by_workflow(sup)}
+
+    def _snapshot_age_s(self, sup: Supervisor, stats: JournalStats) -> float:
+        """Return how old the newest snapshot is; where there is none, how long this has run."""
+        if stats.snapshot_created_ms:
+            return max(0, sup.time.now_ms() - stats.snapshot_created_ms) / 1000
+        return self.clock.monotonic_s() - sup.started_s
+
+
+def _commits(stats: JournalStats) -> dict[str, float]:
+    """Return the histogram of commits as Prometheus counts: each bucket with those below it."""
+    name, count = "stepflow_journal_commit_seconds", 0
+    figures: dict[str, float] = {}
+    for bound, more in zip((*map(str, COMMIT_BOUNDS_S), "+Inf"), stats.commits, strict=True):
+        count += more
+        figures[f'{name}_bucket{{le="{bound}"}}'] = count
+    figures[f"{name}_count"] = count
+    figures[f"{name}_sum"] = stats.commit_seconds_total
+    return figures
+
+
+def _by_workflow(sup: Supervisor) -> dict[str, float]:
+    """Return the figures of each workflow that is registered: no caller can add to their number."""
+    figures: dict[str, float] = {}
+    queued = sup.admission.waiting
+    for workflow in sup.registry.all():
+        label = f'workflow="{workflow.id}"'
+        names = (workflow.id, *workflow.options.aliases)
+        figures[f"stepflow_workflow_runs_live{{{label}}}"] = sum(sup.live_by[n] for n in names)
+        figures[f"stepflow_workflow_runs_queued{{{label}}}"] = sum(queued[n] for n in names)
+        figures[f"stepflow_workflow_runs_started_total{{{label}}}"] = sup.started_by[workflow.id]
+        for status in sup.ended_total:
+            place = f'stepflow_workflow_runs_ended_total{{{label},status="{status}"}}'
+            figures[place] = sum(sup.ended_by[n, status] for n in names)
+    return figures
 
 
 def _retention_hours(sup: Supervisor) -> float:

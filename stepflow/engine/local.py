@@ -113,6 +113,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         self.progress: RecoveryProgress | None = None
         self.recovery: RecoveryReport | None = None
         self.fatal: BaseException | None = None
+        self._recovered_s = 0.0
         self._hangs_s = 0.0
         self._shown = Shown()
 
@@ -138,6 +139,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
             raise
 
     async def _recover(self) -> None:
+        began_s = self.clock.monotonic_s()
         restorer = Restorer()
         journal, report = await open_journal(
             self.data_dir,
@@ -159,6 +161,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         except BaseException:
             await journal.abandon()
             raise
+        self._recovered_s = self.clock.monotonic_s() - began_s
 
     async def _take_over(
         self, journal: Journal, report: RecoveryReport, restorer: Restorer

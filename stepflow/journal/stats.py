@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from stepflow.journal.segment import segment_lsn
 
@@ -13,7 +14,13 @@ if TYPE_CHECKING:
     from stepflow.journal.snapshot import SnapshotInfo
     from stepflow.journal.writer import Committed
 
-__all__ = ["Counters", "JournalStats"]
+__all__ = ["COMMIT_BOUNDS_S", "Counters", "JournalStats"]
+
+COMMIT_BOUNDS_S: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+"""Commits are counted by how long they took: up to each of these, and longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,9 @@ class JournalStats:
     snapshot_created_ms: int
     room_bytes: int
     read_only: bool
+    commits: tuple[int, ...]
+    """How many took up to each of `COMMIT_BOUNDS_S` and more than the one before, then the rest."""
+    commit_seconds_total: float
 
 
 @dataclass(slots=True)
@@ -53,6 +63,8 @@ class Counters:
     segments: int = 0
     segment_bytes: int = 0
     snapshots: int = 0
+    commits: list[int] = field(default_factory=lambda: [0] * (len(COMMIT_BOUNDS_S) + 1))
+    commit_s_total: float = 0.0
     _segment: str = ""
     _segment_left: int = 0
 
@@ -68,8 +80,10 @@ class Counters:
             if first_lsn >= base_lsn:
                 self.bytes_since_snapshot += size
 
-    def committed(self, done: Committed) -> None:
-        """Count a batch."""
+    def committed(self, done: Committed, took_s: float) -> None:
+        """Count a batch; `took_s` from when the loop gave it away to when it had it back."""
+        self.commits[bisect_left(COMMIT_BOUNDS_S, took_s)] += 1
+        self.commit_s_total += took_s
         self.syncs += 1
         self.sync_s_last = done.sync_s
         self.sync_s_total += done.sync_s
@@ -121,4 +135,6 @@ class Counters:
             snapshot_created_ms=snapshot.created_ms if snapshot else 0,
             room_bytes=room,
             read_only=read_only,
+            commits=tuple(self.commits),
+            commit_seconds_total=self.commit_s_total,
         )

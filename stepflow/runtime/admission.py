@@ -24,6 +24,7 @@ from __future__ import annotations
 import heapq
 import logging
 from bisect import bisect_left, insort
+from collections import defaultdict
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -167,6 +168,7 @@ class Admission:
         "admitted_total",
         "queued",
         "seats",
+        "waiting",
     )
 
     def __init__(self, sup: Supervisor) -> None:
@@ -182,6 +184,8 @@ class Admission:
         self._swept = 0
         self.seats: dict[str, list[tuple[Bucket, str]]] = {}
         """Runs that hold slots: each with the run that took it."""
+        self.waiting: defaultdict[str, int] = defaultdict(int)
+        """How many are queued, by workflow."""
         self.queued: dict[str, tuple[Lane, tuple[int, int, int, str], Door]] = {}
         self.admitted_total = 0
 
@@ -322,6 +326,7 @@ class Admission:
                 bucket.lanes[lane] = None
         insort(lane.rows, row)
         self.queued[actor.id] = (lane, row, door)
+        self.waiting[door.workflow] += 1
 
     def _lane(self, door: Door) -> Lane:
         lane = self._lanes.get(door.lane)
@@ -371,7 +376,8 @@ class Admission:
         found = self.queued.pop(run_id, None)
         if found is None:
             return
-        lane, row, _ = found
+        lane, row, door = found
+        self.waiting[door.workflow] -= 1
         place = bisect_left(lane.rows, row)
         del lane.rows[place]
         if not lane.rows:
@@ -454,6 +460,7 @@ class Admission:
     def _admit_first(self, lane: Lane) -> None:
         run_id = lane.rows[0][3]
         _, _, door = self.queued.pop(run_id)
+        self.waiting[door.workflow] -= 1
         del lane.rows[0]
         if not lane.rows:
             self._emptied(lane)

@@ -71,7 +71,17 @@ class Order:
 class Runs:
     """Runs by id. `order` has their ids by the LSN of their start."""
 
-    __slots__ = ("_held", "_make", "_rows", "_strays", "_tidying", "_visited", "names", "order")
+    __slots__ = (
+        "_held",
+        "_make",
+        "_rows",
+        "_strays",
+        "_tidying",
+        "_visited",
+        "names",
+        "order",
+        "parked_bytes",
+    )
 
     def __init__(self, make: Callable[[RunId, bytes], RunActor]) -> None:
         self._make = make
@@ -83,6 +93,8 @@ class Runs:
         self._strays: list[RunId] = []
         """Runs without a place in `order`: no journal of ours makes any."""
         self._tidying = False
+        self.parked_bytes = 0
+        """What the rows hold that are parked."""
         self.names = Names()
         self.order = Order()
 
@@ -111,6 +123,7 @@ class Runs:
         if actor is None:
             actor = self._make(self._own_id(run_id, parked), parked)
         self._rows[run_id] = actor
+        self.parked_bytes -= len(parked)
         self._visited.append(actor.id)
         if len(self._visited) > _VISITED_MAX:
             longest_ago = self._rows.get(self._visited.popleft())
@@ -175,6 +188,7 @@ class Runs:
     def enter_parked(self, run_id: RunId, start_lsn: int, parked: bytes) -> None:
         """Enter a run that recovery found and that nothing moves."""
         self._rows[run_id] = parked
+        self.parked_bytes += len(parked)
         self._place(start_lsn, run_id)
 
     def _place(self, start_lsn: int, run_id: RunId) -> None:
@@ -183,18 +197,25 @@ class Runs:
 
     def opened(self, actor: RunActor) -> None:
         """The actor has opened its state: it is the row now, if the run was not purged."""
-        if actor.id in self._rows:
+        row = self._rows.get(actor.id)
+        if row is not None:
+            if isinstance(row, bytes):
+                self.parked_bytes -= len(row)
             self._rows[actor.id] = actor
 
     def park(self, actor: RunActor, parked: bytes) -> None:
         """Keep the run as bytes; the actor goes when nobody has it any more."""
         if self._rows.get(actor.id) is actor:
             self._rows[actor.id] = parked
+            self.parked_bytes += len(parked)
             self._held[actor.id] = actor
 
     def pop(self, run_id: str, default: None = None) -> RunActor | bytes | None:
         """Forget a purged run."""
-        return self._rows.pop(run_id, default)
+        row = self._rows.pop(run_id, default)
+        if isinstance(row, bytes):
+            self.parked_bytes -= len(row)
+        return row
 
     def slices(self, runs_max: int, bytes_max: int) -> Iterator[list[tuple[int, bytes]]]:
         """Yield the LSNs and snapshot lines of all runs there are now, some at a time.
@@ -229,7 +250,8 @@ class Runs:
             run_id = order.ids[place]
             row = self._rows.get(run_id)
             if isinstance(row, bytes):
-                self._rows[run_id] = press(row)
+                pressed = self._rows[run_id] = press(row)
+                self.parked_bytes += len(pressed) - len(row)
             if place % _PRESSED_AT_ONCE == _PRESSED_AT_ONCE - 1:
                 await next_pass()
 

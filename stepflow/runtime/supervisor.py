@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import gc
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +104,7 @@ class Supervisor:
         "base_context",
         "clock",
         "delivery",
+        "ended_by",
         "ended_total",
         "entropy",
         "gone",
@@ -111,6 +112,7 @@ class Supervisor:
         "idempotency",
         "journal",
         "live",
+        "live_by",
         "loop",
         "marker",
         "missing",
@@ -122,6 +124,7 @@ class Supervisor:
         "seams",
         "settings",
         "small_result",
+        "started_by",
         "started_s",
         "started_total",
         "steps",
@@ -187,6 +190,10 @@ class Supervisor:
         self.stopping = False
         self.zombies = 0
         self.live = 0
+        self.live_by: defaultdict[str, int] = defaultdict(int)
+        """Runs that live, by workflow; those begun and ended since the start likewise."""
+        self.started_by: defaultdict[str, int] = defaultdict(int)
+        self.ended_by: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.started_total = 0
         self.started_s = clock.monotonic_s()
         self.ended_total: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0}
@@ -330,6 +337,7 @@ class Supervisor:
         if history is not None:
             history(actor)
         self.started_total += 1
+        self.started_by[workflow.id] += 1
         if due:
             self.timers.add(due, actor.id, RELEASE_TIMER)
         elif plain:
@@ -376,6 +384,7 @@ class Supervisor:
         if start is None or state.finished:
             return
         self.live += 1
+        self.live_by[state.workflow] += 1
         if start.events:
             self.waiters.declare(start.events, actor.id)
 
@@ -385,6 +394,7 @@ class Supervisor:
         if run.finished:
             return
         self.live += 1
+        self.live_by[run.workflow] += 1
         self.recorder.live_bytes += run.nbytes
         if run.events:
             self.waiters.declare(run.events, run_id)
@@ -431,6 +441,8 @@ class Supervisor:
         self.recorder.live_bytes -= state.nbytes
         self.aside.pop(actor.id, None)
         self.ended_total[state.status] += 1
+        self.live_by[state.workflow] -= 1
+        self.ended_by[state.workflow, state.status] += 1
         start = state.started
         if pending:
             for call in pending:
@@ -450,6 +462,7 @@ class Supervisor:
         """A run that had ended, holding so many bytes, goes on: its retry was recorded."""
         state = actor.state
         self.live += 1
+        self.live_by[state.workflow] += 1
         self.recorder.live_bytes += nbytes
         self.retention.revived(actor)
         if state.started is not None and state.started.events:

@@ -62,6 +62,9 @@ class Watchdog:
         self.blocked_total = 0
         """How often the loop was held for longer than the limit."""
         self.blocked_s_max = 0.0
+        self.lag_s = 0.0
+        """How long the loop took to answer, the last time it was asked, and at most."""
+        self.lag_s_max = 0.0
         self._thread = threading.Thread(target=self._watch, name="stepflow-watchdog", daemon=True)
         self._thread.start()
 
@@ -82,6 +85,8 @@ class Watchdog:
                 return
             if not answered.wait(self._limit_s):
                 self._blocked(answered, began_s)
+            self.lag_s = self._clock.monotonic_s() - began_s
+            self.lag_s_max = max(self.lag_s_max, self.lag_s)
 
     def _blocked(self, answered: threading.Event, began_s: float) -> None:
         """Say who holds the loop, until it is given back."""

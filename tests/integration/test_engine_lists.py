@@ -250,3 +250,40 @@ async def test_readiness_says_where_the_engine_is_and_what_is_degraded() -> None
         assert engine.readiness()["status"] == "draining"
         await world.stop()
         assert engine.readiness()["status"] == "stopped"
+
+
+@pytest.mark.asyncio
+async def test_figures_by_workflow_and_of_parked_bytes_are_those_of_the_tables() -> None:
+    async with service() as world:
+        for _ in range(3):
+            await world.waiting(await world.trigger("waits", "ev"))
+        ended = await world.trigger("doubles", 1)
+        await world.finished(ended)
+        await world.trigger("echo", 1, delay_ms=60_000)
+        _check_figures(world, waits=3, echo=1, doubles=0)
+        assert await world.engine.snapshot()
+        await world.clock.advance(100)
+        age = world.engine.metrics()["stepflow_journal_snapshot_age_seconds"]
+        assert age >= 99
+        await world.clock.advance(3600)
+        _check_figures(world, waits=3, echo=0, doubles=0)
+        await world.restart()
+        _check_figures(world, waits=3, echo=0, doubles=0)
+        figures = world.engine.metrics()
+        assert figures["stepflow_runs_parked_bytes"] > 0
+        assert figures['stepflow_workflow_runs_started_total{workflow="waits"}'] == 0
+        await world.engine.notify("ev", b"1")
+        for run_id in list(world.engine.sup.runs):
+            await world.finished(run_id)
+            await world.settle()
+            await world.engine.purge(run_id)
+            _check_figures(world, waits=0, echo=0, doubles=0)
+        assert world.engine.sup.runs.parked_bytes == 0
+
+
+def _check_figures(world: Service, **live: int) -> None:
+    figures, rows = world.engine.metrics(), world.engine.sup.runs._rows.values()
+    held = sum(len(row) for row in rows if isinstance(row, bytes))
+    assert figures["stepflow_runs_parked_bytes"] == held
+    for workflow, count in live.items():
+        assert figures[f'stepflow_workflow_runs_live{{workflow="{workflow}"}}'] == count, workflow

@@ -79,6 +79,8 @@ async def test_a_workflow_that_holds_the_loop_is_named(
     assert "time.sleep(HELD_S)" in error.splitlines()[-1]
     assert metrics["stepflow_loop_blocked_total"] >= 1
     assert metrics["stepflow_loop_blocked_seconds_max"] > LIMIT_S
+    assert metrics["stepflow_loop_lag_seconds_max"] > LIMIT_S
+    assert metrics["stepflow_loop_lag_seconds"] > 0
 
 
 async def test_code_outside_every_run_is_not_blamed_on_one(
