@@ -91,7 +91,6 @@ class Journal:
         "_disk",
         "_flush_is_due",
         "_flying_bytes",
-        "_flying_since_s",
         "_groups",
         "_hung",
         "_lazy_timer",
@@ -180,7 +179,6 @@ class Journal:
         self._queued_bytes = 0
         """Appended and not yet on disk, what the writer has at hand included."""
         self._flying_bytes = 0
-        self._flying_since_s = 0.0
         self._taken_lsn = found.lsn
         self.strict_lsn = found.lsn
         """Records up to this one start a sync; later ones are lazy so far."""
@@ -305,7 +303,6 @@ class Journal:
             # Lazy records among the rest have lost their timer: they go with the next batch.
             self.strict_lsn = self.next_lsn - 1
         self._flying_bytes = size
-        self._flying_since_s = self._clock.monotonic_s()
         records = sum(map(len, groups))
         batch = Batch(self._taken_lsn + 1, records, size, groups)
         self._taken_lsn = batch.last_lsn
@@ -332,7 +329,7 @@ class Journal:
         self._queued_bytes -= self._flying_bytes
         self._flying_bytes = 0
         self.durable_lsn = done.durable_lsn
-        self._counters.committed(done, self._clock.monotonic_s() - self._flying_since_s)
+        self._counters.committed(done)
         if done.sync_s > self._settings.sync_slow_s:
             _log.warning("slow disk: a sync of %d bytes took %.1f s", done.bytes, done.sync_s)
         if self.on_commit is not None:

@@ -80,10 +80,10 @@ class Counters:
             if first_lsn >= base_lsn:
                 self.bytes_since_snapshot += size
 
-    def committed(self, done: Committed, took_s: float) -> None:
-        """Count a batch; `took_s` from when the loop gave it away to when it had it back."""
-        self.commits[bisect_left(COMMIT_BOUNDS_S, took_s)] += 1
-        self.commit_s_total += took_s
+    def committed(self, done: Committed) -> None:
+        """Count a batch."""
+        self.commits[bisect_left(COMMIT_BOUNDS_S, done.commit_s)] += 1
+        self.commit_s_total += done.commit_s
         self.syncs += 1
         self.sync_s_last = done.sync_s
         self.sync_s_total += done.sync_s

@@ -67,6 +67,8 @@ class Committed(msgspec.Struct, frozen=True):
     base_lsn: int = 0
     bytes: int = 0
     sync_s: float = 0.0
+    commit_s: float = 0.0
+    """Encoding, writing and syncing it."""
 
 
 class JournalWriter:
@@ -101,18 +103,22 @@ class JournalWriter:
                 ValueError(f"batch begins with lsn {batch.first_lsn}, not {self._next_lsn}")
             )
         self._check()
+        began_s = self._clock.monotonic_s()
         frame, crc = self._encode(batch)
         try:
             segment = self._segment_for(len(frame))
             write_all(segment.file, frame, segment.offset)
         except OSError as error:
             raise self._no_room_or_broken(error) from error
-        sync_s = self._sync(segment)
+        wrote_s = self._clock.monotonic_s()
+        synced_s = self._sync(segment)
         segment.offset += len(frame)
         self._next_lsn += batch.count
         self._chain = crc
         self._frame = None
-        return self._report(bytes_=len(frame), sync_s=sync_s)
+        return self._report(
+            bytes_=len(frame), sync_s=synced_s - wrote_s, commit_s=synced_s - began_s
+        )
 
     def rotate(self) -> Committed:
         """Begin a new segment, so that a snapshot has a base; its first LSN is `base_lsn`."""
@@ -163,14 +169,14 @@ class JournalWriter:
         segment.file.close()
 
     def _sync(self, segment: Segment) -> float:
-        began = self._clock.monotonic_s()
+        """Return when it was on disk."""
         try:
             segment.file.fdatasync()
         except BaseException as error:
             # Never again: the kernel may have marked the pages clean, so that a second sync
             # reports a success that is none.
             raise self._break(error) from error
-        return self._clock.monotonic_s() - began
+        return self._clock.monotonic_s()
 
     def _no_room_or_broken(self, error: OSError) -> Exception:
         if is_full(error):
@@ -185,7 +191,9 @@ class JournalWriter:
             "written. Check the disk, then start again: recovery decides what was saved"
         )
 
-    def _report(self, *, base_lsn: int = 0, bytes_: int = 0, sync_s: float = 0.0) -> Committed:
+    def _report(
+        self, *, base_lsn: int = 0, bytes_: int = 0, sync_s: float = 0.0, commit_s: float = 0.0
+    ) -> Committed:
         segment = self._segment
         assert segment is not None
         return Committed(
@@ -197,6 +205,7 @@ class JournalWriter:
             base_lsn,
             bytes_,
             sync_s,
+            commit_s,
         )
 
 
