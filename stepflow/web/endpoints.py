@@ -108,7 +108,7 @@ DELAY: Final = Param(
 TRACEPARENT: Final = Param(
     name="traceparent",
     place="header",
-    schema={"type": "string", "maxLength": 512},
+    schema={"type": "string"},
     description=(
         "The caller's W3C trace context: the run joins that trace, where runs are traced. What is "
         "no trace context is ignored, as the standard says."
