@@ -44,7 +44,11 @@ async def drive(
         session.undoing = True
         _uncancel()
         session.cancel_others()
-        await _compensate(context)
+        try:
+            await _compensate(context)
+        except ControlFlow as error:
+            _control_flow(actor, session, error)
+            return
     if not session.fenced:
         actor.tell(msg.BodyEnded(session, value, failure))
     # An error holds this frame.

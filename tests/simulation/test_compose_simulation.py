@@ -1,0 +1,26 @@
+"""What workflows are made of, under crashes: no rule of it is broken, and a broken one is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.compose import run_seed
+from tests.sim.planted_compose import COMPOSE_BUGS, SEEDS_MAX, find_compose_bug
+from tests.sim.world import simulating
+
+pytestmark = pytest.mark.timeout(300)
+
+BLOCKS = 4
+SEEDS = 40
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_no_crash_breaks_a_composition(block: int) -> None:
+    with simulating():
+        for seed in range(block * SEEDS, (block + 1) * SEEDS):
+            assert run_seed(seed) == [], f"seed {seed}"
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE_BUGS))
+def test_a_planted_bug_of_compose_is_found(name: str) -> None:
+    assert find_compose_bug(name) is not None, f"{name} survived {SEEDS_MAX} seeds"
