@@ -305,7 +305,7 @@ class ComposeWorld(Lives):
     def _check_loop(self, run_id: str, records: list[Record], view: Any) -> None:
         if view.status != "completed":
             return
-        got = Counter(json.loads(bytes(view.result)))
+        got: Counter[str] = Counter(json.loads(bytes(view.result)))
         wrong = [tick for tick in self.ticks.get(run_id, ()) if got[tick] != 1]
         twice = [tick for tick, count in got.items() if count > 1]
         if wrong or twice:
