@@ -56,11 +56,15 @@ def _follow_through_crashes(page: Page, service: Service, rng: random.Random) ->
         service.start()
         for run in runs:
             service.open_gate(run, stage)
+    opens = 0
     for run in runs:
         page.until(f"diary['{run.id}'].ended")
         notes = page.diary(run.id)
         assert notes["ended"] == "complete"
         assert notes["unasked"] == []
-        assert notes["opens"] > 1
+        opens += notes["opens"]
         assert page.events(run.id) == service.fresh_read(run)
         assert page.eval(f"sources['{run.id}'].readyState") == 2
+    # The last life opened them all, and each before it gave an event, so that some stream was
+    # open. One by one they need not: a life can be shorter than the wait to reconnect.
+    assert opens > max(RUNS, ROUNDS)
