@@ -42,6 +42,7 @@ from stepflow.flow import Stepflow
 from stepflow.handles import RunHandle
 from stepflow.model.retry import RetryPolicy
 from stepflow.runtime.current import current_step
+from stepflow.runtime.logged import RunFields
 from stepflow.web.presets import Endpoints
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "RetryPolicy",
     "RunCancelledError",
     "RunFailedError",
+    "RunFields",
     "RunHandle",
     "RunNotFoundError",
     "Schedule",

@@ -182,7 +182,9 @@ class RunActor(HeldRun):
             strict=sup.strict,
             renamed=workflow.options.renamed,
         )
-        session = self.session = Session(self, gate, sup.loop, self.id, self.id.encode())
+        session = self.session = Session(
+            self, gate, sup.loop, self.id, self.id.encode(), state.workflow
+        )
         session.born_s = sup.clock.monotonic_s()
         if state.cancelling:
             gate.cancel(state.cancel_lsn)

@@ -21,8 +21,8 @@ class Running(Protocol):
         """Return what its function may know of it."""
         ...
 
-    def place(self) -> tuple[str, str, int]:
-        """Return run id, step key and attempt; from any thread, and also when the run has ended."""
+    def place(self) -> tuple[str, str, str, int]:
+        """Return run id, workflow, step key and attempt; from any thread, also after its end."""
         ...
 
 

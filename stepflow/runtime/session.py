@@ -52,6 +52,8 @@ class Session(Plain):
     loop: asyncio.AbstractEventLoop
     run_id: str
     run_bytes: bytes
+    workflow: str
+    """Its name, for whoever must not look at the run's state: a log entry of a thread."""
     branches: dict[asyncio.Task[Any], Branch] = field(
         default_factory=dict["asyncio.Task[Any]", Any]
     )

@@ -64,9 +64,10 @@ class Attempt(Plain):
     span: AttemptSpan | None = None
     """Where the run is traced."""
 
-    def place(self) -> tuple[str, str, int]:
-        """Return run id, step key and attempt, without a look at the run's state."""
-        return self.actor.id, self.ask.key, self.number
+    def place(self) -> tuple[str, str, str, int]:
+        """Return run id, workflow, step key and attempt, without a look at the run's state."""
+        session = self.session
+        return session.run_id, session.workflow, self.ask.key, self.number
 
     def info(self) -> StepInfo:
         """Return what `current_step` shows."""
