@@ -65,13 +65,16 @@ class Count:
     def __init__(self) -> None:
         self.instructions: Counter[CodeType] = Counter()
         self.calls: Counter[CodeType] = Counter()
+        self._before: Any = None
 
     def __enter__(self) -> Self:
+        self._before = sys.gettrace()
         sys.settrace(self._called)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
+        # Not None: whoever measures coverage would see nothing of what follows in this process.
+        sys.settrace(self._before)
 
     def _called(self, frame: FrameType, event: str, _arg: Any) -> Any:
         if event == "call":

@@ -14,17 +14,18 @@ import pytest
 from stepflow.config import Settings
 from stepflow.errors import DiskFailedError, JournalCorruptError
 from stepflow.journal import opening, repair
+from stepflow.journal.backup import backup
 from stepflow.journal.disk import RealDisk, copy_bytes
 from stepflow.journal.frame import ALIGN, Verdict, encode_frame, judge
 from stepflow.journal.marker import Marker, read_marker
 from stepflow.journal.memory import MemoryDisk
 from stepflow.journal.opening import Opening
 from stepflow.journal.recovery import LeftOutError, Recovery
-from stepflow.journal.segment import segment_name
+from stepflow.journal.segment import segment_lsn, segment_name
 from stepflow.journal.snapshot import SnapshotFile
 from stepflow.journal.store import FORMAT_FILE, read_store, refuse_newer_files
 from stepflow.journal.suspects import Suspects
-from tests.journal_kit import KIB, StillClock, handmade, recover, write_file
+from tests.journal_kit import KIB, StillClock, handmade, record, recover, write_file
 from tests.unit.run_writer import RUN, Writer
 
 if TYPE_CHECKING:
@@ -121,6 +122,19 @@ def test_a_frame_whose_lengths_do_not_add_up_is_refused_whatever_its_checksum() 
     assert caught.value.code == "SFW202"
 
 
+def test_a_whole_frame_of_another_lsn_is_damage_and_no_torn_tail() -> None:
+    made = handmade()
+    made.add("one")
+    name, end, _ = made.frames[-1]
+    data = bytearray(made.disk.read(name))
+    stranger, _ = encode_frame([b'{"t":"x","lsn":9}'], 9, 0)
+    data[end : end + len(stranger)] = stranger
+    write_file(made.disk, name, bytes(data))
+    with pytest.raises(JournalCorruptError, match="the frame of lsn 9 lies in its place") as caught:
+        recover(made.disk)
+    assert (caught.value.code, caught.value.offset) == ("SFW202", end)
+
+
 # ---------------------------------------------------------------- starting
 
 
@@ -214,6 +228,40 @@ def test_a_copy_that_cannot_be_written_fails_the_start_unless_the_disk_is_full()
         _recovery(disk).run()
 
 
+def test_what_is_left_out_of_one_run_is_said_once_and_copied_once_over_all_starts() -> None:
+    made = handmade()
+    made.add("one", "two", "three")
+    disk = made.disk
+    assert isinstance(disk, MemoryDisk)
+    store = read_store(disk)
+    assert store is not None
+
+    def refuse(lsn: int, _data: bytes) -> None:
+        raise LeftOutError("" if lsn > 1 else "nobody knows the run")
+
+    for now_ms in (1, 2):
+        found = Recovery(disk, store, now_ms, _refuse, refuse).run()
+        assert [line for line in found.messages if "A copy" in line] == [
+            "nobody knows the run. A copy of it is in broken/"
+        ]
+    (copy,) = disk.listdir("broken")
+    lines = disk.read(f"broken/{copy}").splitlines()
+    assert lines == [record(1, "one"), record(2, "two"), record(3, "three")]
+
+
+# ---------------------------------------------------------------- backup
+
+
+def test_a_copy_of_a_directory_without_a_format_invents_none_and_is_refused() -> None:
+    made = handmade()
+    made.add("one")
+    made.disk.unlink(FORMAT_FILE)
+    target = MemoryDisk()
+    with pytest.raises(JournalCorruptError, match="SFW211"):
+        backup(made.disk, target)
+    assert target.listdir() == [made.frames[0][0]]
+
+
 # ---------------------------------------------------------------- repair
 
 
@@ -245,6 +293,62 @@ def test_repair_learns_the_stores_id_from_a_segment() -> None:
     store = read_store(made.disk)
     assert store is not None
     assert store.store_id == 11
+
+
+def test_a_repair_whose_disk_fails_says_where_what_was_cut_is() -> None:
+    made = handmade()
+    made.add("one")
+    made.disk.unlink(FORMAT_FILE)
+    assert isinstance(made.disk, MemoryDisk)
+
+    def before(done: str, _on: str) -> None:
+        if done == "pwrite":
+            raise OSError(errno.EIO, "injected")
+
+    made.disk.before = before
+    with pytest.raises(DiskFailedError, match=r"SFW209 repairing .*injected.* is whole in broken/"):
+        repair.repair(made.disk, 1)
+
+
+def test_a_snapshot_that_reaches_past_its_missing_journal_is_written_again_behind_it() -> None:
+    made = handmade()
+    made.add("one")
+    base = made.rotate()
+    file = SnapshotFile(made.disk, base, 5, made.store.store_id)
+    file.write([(1, b'{"k":"run"}'), (base + 7, b'{"k":"later"}')])
+    file.seal()
+    file.publish()
+    assert isinstance(made.disk, MemoryDisk)
+    disk = made.disk
+    for name in [name for name in disk.listdir() if segment_lsn(name) is not None]:
+        disk.unlink(name)
+    done = repair.repair(disk, 1)
+    lines: dict[int, bytes] = {}
+    store = read_store(disk)
+    assert store is not None
+    found = Recovery(disk, store, 1, lines.__setitem__, _refuse).run()
+    assert lines == {1: b'{"k":"run"}', base + 7: b'{"k":"later"}'}
+    assert found.base_lsn == base + 8
+    assert any(line.startswith("wrote ") for line in done)
+    assert any(line.startswith(f"began the journal anew at lsn {base + 8}") for line in done)
+
+
+def test_what_is_put_aside_takes_no_name_from_what_lies_there() -> None:
+    made = handmade()
+    made.add("one")
+    made.add("two")
+    name, end, _ = made.frames[-1]
+    disk = made.disk
+    disk.mkdir("broken")
+    for number in (7, 8):
+        write_file(disk, f"broken/{name}.{number}", b"older")
+    data = bytearray(disk.read(name))
+    data[end - ALIGN] ^= 1
+    write_file(disk, name, bytes(data))
+    repair.repair(disk, 7)
+    assert disk.listdir("broken") == [f"{name}.{number}" for number in (7, 8, 9)]
+    assert disk.read(f"broken/{name}.8") == b"older"
+    assert disk.read(f"broken/{name}.9") == bytes(data)
 
 
 # ---------------------------------------------------------------- marker
@@ -288,6 +392,59 @@ def test_a_run_that_goes_on_is_marked_once_and_a_flush_of_nothing_writes_nothing
     marker.flush()
     assert len(written) == 1
     marker.close()
+    marker.close()
+
+
+def test_a_step_for_which_no_slot_is_left_is_not_marked(tmp_path: Path) -> None:
+    marker = Marker(tmp_path / "marker", nothing)
+    slots = [marker.begin(b"run_%08d" % number) for number in range(300)]
+    marker.flush()
+    assert sorted(slots) == [0] * 45 + list(range(1, 256))
+    assert read_marker(tmp_path / "marker") == [f"run_{n:08d}" for n in range(255)]
+    marker.end(0)
+    assert marker.begin(b"run_late0000") == 0
+    marker.end(slots[3])
+    assert marker.begin(b"run_late0000") == slots[3]
+    marker.flush()
+    assert "run_late0000" in read_marker(tmp_path / "marker")
+    marker.close()
+
+
+def test_a_marker_writes_nothing_while_the_disk_hangs_and_all_of_it_afterwards(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "marker"
+    marker = Marker(path, nothing)
+    ended = marker.begin(b"run_ended000")
+    marker.flush()
+    marker.pause(paused=True)
+    marker.pause(paused=True)
+    marker.end(ended)
+    marker.begin(RUN_ID)
+    marker.flush()
+    assert read_marker(path) == ["run_ended000"]
+    marker.pause(paused=False)
+    assert read_marker(path) == [RUN]
+    marker.close()
+
+
+def test_a_marker_that_cannot_be_written_says_so_once_and_has_all_of_it_on_file_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "marker"
+    marker = Marker(path, nothing)
+    ended = marker.begin(b"run_ended000")
+    marker.flush()
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "pwrite", fail(errno.EIO))
+        marker.end(ended)
+        marker.flush()
+        marker.begin(RUN_ID)
+        marker.flush()
+    assert caplog.text.count("the marker cannot be written") == 1
+    assert read_marker(path) == ["run_ended000"]
+    marker.flush()
+    assert read_marker(path) == [RUN]
     marker.close()
 
 
@@ -355,3 +512,48 @@ def test_counts_that_cannot_be_written_fail_the_start(
     monkeypatch.setattr(os, "fsync", fail(errno.EIO))
     with pytest.raises(DiskFailedError, match="SFW209"):
         suspects.count([_run(1).state])
+
+
+def test_who_was_not_running_is_not_counted(tmp_path: Path) -> None:
+    Suspects(tmp_path, clean=False).marker(nothing).enter(b"run_bbbbbbbb")
+    suspects: Any = Suspects(tmp_path, clean=False)
+    assert not suspects.knows(RUN)
+    assert suspects.count([_run(1).state]) == set()
+    assert suspects._rows == {}
+    assert not (tmp_path / "suspects.json").exists()
+
+
+def test_a_released_run_starts_from_nothing_at_the_next_start(tmp_path: Path) -> None:
+    suspects = _suspected(tmp_path, times=3)
+    assert suspects.count([_run(1).state]) == {RUN}
+    suspects.release(RUN)
+    assert not Suspects(tmp_path, clean=True).knows(RUN)
+
+
+def test_a_marker_that_cannot_be_made_marks_nothing_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "marker").mkdir()
+    marker = Suspects(tmp_path, clean=True).marker(nothing)
+    assert marker.begin(RUN_ID) == 0
+    assert "nothing is marked" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b'{"format":1,"crc":1,"runs":{}}', "fails its checksum"),
+        (b"{", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_counts_that_are_damaged_are_made_anew(
+    data: bytes | None, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "suspects.json"
+    if data is None:
+        path.mkdir()
+    else:
+        path.write_bytes(data)
+    assert not Suspects(tmp_path, clean=True).knows(RUN)
+    assert said in caplog.text

@@ -80,3 +80,48 @@ def test_a_cancel_after_the_end_is_not_heard() -> None:
     host.gate.closed = True
     host.gate.cancel(9)
     assert host.cancelled == 0
+
+
+def test_a_result_of_another_activation_waits_until_it_is_asked_for() -> None:
+    host = Host(call("a#1", 5))
+    host.ask("a#1", "b#1")
+    host.gate.recorded(call("z#1", 8))
+    assert host.gate.unused == ["z#1"]
+    host.go_round(30)
+    (z,) = host.ask("z#1")
+    host.go_round(30)
+    assert z.got == 8
+    assert host.started == ["b#1"]
+
+
+def test_the_gate_is_deciding_until_it_has_delivered_and_started_all() -> None:
+    host = Host(call("a#1", 5))
+    assert not host.gate.is_deciding
+    a, _ = host.ask("a#1", "b#1")
+    assert host.gate.is_deciding
+    host.go_round(30)
+    assert a.got == 5
+    assert host.started == ["b#1"]
+    assert not host.gate.is_deciding
+
+
+def test_a_gate_that_is_closed_decides_nothing_any_more() -> None:
+    host = Host(call("a#1", 5))
+    host.ask("a#1", "b#1")
+    host.gate.closed = True
+    assert not host.gate.is_deciding
+
+
+def test_a_result_waits_again_for_quiet_once_a_task_has_run() -> None:
+    quiet, stepped = Host(call("a#1", 5)), Host(call("a#1", 5))
+    for host in (quiet, stepped):
+        host.ask("a#1")
+        (b,) = host.ask("b#1")
+        host.go_round(30)
+        assert host.started == ["b#1"]
+        if host is stepped:
+            host.gate.stepped()
+        host.gate.recorded(call("b#1", 8))
+        assert b.got == (8 if host is quiet else None)
+    stepped.go_round(9)
+    assert b.got == 8
