@@ -164,6 +164,8 @@ class Context(Protocol):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        compensate: Callable[[I], object] | None = None,
+        at_most_once: bool = False,
     ) -> list[T]: ...
 
     @overload
@@ -177,9 +179,11 @@ class Context(Protocol):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        compensate: Callable[[I], object] | None = None,
+        at_most_once: bool = False,
     ) -> list[T]: ...
 
-    async def map(
+    async def map(  # noqa: PLR0913  the options of `step` and its own
         self,
         name: str,
         fn: Callable[[Any], Any],
@@ -189,11 +193,15 @@ class Context(Protocol):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        compensate: Callable[[Any], object] | None = None,
+        at_most_once: bool = False,
     ) -> list[Any]:
         """Run a step for each item, at most `limit` at once, and return the results in order.
 
         Each is keyed by its position, or by `key(item)` so that the list may change while the run
-        is in flight. The first failure is raised, as `StepFailedError`; the others are given up.
+        is in flight. The first failure is raised, as `step` raises it; the others are given up.
+        The options are those of `step`, for each item: `compensate(item)` is called for those that
+        were completed, in the reverse order of their ends.
         """
         ...
 

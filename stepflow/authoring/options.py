@@ -24,6 +24,7 @@ from stepflow.model.retry import RetryPolicy
 __all__ = [
     "DEFAULT_STEP",
     "KNOWN_NAMES",
+    "UNDO",
     "Durability",
     "OnDivergence",
     "StepOptions",
@@ -157,6 +158,8 @@ def workflow_options(  # noqa: PLR0913  as many as the decorator has
 # ---------------------------------------------------------------- names
 
 
+UNDO: Final = "undo:"
+"""What the names of the steps begin with that undo others; no other step may be called so."""
 KNOWN_NAMES: Final[set[str]] = set()
 """Names that were found good: a program has few, and uses each often."""
 _KNOWN_MAX: Final = 4096
@@ -165,7 +168,7 @@ _KNOWN_MAX: Final = 4096
 def check_name(name: object, what: str = "name") -> str:
     """Return `name` if it is letters, digits and `._:-`, 1 to 64 of them."""
     if isinstance(name, str) and _NAME.fullmatch(name):
-        if len(KNOWN_NAMES) < _KNOWN_MAX:
+        if len(KNOWN_NAMES) < _KNOWN_MAX and not name.startswith(UNDO):
             KNOWN_NAMES.add(name)
         return name
     raise AuthoringError(

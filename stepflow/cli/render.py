@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PlainLines", "detail", "error_text", "notify_command", "short", "span", "value_text"]
 
 _WIDTH = 60
+_NAMED = 3
 
 
 def span(seconds: float) -> str:
@@ -48,10 +49,15 @@ def value_text(value: Any, width: int = _WIDTH) -> str:
 
 
 def error_text(error: dict[str, Any], width: int = 2 * _WIDTH) -> str:
-    """Return `ValueError: no such card (step charge)`."""
+    """Return `ValueError: no such card (step charge; not undone: reserve)`."""
     text = f"{error.get('type', 'Error')}: {error.get('message', '')}"
     step = error.get("step")
-    return short(text, width) + (f" (step {step})" if step else "")
+    notes = [f"step {step}"] if step else []
+    if left := error.get("compensation"):
+        more = max(0, len(left) - _NAMED) + error.get("compensationMore", 0)
+        names = ", ".join(short(each["key"]) for each in left[:_NAMED])
+        notes.append(f"not undone: {names}" + (f" and {more} more" if more else ""))
+    return short(text, width) + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def notify_command(event_id: str) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stepflow.client import SyncClient
     from stepflow.model.views import RunView
 
-__all__ = ["notify", "read_json", "runs", "token", "trigger"]
+__all__ = ["notify", "read_json", "runs", "shown", "token", "trigger"]
 
 _STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
 _COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
@@ -196,11 +196,12 @@ def show(run: str, as_json: bool) -> None:
     if as_json:
         print_json(view)
         return
-    for line in _shown(view):
+    for line in shown(view):
         click.echo(line)
 
 
-def _shown(view: RunView) -> list[str]:
+def shown(view: RunView) -> list[str]:
+    """Return a run as lines."""
     now_ms = SystemClock().wall_ms()
     watch = RunWatch(view.id, view.workflow_id, now_ms)
     watch.resync(view)
@@ -219,6 +220,12 @@ def _shown(view: RunView) -> list[str]:
         lines.append(f"  {state:<10}{row.name}  {took}  {detail(row, now_ms)}".rstrip())
     if watch.error:
         lines.append(f"  error    {error_text(watch.error)}")
+        lines += (
+            f"           not undone: {short(row['key'])}  {error_text(row['error'])}"
+            for row in watch.error.get("compensation", ())
+        )
+        if more := watch.error.get("compensationMore"):
+            lines.append(f"           not undone: {more} more")
     elif watch.ended:
         lines.append(f"  result   {value_text(watch.result) or 'null'}")
     return lines

@@ -6,7 +6,8 @@
      "data": {"card": "c-1"}, "causes": [{"type": "KeyError", "message": "'c-1'"}],
      "traceback": "Traceback (most recent call last): …"}
 
-`type` and `message` are always there. Callers over HTTP get the first four (`public_error`).
+`type` and `message` are always there. Callers over HTTP get the first four (`public_error`), and
+a run's `compensation`: which of its steps could not be undone, each with its name, key and error.
 Nothing is imported from data: what comes back is a `StepFailedError` whose `__cause__` is a
 stand-in that knows the type's name, live and on replay alike.
 """
@@ -23,13 +24,18 @@ from stepflow.errors import StepFailedError
 from stepflow.model.encoding import encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["RemoteCause", "decode_step_error", "encode_error", "is_error", "public_error"]
+__all__ += ["with_compensation", "without_compensation"]
 
 _MESSAGE_BYTES_MAX: Final = 4096
 _DATA_BYTES_MAX: Final = 64 * 1024
 _CAUSES_MAX: Final = 5
+_NOT_UNDONE_MAX: Final = 100
+_NOT_UNDONE_BYTES_MAX: Final = 512
+_COMPENSATION: Final = ("compensation", "compensationMore")
+_PUBLIC: Final = ("step", "attempts", *_COMPENSATION)
 _NAME_CHARS_MAX: Final = 256
 _UNSAFE: Final = re.compile("[\\0\ud800-\udfff]")
 _CUT: Final = "\n… cut …\n"
@@ -110,11 +116,44 @@ def _list_of(told: dict[str, Any], name: str) -> list[Any]:
 
 
 def public_error(data: bytes) -> bytes:
-    """Return what callers over HTTP see of an encoded error: type, message, step, attempts."""
+    """Return what callers over HTTP see of an encoded error: all but data, causes, traceback."""
     told = orjson.loads(data)
     public = {"type": told.get("type", "Exception"), "message": told.get("message", "")}
-    public |= {key: told[key] for key in ("step", "attempts") if key in told}
+    public |= {key: told[key] for key in _PUBLIC if key in told}
     return bytes(memoryview(orjson.dumps(public)))
+
+
+def with_compensation(data: bytes, rows: Sequence[tuple[str, str, str, str]]) -> bytes:
+    """Return the run's error with the steps that were not undone.
+
+    Each is its name, its key, and the type and message of the error. The first hundred are told,
+    and how many there are more.
+    """
+    told = orjson.loads(data)
+    told["compensation"] = [
+        {
+            "name": name,
+            "key": key,
+            "error": {
+                "type": _clean(error_type)[:_NAME_CHARS_MAX],
+                "message": _cut(_clean(message), _NOT_UNDONE_BYTES_MAX),
+            },
+        }
+        for name, key, error_type, message in rows[:_NOT_UNDONE_MAX]
+    ]
+    if len(rows) > _NOT_UNDONE_MAX:
+        told["compensationMore"] = len(rows) - _NOT_UNDONE_MAX
+    return bytes(memoryview(orjson.dumps(told)))
+
+
+def without_compensation(data: bytes) -> bytes:
+    """Return the error of a child as its parent's: what the child has not undone is the child's."""
+    if b'"compensation"' not in data:
+        return data
+    told = orjson.loads(data)
+    for name in _COMPENSATION:
+        told.pop(name, None)
+    return bytes(memoryview(orjson.dumps(told)))
 
 
 # ---------------------------------------------------------------- what is told
@@ -219,11 +258,11 @@ def _clean(text: str) -> str:
     return _UNSAFE.sub("�", text)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, nbytes: int = _MESSAGE_BYTES_MAX) -> str:
     encoded = text.encode()
-    if len(encoded) <= _MESSAGE_BYTES_MAX:
+    if len(encoded) <= nbytes:
         return text
-    return encoded[: _MESSAGE_BYTES_MAX - len("…".encode())].decode(errors="ignore") + "…"
+    return encoded[: nbytes - len("…".encode())].decode(errors="ignore") + "…"
 
 
 def _cut_middle(text: str, nbytes: int) -> str:

@@ -142,6 +142,8 @@ class CallState(msgspec.Struct, eq=False, gc=False):
     timed_out: bool = False
     solo: bool = False
     once: bool = False
+    undo: bool = False
+    """It has a compensation."""
     group: str = ""
     """Key of the `ctx.first` it is part of."""
     awaited: bool = True
@@ -571,6 +573,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call.due = 0
         call.solo = record.solo
         call.once = record.once
+        if record.undo:
+            call.undo = True
         call.group = record.group
 
     def _step_retrying(self, record: StepRetrying, _: bytes | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sys import exception
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepflow.authoring.options import KNOWN_NAMES, check_key, check_name
+from stepflow.authoring.options import KNOWN_NAMES, UNDO, check_key, check_name
 from stepflow.errors import AuthoringError
 from stepflow.runtime.blame import note_cleanup
 from stepflow.runtime.branches import Branch, current_branch
@@ -45,6 +45,10 @@ class Asking:
         """Allot the step key of a call: counted in its branch, or the author's own."""
         if type(name) is not str or name not in KNOWN_NAMES:
             check_name(name)
+            if name.startswith(UNDO) and not self._session.undoing:
+                raise AuthoringError(
+                    f"name {name!r}: what begins with {UNDO!r} undoes another step"
+                )
         if key is None:
             return branch.key(name)
         check_key(key)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from stepflow.errors import ControlFlow, DivergenceError, InvalidInputError, StepFailedError
+from stepflow.errors import ControlFlow, DivergenceError, InvalidInputError, StepflowError
 from stepflow.runtime import messages as msg
-from stepflow.runtime.context import UNDO, RunContext
+from stepflow.runtime.context import RunContext
+from stepflow.runtime.undoing import undo_name
 
 if TYPE_CHECKING:
     from stepflow.authoring.registry import Workflow
@@ -49,6 +50,10 @@ async def drive(
         except ControlFlow as error:
             _control_flow(actor, session, error)
             return
+        except asyncio.CancelledError:
+            if _was_cut(actor, session):
+                return
+            _log.warning("%s: its compensation was cut short", actor.id)
     if not session.fenced:
         actor.tell(msg.BodyEnded(session, value, failure))
     # An error holds this frame.
@@ -83,12 +88,12 @@ def _uncancel() -> None:
 
 
 async def _compensate(context: RunContext) -> None:
-    """Undo completed steps, last first; a step that cannot be undone does not stop the others."""
+    """Undo completed steps, last first; a step that cannot be undone does not stop the others.
+
+    The run's error says what was not undone (`ending.py`).
+    """
     for name, function, args in context.undo_order():
         try:
-            await context.step(f"{UNDO}{name}"[:64], function, *args)
-        except StepFailedError as error:
-            _log.error("%s: compensation failed: %s", context.run_id, error)
-        except asyncio.CancelledError:
-            _log.warning("%s: compensation of %s was cut short", context.run_id, name)
-            return
+            await context.step(undo_name(name), function, *args)
+        except StepflowError as error:
+            _log.error("%s: compensation of %s failed: %s", context.run_id, name, error)

@@ -17,7 +17,7 @@ from stepflow.runtime.branches import current_branch
 from stepflow.runtime.calls import EventAsk, SleepAsk, StepAsk
 from stepflow.runtime.composing import Composing
 from stepflow.runtime.plain_calls import PlainCalls
-from stepflow.runtime.retrying import UNDO
+from stepflow.runtime.undoing import UNDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
 
-__all__ = ["UNDO", "RunContext"]
+__all__ = ["RunContext"]
 
 
 class RunContext(PlainCalls, Composing):
@@ -106,7 +106,7 @@ class RunContext(PlainCalls, Composing):
         return self._one(ask)
 
     def _set(self, ask: StepAsk, options: StepOptions) -> None:
-        """Set what was chosen for this one step."""
+        """Set what was chosen for the step."""
         if options.retry is not None:
             ask.policy = options.retry
         ask.timeout_ms = options.timeout_ms or 0
@@ -118,7 +118,7 @@ class RunContext(PlainCalls, Composing):
                 self.undo = []
             self.undo.append((ask, options.compensate))
 
-    def map(
+    def map(  # noqa: PLR0913  as many as the protocol has
         self,
         name: str,
         fn: Callable[[Any], Any],
@@ -128,14 +128,17 @@ class RunContext(PlainCalls, Composing):
         limit: int | None = None,
         retry: RetryPolicy | None = None,
         timeout: Duration | None = None,
+        compensate: Callable[..., object] | None = None,
+        at_most_once: bool = False,
     ) -> Coroutine[Any, Any, list[Any]]:
         if limit is not None and limit < 1:
             message = f"limit is at least 1, not {limit}"
             raise AuthoringError(message)
-        options = step_options(retry=retry, timeout=timeout)
+        options = step_options(
+            retry=retry, timeout=timeout, compensate=compensate, at_most_once=at_most_once
+        )
         branch = self._branch()
         known = step_function(fn)
-        policy = options.retry or self._policy
         asks: list[StepAsk] = []
         # One map is one name: its items are keyed below it, by position or by the author.
         base = None if key is not None else self._key(branch, name, None)
@@ -152,10 +155,11 @@ class RunContext(PlainCalls, Composing):
                 func=fn,
                 call_args=args,
                 converter=known.converter,
-                policy=policy,
+                policy=self._policy,
                 is_async=known.is_async,
-                timeout_ms=options.timeout_ms or 0,
             )
+            if options is not DEFAULT_STEP:
+                self._set(ask, options)
             asks.append(ask)
         return self._many(asks, limit)
 

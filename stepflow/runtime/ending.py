@@ -12,9 +12,11 @@ from stepflow.errors import AuthoringError, StepFailedError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode, encode_error
 from stepflow.model.durations import format_duration
+from stepflow.model.failures import with_compensation, without_compensation
 from stepflow.runtime.blame import whose
 from stepflow.runtime.children import cancel_child, cancel_children
 from stepflow.runtime.messages import CancelAsked
+from stepflow.runtime.undoing import not_undone
 
 if TYPE_CHECKING:
     from stepflow.runtime import messages as msg
@@ -180,12 +182,14 @@ def _run_error(actor: RunActor, error: BaseException) -> bytes:
     if isinstance(error, StepFailedError):
         for call in reversed(actor.state.calls.values()):
             if call.name == error.name and call.status == "failed" and call.error:
-                return call.error
+                return without_compensation(call.error) if call.child else call.error
     return encode_error(error, traceback_bytes_max=actor.sup.settings.traceback_bytes_max)
 
 
 def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
     """Record the run's end, in one frame with what it means to its parent and its children."""
+    if kind is not rec.RunCompleted and (rows := list(not_undone(actor.state))):
+        fields["error"] = Raw(with_compensation(bytes(fields["error"]), rows))
     start = actor.state.started
     pending = actor.state.pending_calls()
     children = pending and any(call.child for call in pending)

@@ -15,24 +15,21 @@ everything else                         kept: a recorded step is never run again
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from stepflow.model import records as rec
 from stepflow.model.records import decode_record
+from stepflow.runtime.undoing import UNDO, undo_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from stepflow.model.records import Record
-    from stepflow.model.run import CallState, RunState
+    from stepflow.model.run import RunState
 
-__all__ = ["UNDO", "TakenBack", "taken_back"]
-
-UNDO: Final = "undo:"
-"""What the names of the steps begin with that undo others."""
-_NAME_MAX: Final = 64
+__all__ = ["TakenBack", "taken_back"]
 
 
 class TakenBack(NamedTuple):
@@ -55,7 +52,7 @@ def taken_back(state: RunState) -> TakenBack:
     forget = dict.fromkeys(_after_cancel(state, history))
     undos = [call for call in state.calls.values() if call.name.startswith(UNDO)]
     forget.update(dict.fromkeys(call.key for call in undos))
-    forget.update(dict.fromkeys(_undone(state, undos)))
+    forget.update(dict.fromkeys(_undone(state)))
     failed, cleanup = _failure(state, history)
     forget.update(dict.fromkeys(cleanup))
     again = [key for key in failed if key not in forget]
@@ -90,41 +87,14 @@ def _after_cancel(state: RunState, history: list[Record]) -> Iterator[str]:
             yield record.key
 
 
-def _undone(state: RunState, undos: list[CallState]) -> Iterator[str]:
+def _undone(state: RunState) -> Iterator[str]:
     """Yield the keys of the steps whose compensation was made, or cut while it was made.
 
-    Compensations run one after the other, last completed step first; so the n-th of a name undoes
-    the n-th such step of that name. One that failed has not undone its step, as far as is known.
+    One that failed has not undone its step, as far as is known.
     """
-    if not undos:
-        return
-    first = min(call.begun for call in undos)
-    undoable = _undoable(state)
-    done = [
-        call
-        for call in state.calls.values()
-        if call.key in undoable and call.status == "completed" and call.lsn < first
-    ]
-    done.sort(key=lambda call: -call.lsn)
-    queues: dict[str, list[CallState]] = {}
-    for call in done:
-        queues.setdefault(f"{UNDO}{call.name}"[:_NAME_MAX], []).append(call)
-    for undo in sorted(undos, key=lambda call: call.begun):
-        queue = queues.get(undo.name)
-        if queue:
-            step = queue.pop(0)
-            if undo.status != "failed":
-                yield step.key
-
-
-def _undoable(state: RunState) -> set[str]:
-    """Return the keys of the steps that have a compensation."""
-    marked: set[str] = set()
-    for data in state.records:
-        record = decode_record(data)
-        if isinstance(record, rec.StepStarted) and record.undo:
-            marked.add(record.key)
-    return marked
+    for step, undo in undo_pairs(state):
+        if undo is not None and undo.status != "failed":
+            yield step.key
 
 
 def _failure(state: RunState, history: list[Record]) -> tuple[list[str], tuple[str, ...]]:

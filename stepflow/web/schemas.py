@@ -177,6 +177,14 @@ class TokenGrant(_Body, frozen=True, kw_only=True):
     expires_at: str
 
 
+class NotUndone(_Body, frozen=True, kw_only=True):
+    """A step that was not undone, and why."""
+
+    name: str
+    key: str
+    error: RunError
+
+
 class RunError(_Body, frozen=True, kw_only=True):
     """Why a run or a step failed."""
 
@@ -185,6 +193,10 @@ class RunError(_Body, frozen=True, kw_only=True):
     step: str | UnsetType = UNSET
     attempts: int | UnsetType = UNSET
     data: Any | UnsetType = UNSET
+    compensation: list[NotUndone] | UnsetType = UNSET
+    """Steps that were not undone, last completed first: a hundred at most."""
+    compensation_more: int | UnsetType = UNSET
+    """How many there are more."""
 
 
 class EventList(_Body, frozen=True, kw_only=True):

@@ -55,6 +55,7 @@ async def results(ctx: Context, order: Order) -> None:
 async def fan_out(ctx: Context, order: Order) -> None:
     await ctx.map("ok", reserve, order.items)
     await ctx.map("items", reserve, [1, 2, 3])  # E: items of the wrong type
+    await ctx.map("undo", reserve, order.items, compensate=charge)  # E: what undoes takes an item
     numbers: list[int] = await ctx.map("reserve", reserve, order.items)  # E: results of another type
     del numbers
 

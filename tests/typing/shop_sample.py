@@ -87,7 +87,7 @@ async def fulfil(ctx: Context, order: Order) -> list[str]:
     assert_type(await ctx.step("ship", ship, order.id), str)
     assert_type(await ctx.step("ship-fast", ship, order.id, True), str)
     assert_type(await ctx.step("refund", refund, order.id), None)
-    labels = await ctx.map("reserve", reserve, order.items, limit=4)
+    labels = await ctx.map("reserve", reserve, order.items, limit=4, compensate=refund)
     assert_type(labels, list[str])
     weights = await ctx.map("weigh", weigh, order.items, key=str)
     assert_type(weights, list[float])

@@ -37,6 +37,7 @@ from stepflow.model.codec import (
     parse_json,
     public_error,
 )
+from stepflow.model.failures import with_compensation, without_compensation
 
 T = TypeVar("T")
 
@@ -752,6 +753,25 @@ def test_callers_see_type_message_step_and_attempts():
     assert public == expected
     assert public_error(public) == public
     assert orjson.loads(public_error(b"{}")) == {"type": "Exception", "message": ""}
+
+
+def test_what_was_not_undone_is_told_to_callers_bounded_and_clean():
+    error = encode_error(CardDeclined("no funds", {"left": 1}))
+    assert without_compensation(error) == error
+    rows = [("hold", f"hold#{n}", "T" * 999, "\0" + "é" * 999) for n in range(103)]
+    few = orjson.loads(public_error(with_compensation(error, [("hold", "hold#1", "Gone", "no")])))
+    gone = {"type": "Gone", "message": "no"}
+    assert few["compensation"] == [{"name": "hold", "key": "hold#1", "error": gone}]
+    assert "compensationMore" not in few
+    told = with_compensation(error, rows)
+    public = orjson.loads(public_error(told))
+    assert (len(public["compensation"]), public["compensationMore"]) == (100, 3)
+    first = public["compensation"][0]
+    assert (first["name"], first["key"]) == ("hold", "hold#0")
+    assert len(first["error"]["type"]) == 256
+    assert first["error"]["message"].startswith("\ufffdé")
+    assert len(first["error"]["message"].encode()) <= 512
+    assert orjson.loads(without_compensation(told)) == orjson.loads(error)
 
 
 def test_a_failed_step_comes_back_with_a_stand_in_for_its_cause():
