@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from msgspec import UNSET
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from stepflow.authoring.retention import Retention
     from stepflow.authoring.schedule import Schedule
     from stepflow.engine.protocol import BulkAction, BulkReport, Engine
-    from stepflow.integrations.host import Auth, HealthCheck
+    from stepflow.integrations.host import Auth, HealthCheck, HostOptions
     from stepflow.model.audit import AuditEntry
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
@@ -470,6 +470,30 @@ class Stepflow:
             cors_origins=cors_origins,
             ui=ui,
         )
+
+    def mount(
+        self, app: object, path: str = "/api/stepflow", **options: Unpack[HostOptions]
+    ) -> None:
+        """Serve the API in a host application below `path`; the engine runs while the host runs.
+
+        Starlette, FastAPI, Quart; for another host `ConfigurationError`, which says what to write
+        instead. `options` are those of `asgi()`.
+        """
+        from stepflow.integrations.mounting import mount  # noqa: PLC0415  as in asgi()
+
+        mount(self, app, path, lambda: self.asgi(**options))
+
+    def wrap(
+        self, host: ASGIApp, path: str = "/api/stepflow", **options: Unpack[HostOptions]
+    ) -> ASGIApp:
+        """Return an ASGI app that serves the API below `path`, and `host` everywhere else.
+
+        It owns the lifespan: the engine starts before the host and stops after it, and the host's
+        own lifespan, where it has one, runs inside. `options` are those of `asgi()`.
+        """
+        from stepflow.integrations.wrap import Wrapped, check_prefix  # noqa: PLC0415  as in asgi()
+
+        return Wrapped(host, self.asgi(**options), check_prefix(path), self.lifespan)
 
 
 def _terminate(error: BaseException) -> None:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from stepflow.clock import SystemClock
 from stepflow.log import Redact
@@ -38,7 +38,18 @@ if TYPE_CHECKING:
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
     HealthCheck = Callable[[], bool | Awaitable[bool]]
 
-__all__ = ["app_of", "ending_streams", "redact_access_log", "routes_of"]
+__all__ = ["Flow", "HostOptions", "app_of", "ending_streams", "redact_access_log", "routes_of"]
+
+
+class HostOptions(TypedDict, total=False):
+    """The options of `asgi()`, for those who pass them on."""
+
+    endpoints: EndpointPreset | Endpoints
+    auth: Auth | None
+    on_auth_failure: FailureHook | None
+    health_check: HealthCheck | None
+    cors_origins: Iterable[str]
+    ui: bool
 
 
 class Flow(Protocol):
