@@ -97,6 +97,13 @@ def shape(value):
     return type(value)
 
 
+def test_a_secret_uuid_stays_a_uuid_that_can_be_decoded() -> None:
+    masking = Masking(["session"])
+    value = {"session": "123e4567-e89b-12d3-a456-426614174000"}
+    assert masking.value(value) == {"session": "00000000-0000-0000-0000-000000000000"}
+    assert masking.count == 1
+
+
 def line(*records: dict) -> bytes:
     return msgspec.json.encode({"k": "run", "id": "run_00000000", "lsn": 1, "records": records})
 
@@ -117,3 +124,21 @@ def test_what_a_later_version_adds_is_left_alone() -> None:
 def test_a_file_that_is_not_text_is_refused() -> None:
     with pytest.raises(ExportedRunError):
         read_capsule(b"\x00" * 40)
+
+
+def test_a_file_of_another_version_or_that_was_changed_is_refused() -> None:
+    data = make_capsule(line({"t": "run.new-kind", "lsn": 1, "rs": 1, "r": "run_00000000"}))
+    newer = data.replace(b'"version":1', b'"version":99', 1)
+    assert newer != data
+    with pytest.raises(ExportedRunError, match="exported as version 99, known is 1"):
+        read_capsule(newer)
+    with pytest.raises(ExportedRunError, match="its checksum is another"):
+        read_capsule(data.replace(b"run.new-kind", b"run.old-kind"))
+
+
+def test_where_something_was_masked_the_arguments_marks_are_gone() -> None:
+    started = {"t": "step.started", "lsn": 2, "rs": 2, "r": "run_00000000", "args": "abc"}
+    for name, args in (("password", ""), ("plain", "abc")):
+        first = {"t": "run.started", "lsn": 1, "rs": 1, "r": "run_00000000", "input": {name: "x"}}
+        _, _, body = make_capsule(line(first, started)).partition(b"\n")
+        assert msgspec.json.decode(body.splitlines()[1])["args"] == args

@@ -155,6 +155,15 @@ def test_the_first_of_a_group_to_end_gives_the_others_up() -> None:
     assert (calls["c#1"].cancelled, calls["c#1"].dropped) == (False, 0)
 
 
+def test_a_step_that_ends_first_of_its_group_gives_the_others_up() -> None:
+    w = Writer().start()
+    w.write(rec.StepStarted, key="a#1", name="a", fn="f", args="x", group="@first#1")
+    w.write(rec.SleepStarted, key="b#1", name="b", due=50, group="@first#1")
+    won = w.write(rec.StepCompleted, key="a#1", result=Raw(b"1"))
+    lost = w.state.calls["b#1"]
+    assert (lost.cancelled, lost.dropped, lost.due) == (True, won.lsn, 0)
+
+
 def test_a_restart_takes_the_newest_acts_along() -> None:
     w = worked()
     for _ in range(60):

@@ -12,7 +12,7 @@ from stepflow.model import records as rec
 from stepflow.model.ids import RunId
 from stepflow.model.records import encode_record
 from stepflow.model.run import RunState
-from stepflow.model.views import RunEvent, event_of, run_view, sse_frame
+from stepflow.model.views import RunEvent, event_of, passing_emit, run_view, sse_frame
 
 RUN = RunId("run_aaaaaaaa")
 ERROR = Raw(b'{"type":"ValueError","message":"no","traceback":"secret paths","step":"s"}')
@@ -211,3 +211,32 @@ def test_a_call_that_was_given_up_says_so_and_one_without_a_time_shows_none() ->
     (sleep,) = shown(run)["steps"]
     assert sleep["cancelled"] is True
     assert "startedAt" not in sleep
+
+
+def test_an_emit_that_is_not_durable_has_no_id_and_says_which_step_made_it() -> None:
+    event = passing_emit("tick", b"[1]")
+    assert (event.id, event.event, event.json()) == (0, "emit", {"name": "tick", "data": [1]})
+    event = passing_emit("tick", b"[1]", "s", 2)
+    assert event.json() == {"name": "tick", "data": [1], "step": "s", "attempt": 2}
+
+
+def test_what_operators_did_to_a_run_is_told_with_its_state() -> None:
+    start = rec.RunStarted(lsn=10, r=RUN, rs=1, ts=1000, workflow="w", input=Raw(b'{"a":1}'))
+    _, events = told(
+        begun(),
+        (rec.RunPaused, {"crit": True, "by": "ada"}),
+        (rec.RunResumed, {"crit": True, "by": "ada"}),
+        (
+            rec.RunRestarted,
+            {"crit": True, "input": Raw(b"2"), "restarts": 1, "started": Raw(encode_record(start))},
+        ),
+        (rec.RunFailed, {"error": ERROR}),
+        (rec.RunRetried, {"crit": True, "by": "ada"}),
+    )
+    assert [told for _, name, told in names(events) if name == "status"] == [
+        {"status": "running"},
+        {"status": "running", "state": "paused"},
+        {"status": "running"},
+        {"status": "running", "restarts": 1},
+        {"status": "running", "retry": True},
+    ]
