@@ -395,59 +395,6 @@ def test_a_run_that_goes_on_is_marked_once_and_a_flush_of_nothing_writes_nothing
     marker.close()
 
 
-def test_a_step_for_which_no_slot_is_left_is_not_marked(tmp_path: Path) -> None:
-    marker = Marker(tmp_path / "marker", nothing)
-    slots = [marker.begin(b"run_%08d" % number) for number in range(300)]
-    marker.flush()
-    assert sorted(slots) == [0] * 45 + list(range(1, 256))
-    assert read_marker(tmp_path / "marker") == [f"run_{n:08d}" for n in range(255)]
-    marker.end(0)
-    assert marker.begin(b"run_late0000") == 0
-    marker.end(slots[3])
-    assert marker.begin(b"run_late0000") == slots[3]
-    marker.flush()
-    assert "run_late0000" in read_marker(tmp_path / "marker")
-    marker.close()
-
-
-def test_a_marker_writes_nothing_while_the_disk_hangs_and_all_of_it_afterwards(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "marker"
-    marker = Marker(path, nothing)
-    ended = marker.begin(b"run_ended000")
-    marker.flush()
-    marker.pause(paused=True)
-    marker.pause(paused=True)
-    marker.end(ended)
-    marker.begin(RUN_ID)
-    marker.flush()
-    assert read_marker(path) == ["run_ended000"]
-    marker.pause(paused=False)
-    assert read_marker(path) == [RUN]
-    marker.close()
-
-
-def test_a_marker_that_cannot_be_written_says_so_once_and_has_all_of_it_on_file_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "marker"
-    marker = Marker(path, nothing)
-    ended = marker.begin(b"run_ended000")
-    marker.flush()
-    with monkeypatch.context() as failing:
-        failing.setattr(os, "pwrite", fail(errno.EIO))
-        marker.end(ended)
-        marker.flush()
-        marker.begin(RUN_ID)
-        marker.flush()
-    assert caplog.text.count("the marker cannot be written") == 1
-    assert read_marker(path) == ["run_ended000"]
-    marker.flush()
-    assert read_marker(path) == [RUN]
-    marker.close()
-
-
 def test_a_marker_that_cannot_be_read_suspects_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -528,32 +475,3 @@ def test_a_released_run_starts_from_nothing_at_the_next_start(tmp_path: Path) ->
     assert suspects.count([_run(1).state]) == {RUN}
     suspects.release(RUN)
     assert not Suspects(tmp_path, clean=True).knows(RUN)
-
-
-def test_a_marker_that_cannot_be_made_marks_nothing_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "marker").mkdir()
-    marker = Suspects(tmp_path, clean=True).marker(nothing)
-    assert marker.begin(RUN_ID) == 0
-    assert "nothing is marked" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (b'{"format":1,"crc":1,"runs":{}}', "fails its checksum"),
-        (b"{", "cannot be read"),
-        (None, "cannot be read"),
-    ],
-)
-def test_counts_that_are_damaged_are_made_anew(
-    data: bytes | None, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "suspects.json"
-    if data is None:
-        path.mkdir()
-    else:
-        path.write_bytes(data)
-    assert not Suspects(tmp_path, clean=True).knows(RUN)
-    assert said in caplog.text

@@ -125,3 +125,14 @@ def test_a_result_waits_again_for_quiet_once_a_task_has_run() -> None:
         assert b.got == (8 if host is quiet else None)
     stepped.go_round(9)
     assert b.got == 8
+
+
+def test_a_result_after_the_end_is_given_to_nobody() -> None:
+    host = Host()
+    host.gate.tasks = 1
+    (a,) = host.ask("a#1")
+    host.gate.closed = True
+    host.gate.completed(a, call("a#1", 7))
+    host.gate.recorded(call("a#1", 7))
+    assert a.got is None
+    assert not host.ready

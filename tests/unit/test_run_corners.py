@@ -236,3 +236,13 @@ def test_a_payload_that_nobody_has_is_missed_before_anything_changes() -> None:
     with pytest.raises(ApplyError, match="payload at LSN 77 is not known"):
         w.state.apply(record, encode_record(record))
     assert (w.state.kept_count, w.state.lsn) == (0, 1)
+
+
+def test_a_step_that_has_its_result_is_not_due_any_more() -> None:
+    w = Writer().start()
+    w.step("s#1", done=False)
+    w.write(rec.StepRetrying, key="s#1", attempt=1, error=Raw(b"{}"), due=9000)
+    assert w.state.calls["s#1"].due == 9000
+    w.write(rec.StepCompleted, key="s#1", result=Raw(b"1"))
+    call = w.state.calls["s#1"]
+    assert (call.status, call.due, call.error) == ("completed", 0, None)
