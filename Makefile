@@ -78,6 +78,10 @@ tests/browser/node_modules/.stamp: $(NODE_LOCK)
 .PHONY: node-deps
 node-deps: $(NODE_STAMP) ## the browser tests' npm packages, as locked
 
+.PHONY: vendor
+vendor: ## put the dashboard's libraries where they belong, as their manifest asks
+	@$(BIN)/python tools/vendor_ui.py
+
 # ------------------------------------------------------------------------------- use
 
 .PHONY: run

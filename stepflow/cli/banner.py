@@ -57,6 +57,7 @@ def _lines(
     yield _row("API key", _key(access))
     yield _row("data", f"{data_dir}{recovered}")
     if docs:
+        yield _row("dashboard", f"{url}/ui")
         yield _row("docs", f"{url}/docs")
     yield _row("workflows", ", ".join(workflow.id for workflow in workflows) or "none")
     if workflows:

@@ -22,6 +22,7 @@ from stepflow.web import (
     endpoints,
     explaining,
     export,
+    pages,
     schedules,
     sse,
     tokens,
@@ -83,10 +84,14 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     additions.GetMetrics,
     endpoints.GetOpenApi,
     docs_page.GetDocs,
-    docs_page.GetRoot,
+    pages.GetPage,
+    pages.GetPageFile,
+    pages.GetRoot,
 )
 _HOT: Final = (endpoints.Trigger, endpoints.GetRun, endpoints.Notify)
-_PAGES: Final = frozenset({docs_page.GetDocs, docs_page.GetRoot})
+_PAGES: Final = frozenset({docs_page.GetDocs, pages.GetPage, pages.GetPageFile, pages.GetRoot})
+# The rest of the path, slashes too.
+_FILE: Final = "{file}"
 
 
 def build_routes(
@@ -121,6 +126,7 @@ def build_routes(
 
 
 def _route(path: str, app: ASGIApp, origins: frozenset[bytes]) -> Route:
+    path = path.replace(_FILE, "{file:path}")
     route = Route(path, Cors(app, origins) if origins else app, include_in_schema=False)
     # Python's `$` also matches before a line break at the end, and `/health%0a` is no path of ours.
     route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")

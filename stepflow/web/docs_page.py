@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from stepflow.errors import NotFoundError
-from stepflow.web.asgi import header
 from stepflow.web.operations import AnswerEndpoint, Content, Operation
-from stepflow.web.problems import SAFE_HEADERS, Answer, text_answer
+from stepflow.web.problems import text_answer
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
-__all__ = ["GetDocs", "GetRoot", "page"]
+    from stepflow.web.problems import Answer
+
+__all__ = ["GetDocs", "page"]
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">
@@ -90,26 +90,3 @@ class GetDocs(AnswerEndpoint):
     async def answer(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
         html, policy = page()
         return text_answer(b"text/html; charset=utf-8", html, (b"content-security-policy", policy))
-
-
-class GetRoot(AnswerEndpoint):
-    """Send a browser that comes without a path to the page."""
-
-    operation = Operation(
-        id="getRoot",
-        method="GET",
-        path="/",
-        switch="docs",
-        tag="Service",
-        summary="Where a browser begins",
-        replies={307: Content(description="To the page", headers={"Location": "docs"})},
-        errors=(NotFoundError,),
-        documented=False,
-    )
-
-    async def answer(self, scope: Scope, receive: Receive) -> Answer:  # noqa: ARG002
-        if b"text/html" not in (header(scope, b"accept") or b""):
-            raise NotFoundError
-        # Relative, so that it is right under any prefix, also one that a proxy takes away.
-        headers = ((b"location", b"docs"), (b"content-length", b"0"), *SAFE_HEADERS)
-        return Answer(307, headers, b"")

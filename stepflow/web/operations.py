@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerEndpoint", "Content", "Endpoint", "Operation", "Param", "Resource", "Service"]
 __all__ += ["Switch", "run_id_of", "serving", "taking_work"]
 
-Switch = Literal["trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics"]
+Switch = Literal["trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui"]
 """The names of `Endpoints`, of which each operation belongs to one."""
 
 

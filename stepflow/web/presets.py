@@ -20,7 +20,8 @@ class Endpoints:
     """Which routes are served. One that is not answers 404, as if it did not exist.
 
     `runs` covers all that is under `/runs` but the stream, and the lists of workflows and events;
-    `trigger` covers batches; `health` covers `/ready`; `docs` the document and its page.
+    `trigger` covers batches; `health` covers `/ready`; `docs` the document and its page;
+    `ui` the dashboard.
     """
 
     trigger: bool = True
@@ -30,6 +31,7 @@ class Endpoints:
     health: bool = True
     docs: bool = True
     metrics: bool = True
+    ui: bool = True
 
     @classmethod
     def of(cls, choice: EndpointPreset | Endpoints) -> Endpoints:
@@ -51,7 +53,13 @@ _PRESETS: Final[Mapping[str, Endpoints]] = {
     "public": Endpoints(),
     "private": Endpoints(trigger=False, notify=False),
     "internal": Endpoints(
-        trigger=False, notify=False, runs=False, runs_stream=False, docs=False, metrics=False
+        trigger=False,
+        notify=False,
+        runs=False,
+        runs_stream=False,
+        docs=False,
+        metrics=False,
+        ui=False,
     ),
     "none": _NONE,
 }

@@ -24,13 +24,6 @@ def test_the_docs_page_draws_itself_without_any_other_request(
     assert page.heard() == {"console": [], "violations": []}
 
 
-def test_a_browser_that_comes_without_a_path_lands_on_the_docs(
-    browser: Browser, service: Service
-) -> None:
-    page = browser.open(f"{service.url}/")
-    assert page.eval("location.pathname") == "/docs"
-
-
 def test_the_docs_page_lets_no_other_script_run(browser: Browser, service: Service) -> None:
     page = browser.open(f"{service.url}/docs")
     page.eval(

@@ -39,14 +39,14 @@ SITE = "https://app.example.com"
 @pytest.mark.parametrize(
     ("choice", "served"),
     [
-        ("all", {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics"}),
-        ("public", {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics"}),
-        ("private", {"runs", "runs_stream", "health", "docs", "metrics"}),
+        ("all", {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui"}),
+        ("public", {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui"}),
+        ("private", {"runs", "runs_stream", "health", "docs", "metrics", "ui"}),
         ("internal", {"health"}),
         ("none", set()),
         (
             Endpoints(trigger=False, docs=False),
-            {"notify", "runs", "runs_stream", "health", "metrics"},
+            {"notify", "runs", "runs_stream", "health", "metrics", "ui"},
         ),
     ],
 )
@@ -58,7 +58,7 @@ async def test_a_route_that_is_not_served_is_404_and_its_neighbours_are_not(
     for kind in ENDPOINTS:
         operation = kind.operation
         path = operation.path.format(
-            workflowId="checkout", runId=RUN, eventId="paid", scheduleId="nightly"
+            workflowId="checkout", runId=RUN, eventId="paid", scheduleId="nightly", file="app.js"
         )
         method = "HEAD" if path.endswith("/stream") else operation.method
         response = await client.request(method, path, headers={"Accept": "text/html"})
@@ -75,7 +75,7 @@ async def test_an_unknown_preset_is_refused_by_name(make_app: Make):
 
 async def test_a_browser_at_the_root_is_sent_to_the_page(stranger):
     response = await stranger.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
-    assert (response.status_code, response.headers["location"]) == (307, "docs")
+    assert (response.status_code, response.headers["location"]) == (307, "ui/")
     response = await stranger.get("/", headers={"Accept": "application/json"})
     assert (response.status_code, response.content) == (404, NO_ROUTE)
 
@@ -108,7 +108,7 @@ async def test_routes_answer_the_same_inside_a_hosts_application(
     assert response.json() == {"error": "Method not allowed", "code": "METHOD_NOT_ALLOWED"}
     response = await client.get("/api/stepflow/", headers={"Accept": "text/html"})
     assert httpx.URL("http://x/api/stepflow/").join(response.headers["location"]).path == (
-        "/api/stepflow/docs"
+        "/api/stepflow/ui/"
     )
 
 

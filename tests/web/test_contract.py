@@ -317,7 +317,7 @@ async def test_the_document_is_the_packaged_one(stranger):
 # ---------------------------------------------------------------- whatever else is asked
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/runs/", "/health/", "/health%0a", "/ui", "//"])
+@pytest.mark.parametrize("path", ["/nothing", "/runs/", "/health/", "/health%0a", "/web", "//"])
 async def test_a_path_that_is_no_route_is_404(client, path):
     assert_json(await client.get(path), 404, NO_ROUTE)
 
