@@ -8,11 +8,8 @@ is dropped.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
-import threading
 from functools import partial
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from stepflow.authoring.signature import is_async
@@ -23,6 +20,7 @@ from stepflow.runtime.crew import Crew
 from stepflow.runtime.current import StepInfo, in_step
 from stepflow.runtime.emitting import Told, pass_on, record_emit, tell_thread
 from stepflow.runtime.plain import Plain
+from stepflow.runtime.threads import StepThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.supervisor import Supervisor
     from stepflow.runtime.tracing import AttemptSpan
 
-__all__ = ["StepRunner", "StepThreads"]
+__all__ = ["StepRunner"]
 
 _log = logging.getLogger("stepflow.step")
 
@@ -366,66 +364,3 @@ def _left_running(attempt: Attempt) -> Exception:
 def _timeout(attempt: Attempt) -> TimeoutError:
     seconds = attempt.ask.timeout_ms / 1000
     return TimeoutError(f"step {attempt.ask.name!r} did not end within {seconds:g} s")
-
-
-class StepThreads:
-    """Daemon threads for sync steps, started when needed, at most `limit`."""
-
-    __slots__ = ("_idle", "_limit", "_lock", "_queue", "_stopped", "_threads")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._idle = 0
-        self._threads = 0
-        self._stopped = False
-
-    def submit(
-        self,
-        attempt: Attempt,
-        context: contextvars.Context,
-        function: Callable[..., Any],
-        ended: Callable[[Any, BaseException | None], None],
-    ) -> None:
-        """Run the attempt in a thread, unless it is closed by then; `ended` is called there."""
-        self._queue.put((attempt, context, function, ended))
-        with self._lock:
-            if self._idle > 0:
-                self._idle -= 1
-                return
-            if self._threads >= self._limit or self._stopped:
-                return
-            self._threads += 1
-            name = f"stepflow-step-{self._threads}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
-
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
-            attempt, context, function, ended = job
-            value: Any = None
-            failure: BaseException | None = None
-            try:
-                # What timed out or was given up while it waited for a thread does not begin.
-                value = None if attempt.closed else context.run(function, *attempt.ask.call_args)
-            except BaseException as error:  # noqa: BLE001  border: user code
-                failure = error
-            ended(value, failure)
-            del job, attempt, context, function, ended, value, failure
-            with self._lock:
-                self._idle += 1
-
-    def stop(self) -> None:
-        """Let idle threads end; busy ones are abandoned, they are daemons."""
-        with self._lock:
-            self._stopped = True
-            for _ in range(self._threads):
-                self._queue.put(None)
-
-
-_Job = tuple[
-    Attempt,
-    contextvars.Context,
-    "Callable[..., Any]",
-    "Callable[[Any, BaseException | None], None]",
-]
