@@ -42,6 +42,7 @@ class Figures(EnginePart):
                 "quarantinedRuns": len(sup.aside),
                 "diskHangsS": round(self._hangs_s, 1),
                 "zombies": sup.zombies + sup.steps.zombies,
+                "stepThreads": self._step_threads(sup),
                 "snapshotFailures": self._snapshotter.failures if self._snapshotter else 0,
             }
         return body
@@ -75,6 +76,8 @@ class Figures(EnginePart):
             "stepflow_timers": len(sup.timers),
             "stepflow_steps_running": sup.steps.running,
             "stepflow_step_zombies": sup.steps.zombies,
+            "stepflow_step_threads": sup.steps.threads,
+            "stepflow_steps_waiting_for_thread": sup.steps.waiting,
             "stepflow_step_retries_total": sup.steps.retried_total,
             "stepflow_steps_failed_total": sup.steps.failed_total,
             "stepflow_runs_missing_workflow": sum(map(len, sup.missing.values())),
@@ -96,6 +99,17 @@ class Figures(EnginePart):
             if not name.startswith("commit"):
                 figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
         return {**figures, **_commits(stats), **_by_workflow(sup)}
+
+    def _step_threads(self, sup: Supervisor) -> dict[str, object]:
+        """Return how the pool of sync steps stands. Anybody may read it: it names no run."""
+        steps = sup.steps
+        oldest = next((z.since_ms for z in steps.zombie_list(1)), None)
+        return {
+            "limit": steps.threads,
+            "waiting": steps.waiting,
+            "zombies": steps.zombies,
+            "zombiesSince": None if oldest is None else rfc3339(oldest),
+        }
 
     def _snapshot_age_s(self, sup: Supervisor, stats: JournalStats) -> float:
         """Return how old the newest snapshot is; where there is none, how long this has run."""

@@ -16,7 +16,16 @@ from stepflow.model import records as rec
 from stepflow.model.audit import acts_of
 from stepflow.model.likeness import alike
 from stepflow.model.views import derived_state
-from stepflow.model.why import NearMiss, WaitingFor, WhyView, of_call, sentence, since, span
+from stepflow.model.why import (
+    HeldThread,
+    NearMiss,
+    WaitingFor,
+    WhyView,
+    of_call,
+    sentence,
+    since,
+    span,
+)
 
 if TYPE_CHECKING:
     from stepflow.model.run import CallState, RunState
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Why"]
 
 _SHOWN_MAX = 100
+_ZOMBIES_MAX = 10
 
 
 class Why(EnginePart):
@@ -44,7 +54,13 @@ class Why(EnginePart):
         found = [*self._held(actor, state)]
         calls = state.pending_calls()
         shown = calls[:_SHOWN_MAX]
-        found += [self._call(call, children=children) for call in shown]
+        session = actor.session
+        ahead = {} if session is None else self.sup.steps.waiting_of(session)
+        for call in shown:
+            row = self._call(call, children=children)
+            if call.key in ahead and row.kind == "step":
+                self._add_thread(row, call, ahead[call.key])
+            found.append(row)
         if not found:
             found.append(self._own_code(actor, state))
         more = len(calls) - len(shown)
@@ -147,6 +163,37 @@ class Why(EnginePart):
         elif call.kind == "child":
             self._add_child(found, call, children=children)
         return found
+
+    def _add_thread(self, found: WaitingFor, call: CallState, ahead: int) -> None:
+        """Say that the step has not begun: no thread is free, and who holds them."""
+        steps = self.sup.steps
+        found.kind = "thread"
+        found.ahead = ahead
+        found.limit = f"{steps.threads} threads"
+        found.zombies = steps.zombies
+        began = since(call.started_ms, self._now_ms())
+        found.says = f"step {call.name!r} waits {began} for a free thread, {ahead} ahead of it"
+        if not steps.zombies:
+            found.says += f": all {steps.threads} run other steps (STEPFLOW_THREADS)"
+            return
+        rows = steps.zombie_list(_ZOMBIES_MAX)
+        found.held_threads = [
+            HeldThread(
+                run_id=row.run_id,
+                workflow_id=row.workflow,
+                key=row.key,
+                attempt=row.attempt,
+                since=rfc3339(row.since_ms),
+            )
+            for row in rows
+        ]
+        first = rows[0]
+        found.says += (
+            f": {steps.zombies} of {steps.threads} are held by steps that timed out or were given "
+            f"up and go on, the oldest {first.key!r} of {first.run_id} "
+            f"{since(first.since_ms, self._now_ms())}; it begins when a thread returns, or after a "
+            "restart of the process"
+        )
 
     def _add_sent(self, found: WaitingFor, event: str) -> None:
         unheard = self.sup.unheard

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from stepflow.errors import StepFailedError
+from stepflow.errors import StepFailedError, StepInterruptedError
 from stepflow.model.encoding import encode
 
 if TYPE_CHECKING:
@@ -162,6 +162,8 @@ def without_compensation(data: bytes) -> bytes:
 def _told(exc: BaseException, traceback_bytes_max: int) -> dict[str, Any]:
     inner = _unwrapped(exc)
     told = _of_step(inner) if isinstance(inner, StepFailedError) else _of(inner)
+    if isinstance(inner, StepInterruptedError):
+        told["step"] = _clean(str(inner.name))
     causes = [_brief(cause) for cause in _causes(inner)]
     if causes:
         told["causes"] = causes

@@ -13,13 +13,24 @@ from stepflow.model.views import call_error
 if TYPE_CHECKING:
     from stepflow.model.run import CallState
 
-__all__ = ["NearMiss", "WaitKind", "WaitingFor", "WhyView", "of_call", "sentence", "since", "span"]
+__all__ = [
+    "HeldThread",
+    "NearMiss",
+    "WaitKind",
+    "WaitingFor",
+    "WhyView",
+    "of_call",
+    "sentence",
+    "since",
+    "span",
+]
 
 WaitKind = Literal[
     "event",
     "sleep",
     "retry",
     "step",
+    "thread",
     "child",
     "notify",
     "code",
@@ -47,6 +58,16 @@ class NearMiss(msgspec.Struct, rename="camel", kw_only=True):
     refused: str | UnsetType = UNSET
 
 
+class HeldThread(msgspec.Struct, rename="camel", kw_only=True):
+    """A thread whose sync step timed out, or was given up, and goes on: it holds its place."""
+
+    run_id: str
+    workflow_id: str
+    key: str
+    attempt: int
+    since: str
+
+
 class WaitingFor(msgspec.Struct, rename="camel", kw_only=True):
     """One thing that the run waits for."""
 
@@ -66,6 +87,10 @@ class WaitingFor(msgspec.Struct, rename="camel", kw_only=True):
     ahead: int | UnsetType = UNSET
     limit: str | UnsetType = UNSET
     held_by: tuple[str, ...] | UnsetType = UNSET
+    zombies: int | UnsetType = UNSET
+    """Of a step that waits for a free thread: how many are held by steps that timed out."""
+    held_threads: list[HeldThread] | UnsetType = UNSET
+    """Ten of those at most, oldest first."""
     by: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     names: list[str] | UnsetType = UNSET

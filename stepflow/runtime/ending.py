@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from stepflow.errors import AuthoringError, StepFailedError, UnavailableError
+from stepflow.errors import AuthoringError, StepFailedError, StepInterruptedError, UnavailableError
 from stepflow.model import records as rec
 from stepflow.model.codec import encode, encode_error
 from stepflow.model.durations import format_duration
@@ -179,7 +179,7 @@ def _encode_result(actor: RunActor, value: Any) -> bytes:
 
 def _run_error(actor: RunActor, error: BaseException) -> bytes:
     """Return the run's error: that of the failed step where one escaped the body."""
-    if isinstance(error, StepFailedError):
+    if isinstance(error, StepFailedError | StepInterruptedError):
         for call in reversed(actor.state.calls.values()):
             if call.name == error.name and call.status == "failed" and call.error:
                 return without_compensation(call.error) if call.child else call.error

@@ -1,8 +1,8 @@
 """Runs attempts of steps: async functions in the loop (crew.py), sync ones in threads of our own.
 
 The pool's threads are daemons, so a thread that never returns cannot keep the process alive. A
-thread that has timed out cannot be killed: it is a **zombie**, holds its slot, and its late result
-is dropped.
+thread whose step timed out, or was given up, cannot be killed: it is a **zombie**, holds its place
+in the pool, and its late result is dropped.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stepflow.authoring.signature import is_async
@@ -20,7 +21,7 @@ from stepflow.runtime.crew import Crew
 from stepflow.runtime.current import StepInfo, in_step
 from stepflow.runtime.emitting import Told, pass_on, record_emit, tell_thread
 from stepflow.runtime.plain import Plain
-from stepflow.runtime.threads import StepThreads
+from stepflow.runtime.threads import StepThreads, Zombie
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,10 +152,10 @@ class StepRunner:
         "_drained",
         "_running",
         "_sup",
+        "_left",
         "_threads",
         "failed_total",
         "retried_total",
-        "zombies",
     )
 
     def __init__(self, sup: Supervisor, threads: int) -> None:
@@ -164,7 +165,8 @@ class StepRunner:
         self._running: dict[StepAsk, Attempt] = {}
         self._drained: asyncio.Event | None = None
         """Somebody waits until nothing runs."""
-        self.zombies = 0
+        self._left: dict[Attempt, int] = {}
+        """Attempts that hold a thread and are not heard any more, and since when."""
         self.retried_total = 0
         self.failed_total = 0
         """Attempts that are tried again, and steps that failed for good, since the start."""
@@ -175,8 +177,35 @@ class StepRunner:
         return len(self._running)
 
     @property
+    def threads(self) -> int:
+        """How many sync steps may run at once."""
+        return self._threads.limit
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts wait for a free thread."""
+        return self._threads.waiting
+
+    @property
+    def zombies(self) -> int:
+        """How many threads are held by steps that nobody hears any more."""
+        return len(self._left)
+
+    def zombie_list(self, most: int) -> list[Zombie]:
+        """Return the zombies, oldest first, at most so many."""
+        rows = islice(self._left.items(), most)
+        return [Zombie(*attempt.place(), since_ms) for attempt, since_ms in rows]
+
+    def waiting_of(self, session: Session) -> dict[str, int]:
+        """Return the keys of the session's steps that wait for a thread, each with its place."""
+        if not self._threads.waiting:
+            return {}
+        mine = (a for a in self._running.values() if a.session is session and a.in_thread)
+        return {a.ask.key: ahead for a, ahead in self._threads.ahead_of(mine).items()}
+
+    @property
     def in_threads(self) -> int:
-        """How many of them run in a thread, zombies left out."""
+        """How many of them run in a thread or wait for one, zombies left out."""
         return sum(1 for attempt in self._running.values() if attempt.in_thread)
 
     def in_task(self, task: asyncio.Task[Any]) -> Attempt | None:
@@ -256,20 +285,34 @@ class StepRunner:
     def _thread_ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
         self._sup.marker.end(attempt.slot)
         self._forget(attempt)
-        if attempt.timed_out:
-            self.zombies -= 1
+        self._left.pop(attempt, None)
         attempt.end(value, error)
 
     def _timed_out(self, attempt: Attempt) -> None:
         attempt.timed_out = True
-        if attempt.task is None:  # in a thread
-            self.zombies += 1
+        if attempt.task is None:  # in a thread, or waiting for one
             self._forget(attempt)
-            attempt.end(None, _left_running(attempt))
+            # What has not begun is known not to have run, and may be tried again.
+            begun = self._leave(attempt)
+            attempt.end(None, _left_running(attempt) if begun else _timeout(attempt))
             return
         attempt.task.cancel()
         # A body that swallows its cancellation must not hold the step for ever.
         attempt.timer = self._sup.clock.call_later(_ASYNC_END_S, partial(self._overdue, attempt))
+
+    def _leave(self, attempt: Attempt) -> bool:
+        """Hear no more of an attempt that has a thread, or will; return whether it has one."""
+        if self._threads.withdraw(attempt):
+            self._sup.marker.end(attempt.slot)
+            return False
+        self._left[attempt] = self._sup.time.now_ms()
+        if len(self._left) == self._threads.limit:
+            _log.error(
+                "all %d threads are held by sync steps that timed out or were given up and go on; "
+                "no other sync step begins until one returns, or the process is started anew",
+                self._threads.limit,
+            )
+        return True
 
     def _overdue(self, attempt: Attempt) -> None:
         self._forget(attempt)
@@ -294,6 +337,8 @@ class StepRunner:
         attempt.close()
         if attempt.task is not None:
             attempt.task.cancel()
+        elif attempt.in_thread:
+            self._leave(attempt)
 
     def abandon(self, session: Session) -> None:
         """The session is over: none of its attempts is reported any more."""

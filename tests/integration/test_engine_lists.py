@@ -237,6 +237,12 @@ async def test_readiness_says_where_the_engine_is_and_what_is_degraded() -> None
             "missingWorkflows": [],
             "quarantinedRuns": 0,
             "zombies": 0,
+            "stepThreads": {
+                "limit": world.settings.threads,
+                "waiting": 0,
+                "zombies": 0,
+                "zombiesSince": None,
+            },
             "snapshotFailures": 0,
             "diskHangsS": 0.0,
         }

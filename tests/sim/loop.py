@@ -296,15 +296,27 @@ async def _pause(loop: Any, latency_s: tuple[float, ...]) -> None:
 
 
 class SimStepThreads:
-    """`runtime.steps.StepThreads` on the loop: a job begins later, and ends later still."""
+    """`runtime.threads.StepThreads` on the loop: a job begins later, and ends later still."""
 
     latency_s: tuple[float, ...] = (0.0,)
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._running = 0
         self._queue: deque[tuple[Any, ...]] = deque()
         self._stopped = False
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._queue)
+
+    def withdraw(self, attempt: Any) -> bool:
+        """Take it out of the queue, if it is there."""
+        job = next((job for job in self._queue if job[0] is attempt), None)
+        if job is not None:
+            self._queue.remove(job)
+        return job is not None
 
     def submit(
         self,
@@ -319,7 +331,7 @@ class SimStepThreads:
 
     def _next(self) -> None:
         loop: Any = asyncio.get_running_loop()
-        while self._queue and self._running < self._limit:
+        while self._queue and self._running < self.limit:
             self._running += 1
             job = self._queue.popleft()
             loop.call_later(loop.dice.choice(self.latency_s), self._begin, *job)

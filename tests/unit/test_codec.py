@@ -25,7 +25,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepflow.errors import AuthoringError, EncodingError, InvalidInputError, StepFailedError
+from stepflow.errors import (
+    AuthoringError,
+    EncodingError,
+    InvalidInputError,
+    StepFailedError,
+    StepInterruptedError,
+)
 from stepflow.model.codec import (
     PLAIN,
     Converter,
@@ -753,6 +759,11 @@ def test_callers_see_type_message_step_and_attempts():
     assert public == expected
     assert public_error(public) == public
     assert orjson.loads(public_error(b"{}")) == {"type": "Exception", "message": ""}
+
+
+def test_the_error_of_an_interrupted_step_names_it():
+    told = orjson.loads(public_error(encode_error(StepInterruptedError("pay"))))
+    assert (told["type"], told["step"]) == ("StepInterruptedError", "pay")
 
 
 def test_what_was_not_undone_is_told_to_callers_bounded_and_clean():
