@@ -115,6 +115,12 @@ class Settings:
     bodies_bytes_max: int = _knob(128 * MIB, "bytes", "of large bodies read at once; then 503")
     answers_bytes_max: int = _knob(256 * MIB, "bytes", "of large answers sent at once; then 503")
     page_default: int = _knob(50, "runs", "a page's length when none is asked for")
+    stream_kept_events: int = _knob(
+        50_000, "events", "of all runs are kept for /stream; an older cursor gets a resync"
+    )
+    stream_kept_bytes: int = _knob(
+        64 * MIB, "bytes", "of them are kept at most; an older cursor gets a resync"
+    )
     stream_slice_bytes: int = _knob(32 * KIB, "bytes", "of history are written in one go")
     stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber blocked so long is closed")
     stream_comment_s: float = _knob(15.0, "seconds", "a comment line keeps proxies awake")

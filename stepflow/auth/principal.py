@@ -41,6 +41,7 @@ class Principal:
 
     `run_ids` and `tag` narrow what `read` reaches; both None: every run. `expires_ms` is when the
     credential ends, so that a stream can end with it. `key_id` is the id of a key in `keys.json`.
+    `one_run` marks the token of a single run, which reads that and its own stream alone.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Principal:
     tag: str | None = None
     expires_ms: int | None = None
     key_id: str | None = field(default=None, compare=False)
+    one_run: bool = False
 
     @property
     def id(self) -> str:

@@ -99,7 +99,8 @@ def _principal(kind: int, subject: str, expires_ms: int) -> Principal:
     if kind == _TAG:
         return Principal("token", "token", READ_ONLY, None, subject, expires_ms)
     run_ids = frozenset(subject.split(",") if kind == _RUNS else (subject,))
-    return Principal("token", "token", READ_ONLY, run_ids, None, expires_ms)
+    one_run = kind == _ONE_RUN
+    return Principal("token", "token", READ_ONLY, run_ids, None, expires_ms, one_run=one_run)
 
 
 def _text_of(raw: bytes) -> bytes:

@@ -27,6 +27,9 @@ class Listing(EnginePart):
 
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         sup = self.sup
+        # From before the first row was looked at: what moves while the list is made is told by the
+        # stream, once too often rather than never.
+        stream_cursor = f"{sup.journal.store_id}-{sup.journal.last_lsn}"
         before = decode_cursor(cursor) if cursor else sup.journal.next_lsn
         # This very one: housekeeping may put a shorter one in its place meanwhile.
         order = sup.runs.order
@@ -60,7 +63,6 @@ class Listing(EnginePart):
                 next_cursor = encode_cursor(last)
                 break
         journal = sup.journal
-        stream_cursor = f"{journal.store_id}-{journal.last_lsn}"
         await journal.durable(journal.last_lsn)
         return RunPage(runs=rows, next_cursor=next_cursor, stream_cursor=stream_cursor)
 

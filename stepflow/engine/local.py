@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from stepflow.entropy import Entropy
     from stepflow.journal.api import Journal, RecoveryProgress, RecoveryReport
     from stepflow.journal.disk import Disk
+    from stepflow.model.event_filter import EventFilter
     from stepflow.model.views import WorkflowView
+    from stepflow.runtime.firehose import Reader
     from stepflow.runtime.hub import Subscriber
     from stepflow.runtime.seams import Seams
 
@@ -475,6 +477,9 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
             subscriber.close()
             raise
         return subscriber
+
+    async def stream_all(self, where: EventFilter, after: str | None = None) -> Reader:
+        return self.sup.hub.join_all(where, after)
 
     async def export_run(self, run_id: str) -> bytes:
         actor = await self._durable_run(run_id)

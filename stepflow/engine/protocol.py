@@ -15,11 +15,20 @@ if TYPE_CHECKING:
 
     from stepflow.errors import ApiError
     from stepflow.model.audit import AuditEntry, AuditPage
+    from stepflow.model.event_filter import EventFilter
     from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
     from stepflow.model.why import WhyView
 
-__all__ = ["BulkAction", "BulkReport", "BulkSkipped", "Engine", "EngineState", "RunFilter"]
+__all__ = [
+    "AllStream",
+    "BulkAction",
+    "BulkReport",
+    "BulkSkipped",
+    "Engine",
+    "EngineState",
+    "RunFilter",
+]
 __all__ += ["RunStream", "WaitingEvent"]
 
 EngineState = Literal["stopped", "starting", "ready", "read-only", "stalled", "draining", "failed"]
@@ -107,6 +116,19 @@ class RunStream(Protocol):
 
     def close(self) -> None:
         """Give the subscription back; harmless twice."""
+        ...
+
+
+class AllStream(RunStream, Protocol):
+    """One reader of all runs: never `finished`. Its `cursor` is a place in the whole journal.
+
+    The data of its events has the run's `runId` and `workflowId`. A `resync` says that what came
+    before is not kept any more, or was another store's.
+    """
+
+    @property
+    def stream_cursor(self) -> str:
+        """Where another reader would go on; empty while a `resync` is still to be read."""
         ...
 
 
@@ -320,6 +342,14 @@ class Engine(Protocol):
         """Subscribe: history after event id `after` (all when `None`), then what follows.
 
         Raises `RunNotFoundError`. An id that was not reached yet gives a `resync` event first.
+        """
+        ...
+
+    async def stream_all(self, where: EventFilter, after: str | None = None) -> AllStream:
+        """Subscribe to the events of all runs that the filter takes, from now on.
+
+        `after` is a cursor, of an event or of a page of runs: then precisely what follows it, or a
+        `resync` event first when that is not kept any more.
         """
         ...
 

@@ -44,6 +44,7 @@ from stepflow.journal.opening import (
     report_of,
     version,
 )
+from stepflow.journal.recent import Recent
 from stepflow.journal.recovery import Recovered, RecoveryProgress, tidy
 from stepflow.journal.release import Patience, Releases, call_isolated
 from stepflow.journal.segment import segment_lsn
@@ -93,6 +94,7 @@ class Journal:
         "_flying_bytes",
         "_groups",
         "_hung",
+        "_keep",
         "_lazy_timer",
         "_lock",
         "_loop",
@@ -120,6 +122,7 @@ class Journal:
         "on_commit",
         "on_fatal",
         "on_room",
+        "recent",
         "strict_lsn",
     )
 
@@ -169,6 +172,9 @@ class Journal:
         """The highest LSN on disk."""
         self.last_ts_ms = 0
         """Time of the last record, for the caller to keep."""
+        self.recent = Recent(0, 0) if found.recent is None else found.recent
+        """The last durable records."""
+        self._keep = self.recent.keep
         self.failed: BaseException | None = None
         """Why the journal is dead, if it is."""
         self.on_commit: Callable[[int], None] | None = None
@@ -319,9 +325,9 @@ class Journal:
             return partial(self._no_room, batch, error)
         except BaseException as error:  # noqa: BLE001  whatever it is, the writer is over
             return partial(self._broke, error)
-        return partial(self._committed, done)
+        return partial(self._committed, batch, done)
 
-    def _committed(self, done: Committed) -> None:
+    def _committed(self, batch: Batch, done: Committed) -> None:
         """The batch is on disk: count, tell, release, and see to the next one."""
         if self._over is not None:
             return
@@ -329,6 +335,7 @@ class Journal:
         self._queued_bytes -= self._flying_bytes
         self._flying_bytes = 0
         self.durable_lsn = done.durable_lsn
+        self._keep(batch.groups)
         self._counters.committed(done)
         if done.sync_s > self._settings.sync_slow_s:
             _log.warning("slow disk: a sync of %d bytes took %.1f s", done.bytes, done.sync_s)
@@ -364,6 +371,7 @@ class Journal:
 
     def look(self) -> float:
         """Return for how many seconds the disk has not answered. Asked once a second."""
+        self.recent.fold()
         if self._over is not None:
             return 0.0
         waits_for_disk = self._busy and not self._space.stuck

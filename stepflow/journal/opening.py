@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from stepflow.errors import DiskFailedError
 from stepflow.journal.disk import is_full
 from stepflow.journal.lock import acquire_lock
+from stepflow.journal.recent import Recent
 from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress
 from stepflow.journal.space import fill_reserve
 from stepflow.journal.store import (
@@ -67,8 +68,15 @@ class Opening:
     def run(self) -> tuple[Store, Recovered, int]:
         """Return the store, what recovery found, and the disk's free bytes."""
         store = self._store()
+        settings = self.settings
         found = Recovery(
-            self.disk, store, self.clock.wall_ms(), self.on_line, self.on_record, self.tell
+            self.disk,
+            store,
+            self.clock.wall_ms(),
+            self.on_line,
+            self.on_record,
+            self.tell,
+            recent=Recent(settings.stream_kept_events, settings.stream_kept_bytes),
         ).run()
         return store, found, self._free_bytes()
 

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from stepflow.journal.disk import Disk
     from stepflow.journal.frame import BadFrame
+    from stepflow.journal.recent import Recent
 
 __all__ = [
     "BROKEN",
@@ -70,6 +71,9 @@ __all__ = [
     "RecoveryProgress",
     "tidy",
 ]
+
+_FOLDED: Final = 4096
+"""Recent records are taken in so many at a time."""
 
 BROKEN: Final = "broken"
 """The folder of copies that are made before anything is cut."""
@@ -110,6 +114,8 @@ class Recovered:
     """Segments and the ends of their last frames: cut there when the next segment exists."""
     aside: list[str] = field(default_factory=list[str])
     """Bad snapshots, to be moved to broken/."""
+    recent: Recent | None = None
+    """The last records, where they were asked for."""
 
     @property
     def base_lsn(self) -> int:
@@ -132,6 +138,8 @@ class Recovery:
     on_record: Callable[[int, bytes], None]
     progress: Callable[[RecoveryProgress], None] = _silent
     read_only: bool = False
+    recent: Recent | None = None
+    """Where to keep the last records, from before the snapshot too."""
     found: Recovered = field(default_factory=Recovered)
     _names: list[str] = field(default_factory=list[str])
     _bytes_done: int = 0
@@ -151,6 +159,7 @@ class Recovery:
             self._restore_snapshot()
             self._read_journal()
             self._check_watermark()
+            self._read_older()
             if not self.read_only:
                 # Nothing was changed so far: whoever is refused finds the directory as it was.
                 self._clear()
@@ -250,6 +259,8 @@ class Recovery:
         if headers:
             self.found.lsn = headers[0].first_lsn - 1
             self.found.chain = headers[0].chain
+            if self.recent is not None:
+                self.recent.begin(headers[0].first_lsn)
         for index, name in enumerate(needed):
             last = index == len(needed) - 1
             following = None if last else headers[index + 1]
@@ -347,9 +358,45 @@ class Recovery:
                     self.on_record(lsn, record)
                 except LeftOutError as error:
                     self._leave_out(lsn, record, error)
+            if self.recent is not None:
+                self.recent.keep((records,))
+                if frame.last_lsn % _FOLDED < frame.count:
+                    self.recent.fold()
             self.found.records += len(records)
             self._tell("journal", frame.end)
         self._bytes_done += len(data)
+
+    def _read_older(self) -> None:
+        """Go back behind the snapshot for what the streams may still be asked for.
+
+        Nothing else rests on these segments: where one is gone or damaged the streams begin later.
+        """
+        recent = self.found.recent = self.recent
+        if recent is not None:
+            recent.fold()
+        base = self.found.base_lsn
+        older = [name for name in self._segments() if (segment_lsn(name) or 0) < base]
+        while recent is not None and older and recent.takes_older:
+            more = self._older(older.pop(), recent)
+            if more is None:
+                return
+            recent.put_before(more)
+
+    def _older(self, name: str, recent: Recent) -> Recent | None:
+        """Return the records of the segment, if they reach to the first that is kept."""
+        data = self.disk.read(name)
+        header = SegmentHeader.decode(data)
+        if header is None or header.store_id != self.store.store_id:
+            return None
+        more = recent.like(header.first_lsn)
+        for frame in SegmentReader(data, header, recent.first_lsn - 1):
+            try:
+                records = frame_records(data, frame)
+            except ValueError:
+                return None
+            more.keep((records,))
+            more.fold()
+        return more if more.next_lsn == recent.first_lsn else None
 
     def _check_sealed(self, reader: SegmentReader, name: str, following: SegmentHeader) -> None:
         """A segment with a follower must reach exactly to it; what lies behind was dropped."""

@@ -54,8 +54,9 @@ def pass_on(session: Session, name: str, data: bytes, step: str = "", attempt: i
     """Tell whoever reads the run's stream now, and keep nothing. Raises for what is too large."""
     actor = session.actor
     check_event_size(actor, data)
-    if actor.feed is not None:
-        actor.feed.tell(passing_emit(name, data, step, attempt))
+    hub = actor.sup.hub
+    if hub.is_heard(actor):
+        hub.tell(actor, passing_emit(name, data, step, attempt))
 
 
 def is_ahead(session: Session) -> bool:

@@ -18,13 +18,16 @@ import msgspec
 
 from stepflow.model.records import RunCancelled, RunFailed, decode_record
 from stepflow.model.views import RunEvent, event_of, run_view, sse_frame
+from stepflow.runtime.firehose import Firehose, Reader
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
     from stepflow.journal.api import Journal
+    from stepflow.model.event_filter import EventFilter
     from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.runs import Runs
 
 _ENDS = (RunFailed, RunCancelled)
 
@@ -254,14 +257,16 @@ class Hub:
         "_loop",
         "_waiting",
         "closing",
+        "firehose",
         "joined",
         "joined_at",
         "joined_to",
         "subscribers",
     )
 
-    def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, journal: Journal, loop: asyncio.AbstractEventLoop, runs: Runs) -> None:
         self._journal = journal
+        self.firehose = Firehose(journal, loop, runs)
         self._loop = loop
         self._waiting: deque[tuple[int, Feed]] = deque()
         self._due: deque[Subscriber] = deque()
@@ -316,6 +321,20 @@ class Hub:
         while waiting and waiting[0][0] <= durable_lsn:
             waiting.popleft()[1].wake()
 
+    def join_all(self, where: EventFilter, after: str | None = None) -> Reader:
+        """Add a reader of all runs."""
+        if not self.firehose.readers and self._journal.on_commit is not None:
+            # Only while somebody reads them does a commit cost anything for it.
+            self._journal.on_commit = self._commit_to_all
+        return self.firehose.join(where, after)
+
+    def _commit_to_all(self, durable_lsn: int) -> None:
+        self.commit(durable_lsn)
+        if self.firehose.readers:
+            self.firehose.news()
+        else:
+            self._journal.on_commit = self.commit
+
     def give_turns(self, subscribers: Iterable[Subscriber]) -> None:
         """Wake them, some at a time, in one of the next passes of the loop."""
         due = self._due
@@ -347,3 +366,15 @@ class Hub:
         self.closing = True
         for feed in self._feeds:
             feed.wake()
+        self.firehose.close()
+
+    def is_heard(self, actor: RunActor) -> bool:
+        """Whether anybody reads now what the run does."""
+        return actor.feed is not None or self.firehose.readers > 0
+
+    def tell(self, actor: RunActor, event: RunEvent) -> None:
+        """Give those who read now an event that is kept nowhere."""
+        if actor.feed is not None:
+            actor.feed.tell(event)
+        if self.firehose.readers:
+            self.firehose.tell(actor, event)

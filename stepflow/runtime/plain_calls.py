@@ -66,7 +66,7 @@ class PlainCalls(Asking):
         if session.fenced:
             await session.refuse()
         # What the body has told before it is not told again, and it needs no place among the keys.
-        if self._actor.feed is not None and not session.gate.replaying:
+        if self._actor.sup.hub.is_heard(self._actor) and not session.gate.replaying:
             pass_on(session, name, encode(data, "data"))
 
     async def _emit(self, key: str, name: str, data: bytes) -> None:

@@ -159,6 +159,23 @@ class Runs:
         row = self._rows.get(run_id)
         return row is not None and _start_lsn(row) == start_lsn
 
+    def awake_one(self, run_id: str) -> RunActor | None:
+        """Return the run's actor where there is one: none is made of a parked row."""
+        row = self._rows.get(run_id)
+        return None if isinstance(row, bytes) else row
+
+    def start_lsn(self, run_id: str) -> int:
+        """Return the LSN of the run's start; 0 where there is no such run."""
+        row = self._rows.get(run_id)
+        return 0 if row is None else _start_lsn(row)
+
+    def last_lsn(self, run_id: str) -> int:
+        """Return the LSN of the run's last record; 0 where there is no such run."""
+        row = self._rows.get(run_id)
+        if row is None:
+            return 0
+        return lsn_of(row) if isinstance(row, bytes) else row.lsn
+
     def status(self, run_id: str) -> RunStatus | None:
         """Return the run's status, the quickest thing to ask; None where there is no such run."""
         row = self._rows.get(run_id)

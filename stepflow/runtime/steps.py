@@ -89,7 +89,7 @@ class Attempt(Plain):
         if self._is_late():
             raise StepInterruptedError(self.ask.name, late=True)
         session = self.session
-        if not durable and self.actor.feed is None:
+        if not durable and not self.actor.sup.hub.is_heard(self.actor):
             return Told(session)
         body = self.ask.converter.encode(data, "data")
         if _running_loop() is session.loop:

@@ -169,7 +169,8 @@ class Supervisor:
         self.recorder = Recorder(journal, time)
         self.timers = Timers(clock, time, settings, self._timer_fired)
         self.waiters = Waiters()
-        self.hub = Hub(journal, self.loop)
+        self.runs = Runs(partial(RunActor, self))
+        self.hub = Hub(journal, self.loop, self.runs)
         self.steps = StepRunner(self, settings.threads)
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)
@@ -179,7 +180,6 @@ class Supervisor:
         self.admission = Admission(self)
         self.schedules = Schedules(self)
         self.delivery = Delivery(self)
-        self.runs = Runs(partial(RunActor, self))
         self.active: dict[str, RunActor] = {}
         self.missing: dict[str, set[str]] = {}
         """Workflow ids that are not registered, with the runs that wait for them."""
@@ -470,6 +470,7 @@ class Supervisor:
         self.index_live(actor)
         if actor.feed is not None:
             actor.feed.revived()
+        self.hub.firehose.undo(state)
 
     def pack_later(self, actor: RunActor) -> None:
         """The run has ended, durably: it gives up its objects when some others have ended too."""

@@ -25,6 +25,7 @@ from stepflow.web import (
     pages,
     schedules,
     sse,
+    stream_all,
     tokens,
 )
 from stepflow.web.asgi import send_answer
@@ -57,6 +58,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     endpoints.GetRun,
     control.PurgeRun,
     sse.StreamRun,
+    stream_all.StreamAll,
     endpoints.Notify,
     endpoints.GetHealth,
     additions.BatchTrigger,

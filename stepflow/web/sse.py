@@ -44,12 +44,15 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Send
     from starlette.types import Scope as AsgiScope
 
+    from stepflow.auth.principal import Principal
     from stepflow.clock import Clock, TimerHandle
     from stepflow.config import Settings
-    from stepflow.engine.protocol import RunStream
+    from stepflow.engine.protocol import Engine, RunStream
     from stepflow.web.asgi import Parts
+    from stepflow.web.operations import Service
 
-__all__ = ["EventStream", "Interrupter", "StreamRun", "last_event_id"]
+__all__ = ["COME_BACK", "HEAD_ONLY", "EventStream", "Interrupter", "StreamRun", "is_too_early"]
+__all__ += ["last_event_id", "mark_of", "serve_stream"]
 
 Reason = Literal["gone", "silence", "expired", "blocked"]
 Watch: TypeAlias = "Callable[[Callable[[], None]], Callable[[], None]]"
@@ -62,9 +65,10 @@ _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_COMMENT: Final = b": still here\n\n"
+_COMMENT: Final = b": still here\n"
 _MEDIA: Final = b"text/event-stream"
-_COME_BACK: Final = b"retry: 1000\n\n: starting\n\n"
+COME_BACK: Final = Answer(200, _HEADERS, b"retry: 1000\n\n: starting\n\n")
+HEAD_ONLY: Final = Answer(200, _HEADERS, b"")
 _EXPIRED: Final = b"event: expired\ndata: {}\n\n"
 _LOOK_MIN_S: Final = 0.05
 _ID: Final = re.compile(r"[0-9]{1,19}")
@@ -90,6 +94,14 @@ def last_event_id(scope: AsgiScope) -> int | None:
         if text is not None and _ID.fullmatch(text):
             return int(text)
     return None
+
+
+def is_too_early(engine: Engine, scope: AsgiScope) -> bool:
+    """Whether a browser asks while the journal is read, and must come back.
+
+    To an `EventSource` any status but 200 is final. It learns nothing here: docs/adr/0012.
+    """
+    return engine.state == "starting" and _MEDIA in (header(scope, b"accept") or b"")
 
 
 class StreamRun(Endpoint):
@@ -142,10 +154,8 @@ class StreamRun(Endpoint):
     )
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if self.engine.state == "starting" and _MEDIA in (header(scope, b"accept") or b""):
-            # To an EventSource any status but 200 is final; a page that reconnects while the
-            # journal is read must come back. It learns nothing here: docs/adr/0012.
-            await send_answer(send, Answer(200, _HEADERS, _COME_BACK))
+        if is_too_early(self.engine, scope):
+            await send_answer(send, COME_BACK)
             return
         try:
             principal = await self.principal(scope)
@@ -153,26 +163,19 @@ class StreamRun(Endpoint):
             await require_run(self.engine, principal, run_id)
             require_scope(principal, "read")
             if scope["method"] == "HEAD":
-                await send_answer(send, Answer(200, _HEADERS, b""))
+                await send_answer(send, HEAD_ONLY)
                 return
             after = last_event_id(scope)
             stream, first = await self._subscribe(run_id, after)
         except Exception as error:  # noqa: BLE001  the HTTP edge
             await send_answer(send, self.refusal(error))
             return
-        try:
+        if after is not None and not first and stream.ended and stream.finished:
             # A client that has everything is told to stay away.
-            if after is not None and not first and stream.ended and stream.finished:
-                await send_answer(send, Answer(204, SAFE_HEADERS, b""))
-                return
-            watch = partial(self.service.policy.watch, principal)
-            parts = parts_of(scope)
-            events = EventStream(stream, self.settings, self.service.clock, parts)
-            await events.serve(receive, send, first, watch, principal.expires_ms)
-        finally:
             stream.close()
-        if events.abandoned:
-            await abort(scope)
+            await send_answer(send, Answer(204, SAFE_HEADERS, b""))
+            return
+        await serve_stream(self.service, principal, stream, first, scope, receive, send)
 
     async def _subscribe(self, run_id: str, after: int | None) -> tuple[RunStream, bytes]:
         """Return the subscription and what can be read at once."""
@@ -182,6 +185,26 @@ class StreamRun(Endpoint):
         except BaseException:
             stream.close()
             raise
+
+
+async def serve_stream(
+    service: Service,
+    principal: Principal,
+    stream: RunStream,
+    first: bytes,
+    scope: AsgiScope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Send what was read and all that follows, then give the subscription back."""
+    events = EventStream(stream, service.settings, service.clock, parts_of(scope))
+    watch = partial(service.policy.watch, principal)
+    try:
+        await events.serve(receive, send, first, watch, principal.expires_ms)
+    finally:
+        stream.close()
+    if events.abandoned:
+        await abort(scope)
 
 
 class EventStream:
@@ -278,7 +301,17 @@ class EventStream:
         except Interrupted as interruption:
             if interruption.reason != "silence":
                 raise
-            await interrupter.send(_chunk(_COMMENT))
+            await interrupter.send(_chunk(_COMMENT + mark_of(self._stream)))
+
+
+def mark_of(stream: RunStream) -> bytes:
+    """Return the end of a block that is no event, which says where a stream of all runs has come.
+
+    So a client that a filter leaves without an event for long need not go back as far. A browser
+    takes note of an id that comes with no data.
+    """
+    cursor: str = getattr(stream, "stream_cursor", "")
+    return b"id: %b\n\n" % cursor.encode() if cursor else b"\n"
 
 
 def _chunk(data: bytes) -> Message:

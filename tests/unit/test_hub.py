@@ -50,8 +50,9 @@ class Bench:
     """A hub over a journal that is durable as far as the test says, and one run."""
 
     def __init__(self) -> None:
-        self.journal: Any = SimpleNamespace(durable_lsn=0, last_lsn=0)
-        self.hub = Hub(self.journal, loop_of_here())
+        self.journal: Any = SimpleNamespace(durable_lsn=0, last_lsn=0, store_id="s")
+        runs: Any = SimpleNamespace()
+        self.hub = Hub(self.journal, loop_of_here(), runs)
         self.actor: Any = Actor(self._left)
         self.left = 0
         self.write(rec.RunStarted, workflow="w", input=Raw(b"1"))

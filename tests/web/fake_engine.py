@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from stepflow.auth.public_token import TokenSigner
+    from stepflow.model.event_filter import EventFilter
 
 CREATED_MS = 1_705_314_600_000
 _encode = msgspec.json.Encoder().encode
@@ -113,6 +114,54 @@ class FakeStream:
         self._run.subscribers.discard(self)
 
 
+class FakeAll:
+    """A stream of all runs that says what a test gives it."""
+
+    def __init__(self, engine: FakeEngine, where: EventFilter, after: str | None) -> None:
+        self._engine = engine
+        self.where = where
+        self.after = after
+        self.stream_cursor = after or "fake-0"
+        self.cursor = 0
+        self.finished = False
+        self.closed = False
+        self._data = b""
+        self._wake = asyncio.Event()
+        self._listener: Callable[[], None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._engine.shutting
+
+    def tell(self, data: bytes, cursor: str) -> None:
+        self._data += data
+        self.stream_cursor = cursor
+        self.wake()
+
+    def read(self, nbytes: int) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+    def read_events(self, limit: int) -> list[RunEvent]:
+        return []
+
+    async def changed(self) -> None:
+        await self._wake.wait()
+        self._wake.clear()
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        self._listener = listener
+
+    def wake(self) -> None:
+        if self._listener is not None:
+            self._listener()
+        else:
+            self._wake.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
 class FakeEngine:
     def __init__(self, signer: TokenSigner, *workflows: str) -> None:
         self.schedule_state: Any = "active"
@@ -130,6 +179,7 @@ class FakeEngine:
         """What was done to runs: the action, by whom, why, and the rest."""
         self.raises: Exception | None = None
         self.subscriptions = 0
+        self.everything: list[FakeAll] = []
 
     # ------------------------------------------------------------ what a test tells it
 
@@ -167,6 +217,8 @@ class FakeEngine:
         self.shutting = True
         for run in self.runs.values():
             self._wake(run)
+        for stream in self.everything:
+            stream.wake()
 
     def workflows(self) -> Sequence[WorkflowView]:
         return [
@@ -358,6 +410,11 @@ class FakeEngine:
         await self.require_run(run_id)
         self.subscriptions += 1
         return FakeStream(self, self.runs[run_id], after)
+
+    async def stream_all(self, where: EventFilter, after: str | None = None) -> FakeAll:
+        self.subscriptions += 1
+        self.everything.append(FakeAll(self, where, after))
+        return self.everything[-1]
 
     async def waiting_events(self) -> list[WaitingEvent]:
         return [
