@@ -7,11 +7,14 @@ from stepflow.auth.handlers import (
     any_of,
     api_key_auth,
     deny_all,
+    same_site,
 )
+from stepflow.auth.principal import Principal
 from stepflow.authoring.context import Context, First
 from stepflow.authoring.limits import Concurrency, RateLimit
 from stepflow.authoring.retention import Retention
 from stepflow.authoring.schedule import Schedule
+from stepflow.blocking import BlockingFlow, BlockingRun
 from stepflow.config import MEMORY, Settings
 from stepflow.errors import (
     AuthoringError,
@@ -52,6 +55,8 @@ __all__ = [
     "AuthRequest",
     "AuthResult",
     "AuthoringError",
+    "BlockingFlow",
+    "BlockingRun",
     "Concurrency",
     "ConflictError",
     "Context",
@@ -67,6 +72,7 @@ __all__ = [
     "NonRetryableError",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
+    "Principal",
     "RateLimit",
     "RateLimitedError",
     "Retention",
@@ -91,4 +97,5 @@ __all__ = [
     "api_key_auth",
     "current_step",
     "deny_all",
+    "same_site",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from msgspec import UNSET
 from stepflow.auth.chain import AuthChain
 from stepflow.authoring.options import check_event_id, check_tags, workflow_options
 from stepflow.authoring.registry import Registry, remember_flow
+from stepflow.blocking import BlockingFlow, start_background
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
-    from stepflow.auth.handlers import FailureHook
+    from stepflow.auth.handlers import AuthRequest, AuthResult, FailureHook
     from stepflow.authoring.context import Context
     from stepflow.authoring.limits import Concurrency, RateLimit
     from stepflow.authoring.retention import Retention
     from stepflow.authoring.schedule import Schedule
     from stepflow.engine.protocol import BulkAction, BulkReport, Engine
+    from stepflow.integrations.handlers import Handlers
     from stepflow.integrations.host import Auth, HealthCheck, HostOptions
     from stepflow.model.audit import AuditEntry
     from stepflow.model.durations import Duration
@@ -85,6 +88,7 @@ class Stepflow:
         self.registry = Registry()
         self._engine: Engine | None = engine
         self._chain: AuthChain | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.on_fatal = on_fatal or _terminate
 
     # ------------------------------------------------------------ authoring
@@ -204,6 +208,7 @@ class Stepflow:
         except BaseException:
             await self.engine.stop()
             raise
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -227,6 +232,25 @@ class Stepflow:
     def begin_shutdown(self) -> None:
         """End streams and take no new work; what runs goes on until the engine is stopped."""
         self.engine.begin_shutdown()
+
+    def start_background(self) -> BlockingFlow:
+        """Run the engine on a loop in a thread of its own, for a program that has no loop.
+
+        Returns the flow's methods as ones that block, once the engine serves: as
+        `with flow.start_background() as background:`, or call `close()` at the end.
+        """
+        return start_background(self)
+
+    def blocking(self) -> BlockingFlow:
+        """Return the flow's methods as ones that block, for threads of a host that runs the engine.
+
+        For synchronous views, say. Raises `StepflowError` while the engine is not started.
+        """
+        if self._loop is None:
+            raise StepflowError(
+                "the engine is not started: enter flow.lifespan, or start_background()"
+            )
+        return BlockingFlow(self, self._loop)
 
     # ------------------------------------------------------------ runs
 
@@ -470,6 +494,23 @@ class Stepflow:
             cors_origins=cors_origins,
             ui=ui,
         )
+
+    def handlers(self, **options: Unpack[HostOptions]) -> Handlers:
+        """Return single operations as ASGI applications, for routes of your own.
+
+        `handlers.trigger`, `.run`, `.stream`, `.notify`, `.health`; any other by its operation's id
+        in the OpenAPI document, `handlers["cancelRun"]`. `options` are those of `asgi()`.
+        """
+        from stepflow.integrations.handlers import handlers_of  # noqa: PLC0415  as in asgi()
+
+        return handlers_of(self, **options)
+
+    async def authenticate(self, request: AuthRequest) -> AuthResult:
+        """Be the auth handler of the environment's keys and JWTs, beside handlers of your own.
+
+        `any_of(from_my_session, flow.authenticate)`. What `auth=None` asks, as a handler.
+        """
+        return await self.auth_chain(request)
 
     def mount(
         self, app: object, path: str = "/api/stepflow", **options: Unpack[HostOptions]

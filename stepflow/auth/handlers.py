@@ -17,10 +17,16 @@ from typing import TypeAlias
 
 from stepflow.auth.api_key import KeyRing, plain_key
 from stepflow.auth.principal import ANONYMOUS, Principal
-from stepflow.errors import ApiError, ConfigurationError, InternalError, UnauthorizedError
+from stepflow.errors import (
+    ApiError,
+    ConfigurationError,
+    ForbiddenError,
+    InternalError,
+    UnauthorizedError,
+)
 
 __all__ = ["AuthAnswer", "AuthHandler", "AuthRequest", "AuthResult", "FailureHook", "RouteAuth"]
-__all__ += ["allow_all", "any_of", "api_key_auth", "deny_all"]
+__all__ += ["allow_all", "any_of", "api_key_auth", "deny_all", "same_site"]
 
 GLOBAL = "global"
 
@@ -93,6 +99,31 @@ def any_of(*handlers: AuthHandler) -> AuthHandler:
         return AuthResult(ok=False, error=error)
 
     return check
+
+
+def same_site(handler: AuthHandler) -> AuthHandler:
+    """Return `handler`, asked only where no page of another site can be behind the request.
+
+    For handlers that go by what a browser sends by itself, a session's cookie above all. `Origin`,
+    which browsers send along with whatever changes something, must be this server's own, and
+    `Sec-Fetch-Site` must not say `cross-site`. Raises `ForbiddenError` where they are not.
+    """
+
+    def check(request: AuthRequest) -> Awaitable[AuthAnswer] | AuthAnswer:
+        if _from_another_site(request.headers):
+            raise ForbiddenError("A page of another site may not call with this one's cookies")
+        return handler(request)
+
+    return check
+
+
+def _from_another_site(headers: Mapping[str, str]) -> bool:
+    if headers.get("sec-fetch-site") == "cross-site":
+        return True
+    origin = headers.get("origin")
+    # The scheme is left out: whoever ends TLS before us has changed it.
+    own = headers.get("host", "").lower()
+    return origin is not None and origin.partition("://")[2].lower() != own
 
 
 class RouteAuth:

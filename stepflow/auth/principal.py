@@ -26,7 +26,7 @@ __all__ = ["ALL_SCOPES", "ANONYMOUS", "DEFAULT_SCOPES", "READ_ONLY", "Kind", "Pr
 __all__ += ["known_scopes"]
 
 Scope = Literal["trigger", "read", "notify", "control", "admin"]
-Kind = Literal["key", "jwt", "token", "anonymous"]
+Kind = Literal["key", "jwt", "token", "user", "anonymous"]
 
 _SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 
@@ -37,7 +37,7 @@ READ_ONLY: Final[frozenset[Scope]] = frozenset[Scope]({"read"})
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller whose credential was good.
+    """A caller whose credential was good: `Principal("ada")` is the host's own user.
 
     `run_ids` and `tag` narrow what `read` reaches; both None: every run. `expires_ms` is when the
     credential ends, so that a stream can end with it. `key_id` is the id of a key in `keys.json`.
@@ -45,8 +45,8 @@ class Principal:
     """
 
     name: str
-    kind: Kind
-    scopes: frozenset[Scope]
+    kind: Kind = "user"
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
     run_ids: frozenset[str] | None = None
     tag: str | None = None
     expires_ms: int | None = None

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
     HealthCheck = Callable[[], bool | Awaitable[bool]]
 
-__all__ = ["Flow", "HostOptions", "app_of", "ending_streams", "redact_access_log", "routes_of"]
+__all__ = ["Flow", "HostOptions", "app_of", "ending_streams", "origins_of"]
+__all__ += ["redact_access_log", "routes_of"]
 
 
 class HostOptions(TypedDict, total=False):
@@ -94,7 +95,7 @@ def routes_of(
         clock,
         endpoints=endpoints,
         health_check=health_check,
-        cors=_origins(cors_origins),
+        cors=origins_of(cors_origins),
         ui=ui,
     )
     return [*routes]
@@ -120,7 +121,7 @@ def app_of(
         clock,
         endpoints=endpoints,
         health_check=health_check,
-        cors=_origins(cors_origins),
+        cors=origins_of(cors_origins),
         ui=ui,
         lifespan=lifespan or _lifespan_of(flow),
     )
@@ -135,7 +136,8 @@ def _lifespan_of(flow: Flow) -> Lifespan[Starlette]:
     return lifespan
 
 
-def _origins(given: Iterable[str]) -> Iterable[str]:
+def origins_of(given: Iterable[str]) -> Iterable[str]:
+    """Return the CORS origins given, else those of the environment."""
     if given:
         return given
     listed = os.environ.get("STEPFLOW_CORS_ORIGINS", "")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from stepflow.web.policy import Policy
     from stepflow.web.presets import EndpointPreset
 
-__all__ = ["ENDPOINTS", "NoSuchRoute", "build_app", "build_routes"]
+__all__ = ["ENDPOINTS", "NoSuchRoute", "build_app", "build_routes", "make_service"]
 
 # The hot routes first: Starlette tries one after the other.
 ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
@@ -96,6 +96,19 @@ _PAGES: Final = frozenset({docs_page.GetDocs, pages.GetPage, pages.GetPageFile, 
 _FILE: Final = "{file}"
 
 
+def make_service(
+    engine: Engine,
+    policy: Policy,
+    settings: Settings,
+    clock: Clock,
+    health_check: Callable[[], bool | Awaitable[bool]] | None = None,
+) -> Service:
+    """Return what endpoints work with, with budgets of their own."""
+    bodies = Budget(settings.bodies_bytes_max, "requests")
+    answers = Budget(settings.answers_bytes_max, "answers")
+    return Service(engine, policy, settings, clock, health_check, bodies, answers)
+
+
 def build_routes(
     engine: Engine,
     policy: Policy,
@@ -108,9 +121,7 @@ def build_routes(
     ui: bool = True,
 ) -> list[Route]:
     """Return the routes, relative to wherever they are mounted. `ui=False`: no pages for people."""
-    bodies = Budget(settings.bodies_bytes_max, "requests")
-    answers = Budget(settings.answers_bytes_max, "answers")
-    service = Service(engine, policy, settings, clock, health_check, bodies, answers)
+    service = make_service(engine, policy, settings, clock, health_check)
     enabled = Endpoints.of(endpoints)
     origins = cors_origins(cors)
     by_path: dict[str, list[Endpoint]] = {}

@@ -15,6 +15,7 @@ from stepflow.auth.handlers import (
     any_of,
     api_key_auth,
     deny_all,
+    same_site,
 )
 from stepflow.auth.principal import ALL_SCOPES, ANONYMOUS, READ_ONLY, Principal
 from stepflow.errors import (
@@ -211,3 +212,40 @@ class TestFailureHook:
         with pytest.raises(UnauthorizedError):
             await RouteAuth(deny_all, broken).authenticate("trigger", request())
         assert "the hook's own mistake" in caplog.text
+
+
+class TestSameSite:
+    """A session's cookie comes along from any page; who sent it is told by other headers."""
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"host": "shop.example"},  # a program
+            {"host": "shop.example", "origin": "https://shop.example"},
+            {"host": "Shop.Example:8443", "origin": "http://shop.example:8443"},
+            {"host": "shop.example", "sec_fetch_site": "same-origin"},
+            {"host": "shop.example", "sec_fetch_site": "none"},  # typed into the address bar
+        ],
+    )
+    async def test_this_sites_own_pages_are_asked_who_they_are(self, headers):
+        assert await who(same_site(lambda _: ANN), **headers) == ANN
+
+    @pytest.mark.asyncio
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"host": "shop.example", "origin": "https://evil.example"},
+            {"host": "shop.example", "origin": "null"},
+            {"host": "shop.example", "origin": ""},
+            {"origin": "https://shop.example"},
+            {"host": "shop.example", "origin": "https://shop.example.evil.example"},
+            {"host": "shop.example", "sec_fetch_site": "cross-site"},
+        ],
+    )
+    async def test_a_page_of_another_site_is_refused_before_its_cookie_is_looked_at(self, headers):
+        def never(_: AuthRequest) -> bool:
+            raise AssertionError
+
+        with pytest.raises(ForbiddenError):
+            await who(same_site(never), **headers)
