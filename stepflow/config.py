@@ -92,6 +92,12 @@ class Settings:
     completed_age_s: float = _knob(7 * 86_400.0, "seconds", "then a completed run is purged")
     failed_age_s: float = _knob(30 * 86_400.0, "seconds", "then a failed or cancelled one is")
 
+    # ------------------------------------------------------------ the code and the runs
+    check_runs_max: int = _knob(
+        10_000, "runs", "checked against the code after a start, the oldest; 0: none"
+    )
+    check_time_s: float = _knob(60.0, "seconds", "then that check ends with what it has found")
+
     audit_entries_max: int = _knob(10_000, "acts", "the oldest acts on runs are forgotten")
     audit_bytes_max: int = _knob(8 * MIB, "bytes", "the oldest acts on runs are forgotten")
     bulk_max: int = _knob(1000, "runs", "a bulk action takes so many a call, its cursor goes on")

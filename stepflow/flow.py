@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from stepflow.authoring.limits import Concurrency, RateLimit
     from stepflow.authoring.retention import Retention
     from stepflow.authoring.schedule import Schedule
+    from stepflow.engine.code_check import CodeReport
     from stepflow.engine.protocol import BulkAction, BulkReport, Engine
     from stepflow.integrations.handlers import Handlers
     from stepflow.integrations.host import Auth, HealthCheck, HostOptions
@@ -251,6 +252,21 @@ class Stepflow:
                 "the engine is not started: enter flow.lifespan, or start_background()"
             )
         return BlockingFlow(self, self._loop)
+
+    async def check(self, target: str) -> CodeReport:
+        """Replay the live runs, dry, against the code of `target`; say and return what was found.
+
+        `target` is what `stepflow serve` takes: `acme.flows:flow`, `flows.py`. A child process of
+        low priority loads it, bounded by `check_runs_max` and `check_time_s`, and ended when the
+        engine stops. One log entry says the result, `/ready` shows it. `serve` calls this at every
+        start. Raises `StepflowError` for an engine that is not of this process.
+        """
+        from stepflow.engine.code_check import check_code  # noqa: PLC0415  once, if ever
+
+        if not isinstance(self.engine, LocalEngine):
+            message = "only runs of an engine in this process can be checked"
+            raise StepflowError(message)
+        return await check_code(self.engine, target)
 
     # ------------------------------------------------------------ runs
 

@@ -18,16 +18,20 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepflow.errors import ConfigurationError
+import click
+
+from stepflow.cli.errors import DEFECT, Failure
+from stepflow.errors import ConfigurationError, OperatorError
 from stepflow.flow import Stepflow
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["load_target", "split_target", "target_directory"]
+__all__ = ["load_or_fail", "load_target", "split_target", "target_directory"]
 
 
 def load_target(target: str) -> Stepflow:
@@ -39,6 +43,27 @@ def load_target(target: str) -> Stepflow:
     place, name = split_target(target)
     module = _load_file(Path(place)) if _is_file(place) else _load_module(place)
     return _named(module, place, name) if name else _only(module, place)
+
+
+def load_or_fail(target: str) -> Stepflow:
+    """Return the target's `Stepflow`; an error of the application is shown as Python would."""
+    try:
+        return load_target(target)
+    except OperatorError:
+        raise
+    except Exception as error:
+        # From the application's own first frame on.
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if not _is_loading(frame.filename)]
+        text = "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
+        click.echo(text.rstrip(), err=True)
+        raise Failure(f"loading {target} failed", DEFECT, "mend the error above") from error
+
+
+def _is_loading(filename: str) -> bool:
+    return filename.startswith("<frozen") or filename.endswith(
+        ("cli/loader.py", "importlib/__init__.py")
+    )
 
 
 def split_target(target: str) -> tuple[str, str]:

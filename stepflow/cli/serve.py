@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import sys
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -19,12 +18,14 @@ import click
 from stepflow.cli.access import prepare_access
 from stepflow.cli.banner import banner
 from stepflow.cli.connection import is_loopback
-from stepflow.cli.errors import DEFECT, Failure, failing
+from stepflow.cli.errors import Failure, failing
 from stepflow.cli.lifecycle import ServeApp, base_path_of
-from stepflow.cli.loader import load_target, target_directory
+from stepflow.cli.loader import load_or_fail, target_directory
 from stepflow.cli.process import harden, tune_gc
 from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
 from stepflow.clock import SystemClock
+from stepflow.engine.code_check import CodeReport  # noqa: TC001  loaded before the loop runs, not in it
+from stepflow.engine.local import LocalEngine
 from stepflow.errors import OperatorError
 from stepflow.log import configure_logging
 from stepflow.runtime.logged import RunFields
@@ -99,7 +100,9 @@ def serve(
         if reload_:
             sys.exit(_reload(target))
         harden()
-        service = _Service(_load(target), data, _Options(base_path, endpoints, no_auth))
+        service = _Service(
+            load_or_fail(target), target, data, _Options(base_path, endpoints, no_auth)
+        )
         sys.exit(service.run(host, port))
 
 
@@ -126,34 +129,15 @@ def _reload(target: str) -> int:
     return Reloader(serve_command(sys.argv[1:]), directory, logger.info).run()
 
 
-def _load(target: str) -> Stepflow:
-    """Return the target's `Stepflow`; an error of the application is shown as Python would."""
-    try:
-        return load_target(target)
-    except OperatorError:
-        raise
-    except Exception as error:
-        # From the application's own first frame on.
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if not _is_loading(frame.filename)]
-        text = "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
-        click.echo(text.rstrip(), err=True)
-        raise Failure(f"loading {target} failed", DEFECT, "mend the error above") from error
-
-
-def _is_loading(filename: str) -> bool:
-    return filename.startswith("<frozen") or filename.endswith(
-        ("cli/serve.py", "cli/loader.py", "importlib/__init__.py")
-    )
-
-
 class _Service:
     """The server of one `Stepflow`."""
 
-    def __init__(self, flow: Stepflow, data: str | None, options: _Options) -> None:
+    def __init__(self, flow: Stepflow, target: str, data: str | None, options: _Options) -> None:
         if data is not None:
             flow.use_data_dir(data)
         self._flow = flow
+        self._target = target
+        self._check: asyncio.Task[CodeReport] | None = None
         self._options = options
         self._access = prepare_access(flow.data_dir, os.environ, no_auth=options.no_auth)
         flow.auth_chain  # noqa: B018  a credential that cannot be used refuses the start
@@ -253,6 +237,15 @@ class _Service:
                 docs=self._options.endpoints in {"all", "public", "private"},
             )
         )
+        if isinstance(flow.engine, LocalEngine):
+            self._check = asyncio.ensure_future(flow.check(self._target))
+            self._check.add_done_callback(_check_ended)
+
+
+def _check_ended(check: asyncio.Task[CodeReport]) -> None:
+    error = None if check.cancelled() else check.exception()
+    if error is not None:
+        logger.error("checking the live runs against the code failed", exc_info=error)
 
 
 def _in_url(host: str) -> str:

@@ -30,6 +30,7 @@ class Figures(EnginePart):
     _watchdog: Watchdog | None
     _hangs_s: float
     _recovered_s: float
+    checked: Mapping[str, object] | None
 
     def readiness(self) -> Mapping[str, object]:
         body: dict[str, object] = {"status": self.state, "timestamp": rfc3339(self.clock.wall_ms())}
@@ -45,6 +46,8 @@ class Figures(EnginePart):
                 "stepThreads": self._step_threads(sup),
                 "snapshotFailures": self._snapshotter.failures if self._snapshotter else 0,
             }
+        if self.checked is not None:
+            body["check"] = self.checked
         return body
 
     def metrics(self) -> Mapping[str, float]:

@@ -43,7 +43,7 @@ from stepflow.runtime.timers import slice_of
 from stepflow.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from stepflow.authoring.registry import Registry
     from stepflow.clock import Clock, TimerHandle
@@ -118,6 +118,9 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         self._recovered_s = 0.0
         self._hangs_s = 0.0
         self._shown = Shown()
+        self.checked: Mapping[str, object] | None = None
+        self.enders: set[Callable[[], None]] = set()
+        """Called when it begins to stop: what was begun beside it ends."""
 
     # ------------------------------------------------------------ life
 
@@ -134,6 +137,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
     async def _start(self) -> None:
         self._state = "starting"
         self.fatal = None
+        self.checked = None
         try:
             await self._recover()
         except BaseException:
@@ -240,6 +244,8 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
             self._state = "draining"
         if self._sup is not None:
             self._sup.hub.close()
+        for end in tuple(self.enders):
+            end()
 
     async def stop(self) -> None:
         self._starts = max(0, self._starts - 1)

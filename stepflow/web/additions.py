@@ -408,7 +408,8 @@ class GetReady(AnswerEndpoint):
         summary="Does it take requests?",
         description=(
             "503 until recovery is done, while draining, and while the disk does not answer. Shows "
-            "what is degraded."
+            "what is degraded, and `check`: what the code makes of the live runs that the start "
+            "found, once `serve` has begun to look."
         ),
         replies={200: Content(description="It does", schema=Readiness, example=_READY_EXAMPLE)},
         errors=(UnavailableError,),

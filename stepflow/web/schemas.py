@@ -92,12 +92,23 @@ class Health(_Body, frozen=True, kw_only=True):
     timestamp: str
 
 
+class CodeCheck(_Body, frozen=True, kw_only=True):
+    """What the code makes of the live runs that a start found."""
+
+    status: Literal["running", "complete", "incomplete", "failed"]
+    at: str
+    runs: int
+    verdicts: dict[str, int]
+    diverging_workflows: list[str]
+
+
 class Readiness(_Body, frozen=True, kw_only=True):
     """Requests are served; what is degraded all the same."""
 
     status: Literal["ready", "read-only"]
     timestamp: str
     degraded: dict[str, Any]
+    check: CodeCheck | UnsetType = UNSET
 
 
 # The whole range in each unit, and nothing beyond: what the schema allows is granted.

@@ -73,6 +73,8 @@ class Served:
         ]
         given = {name: text for name, text in os.environ.items() if "STEPFLOW" not in name}
         given |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "STEPFLOW_API_KEYS": KEY}
+        # Kills, writes and syncs are counted: a second process would take some.
+        given |= {"STEPFLOW_CHECK_RUNS_MAX": "0"}
         given |= {"STEP_LOG": str(folder / "steps.log")} | SMALL | dict(env or {})
         with self.said_file.open("wb") as said:
             self.process = subprocess.Popen(

@@ -186,7 +186,7 @@ def serve(tmp_path: Path, *before: str) -> subprocess.Popen[str]:
         *before, sys.executable, "-m", "stepflow.cli.main", "serve", str(app),
         "--data", str(tmp_path / "data"), "--port", "0", "--no-auth",
     ]  # fmt: skip
-    environ = {**os.environ, "STEPFLOW_LOG_FORMAT": "console"}
+    environ = {**os.environ, "STEPFLOW_LOG_FORMAT": "console", "STEPFLOW_CHECK_RUNS_MAX": "0"}
     return subprocess.Popen(
         doomed(command),
         env=environ,
