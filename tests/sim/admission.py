@@ -39,7 +39,7 @@ from tests.sim.loop import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["run_seed"]
+__all__ = ["AdmissionWorld", "run_seed"]
 
 _SLOTS: Final = 3
 _EACH: Final = 1
@@ -165,7 +165,7 @@ class AdmissionWorld:
         self.latencies = self.dice.choice(_LATENCIES)
         if "crash" in focus:
             self.latencies = (0.05,)
-        self.lives = 0
+        self.lives = self.cuts = self.kills = 0
         self.acknowledged: dict[str, str] = {}
         self.gone: set[str] = set()
         self.starts: dict[str, int] = {}
@@ -174,6 +174,11 @@ class AdmissionWorld:
         self.seen: set[str] = set()
         self.paused: set[str] = set()
         self.from_ms: dict[str, int] = {}
+
+    @property
+    def promised(self) -> int:
+        """How many things clients were promised."""
+        return len(self.acknowledged) + len(self.gone)
 
     def wrong(self, what: str) -> None:
         self.violations.append(f"life {self.lives}: {what}")
@@ -231,6 +236,8 @@ class AdmissionWorld:
         loop.bury()
         if ending == "cut":
             disk.power_cut(0.5)
+        self.cuts += ending == "cut"
+        self.kills += ending == "kill"
 
     async def _start(self) -> None:
         await self.engine.start()

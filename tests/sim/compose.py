@@ -12,7 +12,8 @@ compared with what its bodies told and what clients were answered:
 - what a step emits stands between its attempt's beginning and its end, in order, and all of it does
   if the attempt was completed;
 - a step that runs at most once begins again only after an attempt that failed of itself;
-- a child that its parent's records name is there, and a result in the parent is the child's own.
+- a child that its parent's records name is there, a call has one child for ever, and a result in
+  the parent is the child's own.
 """
 
 from __future__ import annotations
@@ -241,6 +242,10 @@ class ComposeWorld(Lives):
         Stage.world = self
         self.inside: dict[str, str] = {}
 
+    @property
+    def promised(self) -> int:
+        return len(self.acknowledged) + sum(map(len, self.ticks.values()))
+
     # ------------------------------------------------------------ what bodies tell
 
     def undoing(self, run_id: str, name: str) -> None:
@@ -333,7 +338,10 @@ class ComposeWorld(Lives):
 
     def _check_children(self, run_id: str, records: list[Record]) -> None:
         runs = self.engine.sup.runs
-        children = {r.key: r.child for r in records if isinstance(r, rec.ChildStarted)}
+        children: dict[str, str] = {}
+        for begun in [r for r in records if isinstance(r, rec.ChildStarted)]:
+            if children.setdefault(begun.key, begun.child) != begun.child:
+                self.wrong(f"{run_id} has begun {begun.key} twice")
         missing = [child for child in children.values() if child not in runs]
         if missing:
             self.wrong(f"{run_id} has begun children that are not there: {missing}")

@@ -144,6 +144,10 @@ class ControlWorld(Lives):
         self.acts: dict[str, set[str]] = {}
         self.told: set[tuple[int, str]] = set()
 
+    @property
+    def promised(self) -> int:
+        return len(self.tags) + len(self.told) + sum(map(len, self.results.values()))
+
     def begin_life(self) -> None:
         Stage.world = self
         self.let_on = Loose()

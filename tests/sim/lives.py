@@ -52,7 +52,7 @@ class Lives:
         self.disk = SimDisk(random.Random(f"{self.name} {seed} disk"))
         self.violations: list[str] = []
         self.latencies = (0.05,) if "crash" in focus else self.dice.choice(_LATENCIES)
-        self.lives = 0
+        self.lives = self.cuts = self.kills = 0
 
     def wrong(self, what: str) -> None:
         """What is not as it must be."""
@@ -104,6 +104,8 @@ class Lives:
         loop.bury()
         if ending == "cut":
             disk.power_cut(0.5)
+        self.cuts += ending == "cut"
+        self.kills += ending == "kill"
 
     async def _start(self) -> None:
         await self.engine.start()
@@ -137,6 +139,11 @@ class Lives:
         """Return the runs as the engine holds them."""
         sup = self.engine.sup
         return [sup.runs[run_id].peek() for run_id in list(sup.runs)]
+
+    @property
+    def promised(self) -> int:
+        """How many things clients were promised."""
+        raise NotImplementedError
 
     def begin_life(self) -> None:
         """What was in memory is gone."""

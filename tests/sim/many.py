@@ -22,14 +22,29 @@ from tests.sim.bugs import BUGS
 from tests.sim.plan import draw
 from tests.sim.shrink import shorten, tell
 from tests.sim.world import Report, run_plan, simulating
+from tests.sim.worlds import WORLDS, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from tests.sim.plan import Plan
 
-__all__ = ["Failure", "Summary", "digests", "explain", "run_block", "run_for", "run_seeds"]
+__all__ = [
+    "RUNS",
+    "Failure",
+    "Summary",
+    "digests",
+    "explain",
+    "run_block",
+    "run_for",
+    "run_seeds",
+]
 
+Block = tuple[int, int, str]
+"""The first seed, how many, and of which world."""
+
+RUNS: Final = "runs"
+"""The world of random runs, the one whose failures are made shorter."""
 BLOCK: Final = 25
 _PR_SET_PDEATHSIG: Final = 1
 _FAILURES_MAX: Final = 5
@@ -100,48 +115,62 @@ class Summary:
         }
 
 
-def run_block(first: int, seeds: int, bug: str = "") -> Summary:
+def run_block(first: int, seeds: int, bug: str = "", world: str = RUNS) -> Summary:
     """Run seeds in this process, up to the first that fails where a bug is planted."""
     summary = Summary()
     began = time.monotonic()
     with simulating(), _broken(bug):
         for seed in range(first, first + seeds):
-            summary.add(seed, run_plan(_plan(seed, bug)))
+            summary.add(seed, _run_one(world, seed, bug))
             if bug and summary.failures:
                 break
     summary.seconds = time.monotonic() - began
     return summary
 
 
+def _run_one(world: str, seed: int, bug: str) -> Report:
+    return run_plan(_plan(seed, bug)) if world == RUNS else WORLDS[world].run(seed, bug)
+
+
 def run_seeds(
-    first: int, seeds: int, jobs: int = 1, say: Callable[[str], None] | None = None
+    first: int,
+    seeds: int,
+    jobs: int = 1,
+    say: Callable[[str], None] | None = None,
+    world: str = RUNS,
 ) -> Summary:
     """Run so many seeds in `jobs` processes; stop after some that fail."""
-    blocks = ((at, min(BLOCK, first + seeds - at)) for at in range(first, first + seeds, BLOCK))
+    starts = range(first, first + seeds, BLOCK)
+    blocks = ((at, min(BLOCK, first + seeds - at), world) for at in starts)
     return _run(blocks, jobs, say)
 
 
 def run_for(
-    seconds: float, first: int, jobs: int = 1, say: Callable[[str], None] | None = None
+    seconds: float,
+    first: int,
+    jobs: int = 1,
+    say: Callable[[str], None] | None = None,
+    world: str = RUNS,
 ) -> Summary:
     """Run seeds from `first` on for about so many seconds."""
     deadline = time.monotonic() + seconds
 
-    def blocks() -> Iterator[tuple[int, int]]:
+    def blocks() -> Iterator[Block]:
         for at in count(first, BLOCK):
             if time.monotonic() >= deadline:
                 return
-            yield at, BLOCK
+            yield at, BLOCK, world
 
     return _run(blocks(), jobs, say)
 
 
-def _run(
-    blocks: Iterable[tuple[int, int]], jobs: int, say: Callable[[str], None] | None
-) -> Summary:
+def _run(blocks: Iterable[Block], jobs: int, say: Callable[[str], None] | None) -> Summary:
     began = time.monotonic()
     total = Summary()
-    parts = (run_block(*block) for block in blocks) if jobs <= 1 else _in_processes(blocks, jobs)
+    if jobs <= 1:
+        parts = (run_block(first, seeds, world=world) for first, seeds, world in blocks)
+    else:
+        parts = _in_processes(blocks, jobs)
     told_s = began
     for part in parts:
         total.merge(part)
@@ -155,7 +184,7 @@ def _run(
     return total
 
 
-def _in_processes(blocks: Iterable[tuple[int, int]], jobs: int) -> Iterator[Summary]:
+def _in_processes(blocks: Iterable[Block], jobs: int) -> Iterator[Summary]:
     """Let `jobs` processes take blocks, each its next one when it is done."""
     source = iter(blocks)
     mutex = threading.Lock()
@@ -203,12 +232,12 @@ class _Worker:
             cwd=Path(__file__).parents[2],
         )
 
-    def run(self, first: int, seeds: int) -> Summary:
+    def run(self, first: int, seeds: int, world: str) -> Summary:
         """Return what came of a block."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(f"{first} {seeds}\n")
+        process.stdin.write(f"{first} {seeds} {world}\n")
         process.stdin.flush()
         line = process.stdout.readline()
         if not line:
@@ -226,8 +255,9 @@ def work() -> None:
     """Run the blocks that standard input names; a line of JSON for each."""
     die_with_parent()
     for line in sys.stdin:
-        first, seeds = map(int, line.split())
-        sys.stdout.write(msgspec.json.encode(run_block(first, seeds)).decode() + "\n")
+        first, seeds, world = line.split()
+        summary = run_block(int(first), int(seeds), world=world)
+        sys.stdout.write(msgspec.json.encode(summary).decode() + "\n")
         sys.stdout.flush()
 
 
@@ -248,7 +278,10 @@ def _plan(seed: int, bug: str) -> Plan:
 
 
 def _broken(bug: str) -> contextlib.AbstractContextManager[None]:
-    return BUGS[bug].enter() if bug else contextlib.nullcontext()
+    if not bug:
+        return contextlib.nullcontext()
+    world = world_of(bug)
+    return BUGS[bug].enter() if world is None else world.bugs[bug]()
 
 
 def _fails(bug: str, plan: Plan) -> bool:
@@ -256,9 +289,18 @@ def _fails(bug: str, plan: Plan) -> bool:
         return bool(run_plan(plan).violations)
 
 
-def explain(seed: int, bug: str = "") -> str:
-    """Return what is wrong with a seed, the shortest schedule found, and how to run it again."""
+def explain(seed: int, bug: str = "", world: str = RUNS) -> str:
+    """Return what is wrong with a seed, the shortest schedule found, and how to run it again.
+
+    A schedule is made shorter in the world of random runs alone; the others have none.
+    """
     again = f"python -m tests.sim --first {seed} --seeds 1" + (f" --planted {bug}" if bug else "")
+    if world != RUNS:
+        again += "" if bug else f" --world {world}"
+        with simulating(), _broken(bug):
+            violations = WORLDS[world].run(seed, bug).violations
+        wrong = "\n".join(violations[:5]) or "it does not fail here"
+        return f"seed {seed} of {world} fails:\n{wrong}\n\nrun it again: {again}"
     with simulating():
         plan = _plan(seed, bug)
         if not _fails(bug, plan):

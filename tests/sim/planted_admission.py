@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
@@ -17,17 +16,15 @@ from stepflow.runtime import admission, schedules
 from stepflow.runtime.admission import Admission
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.schedules import Schedules
-from tests.sim.admission import run_seed
 from tests.sim.patching import replaced
-from tests.sim.world import simulating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ADMISSION_BUGS", "find_admission_bug"]
+__all__ = ["ADMISSION_BUGS", "ADMISSION_FOCUS"]
 
 ADMISSION_BUGS: Final[dict[str, Callable[[], Any]]] = {}
-_FOCUS: Final = {
+ADMISSION_FOCUS: Final = {
     "a-cancelled-runs-slot-is-kept": ("limited", "cancel"),
     "admitted-before-the-sync": ("limited", "crash"),
     "the-autumn-hour-fires-twice": ("autumn",),
@@ -35,30 +32,11 @@ _FOCUS: Final = {
     "a-rate-knows-only-runs-that-are-kept": ("rated", "purge"),
 }
 """What the seeds are about that find a bug soonest."""
-SEEDS_MAX: Final = 200
 
 
 def planted(break_it: Callable[[], Any]) -> Callable[[], Any]:
     ADMISSION_BUGS[break_it.__name__.replace("_", "-")] = break_it
     return break_it
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    seed: int
-    violation: str
-
-
-def find_admission_bug(name: str) -> Found | None:
-    """Return the first seed that fails with the bug and not without it."""
-    focus = _FOCUS.get(name, ())
-    with simulating():
-        for seed in range(SEEDS_MAX):
-            with ADMISSION_BUGS[name]():
-                violations = run_seed(seed, focus)
-            if violations and not run_seed(seed, focus):
-                return Found(seed, violations[0])
-    return None
 
 
 @planted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from stepflow.engine import forking
@@ -15,17 +14,15 @@ from stepflow.model.views import event_of, sse_frame
 from stepflow.runtime import reviving
 from stepflow.runtime.hub import Feed
 from stepflow.runtime.retrying import TakenBack
-from tests.sim.control import run_seed
 from tests.sim.patching import attribute, replaced
-from tests.sim.world import simulating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONTROL_BUGS", "find_control_bug"]
+__all__ = ["CONTROL_BUGS", "CONTROL_FOCUS"]
 
 CONTROL_BUGS: Final[dict[str, Callable[[], Any]]] = {}
-_FOCUS: Final = {
+CONTROL_FOCUS: Final = {
     "retry-reruns-a-recorded-step": ("retry",),
     "pause-forgotten-after-restart": ("pause",),
     "fork-shares-the-sequence": ("fork",),
@@ -37,30 +34,11 @@ _FOCUS: Final = {
     "a-purge-is-answered-before-sync": ("purge", "crash"),
 }
 """What the seeds are about that find a bug soonest."""
-SEEDS_MAX: Final = 600
 
 
 def planted(break_it: Callable[[], Any]) -> Callable[[], Any]:
     CONTROL_BUGS[break_it.__name__.replace("_", "-")] = break_it
     return break_it
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    seed: int
-    violation: str
-
-
-def find_control_bug(name: str) -> Found | None:
-    """Return the first seed that fails with the bug and not without it."""
-    focus = _FOCUS[name]
-    with simulating():
-        for seed in range(SEEDS_MAX):
-            with CONTROL_BUGS[name]():
-                violations = run_seed(seed, focus)
-            if violations and not run_seed(seed, focus):
-                return Found(seed, violations[0])
-    return None
 
 
 @planted

@@ -341,6 +341,9 @@ def simulating() -> Generator[None]:
     level, propagate, enabled = logger.level, logger.propagate, gc.isenabled()
     logger.setLevel(logging.ERROR)
     logger.propagate = False
+    # Whoever listens has a handler of its own; nothing else is to be said.
+    silence = logging.NullHandler()
+    logger.addHandler(silence)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -351,6 +354,7 @@ def simulating() -> Generator[None]:
             yield
     finally:
         gc.unfreeze()
+        logger.removeHandler(silence)
         logger.setLevel(level)
         logger.propagate = propagate
         if enabled:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.admission import run_seed
-from tests.sim.planted_admission import ADMISSION_BUGS, SEEDS_MAX, find_admission_bug
 from tests.sim.world import simulating
+from tests.sim.worlds import SEEDS_MAX, WORLDS, find
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -21,6 +21,6 @@ def test_no_crash_breaks_a_limit_or_a_schedule(block: int) -> None:
             assert run_seed(seed) == [], f"seed {seed}"
 
 
-@pytest.mark.parametrize("name", sorted(ADMISSION_BUGS))
+@pytest.mark.parametrize("name", sorted(WORLDS["admission"].bugs))
 def test_a_planted_bug_of_limits_and_schedules_is_found(name: str) -> None:
-    assert find_admission_bug(name) is not None, f"{name} survived {SEEDS_MAX} seeds"
+    assert find(WORLDS["admission"], name) is not None, f"{name} survived {SEEDS_MAX} seeds"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.compose import run_seed
-from tests.sim.planted_compose import COMPOSE_BUGS, SEEDS_MAX, find_compose_bug
 from tests.sim.world import simulating
+from tests.sim.worlds import SEEDS_MAX, WORLDS, find
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -21,6 +21,6 @@ def test_no_crash_breaks_a_composition(block: int) -> None:
             assert run_seed(seed) == [], f"seed {seed}"
 
 
-@pytest.mark.parametrize("name", sorted(COMPOSE_BUGS))
+@pytest.mark.parametrize("name", sorted(WORLDS["compose"].bugs))
 def test_a_planted_bug_of_compose_is_found(name: str) -> None:
-    assert find_compose_bug(name) is not None, f"{name} survived {SEEDS_MAX} seeds"
+    assert find(WORLDS["compose"], name) is not None, f"{name} survived {SEEDS_MAX} seeds"

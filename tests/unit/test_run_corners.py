@@ -246,3 +246,13 @@ def test_a_step_that_has_its_result_is_not_due_any_more() -> None:
     w.write(rec.StepCompleted, key="s#1", result=Raw(b"1"))
     call = w.state.calls["s#1"]
     assert (call.status, call.due, call.error) == ("completed", 0, None)
+
+
+def test_a_step_that_was_given_up_and_has_its_result_all_the_same_counts() -> None:
+    w = Writer().start()
+    w.step("s#1", done=False)
+    w.write(rec.CallCancelled, key="s#1")
+    call = w.state.calls["s#1"]
+    assert (call.status, call.cancelled) == ("pending", True)
+    w.write(rec.StepCompleted, key="s#1", result=Raw(b"1"))
+    assert (call.status, call.cancelled, call.result) == ("completed", False, b"1")
