@@ -312,9 +312,12 @@ class Client:
         """
         await self._ask(wire.notify(event_id, payload, run_id))
 
-    async def events(self) -> list[wire.AwaitedEvent]:
-        """Return which events live runs wait for."""
-        return await self._ask(wire.events())
+    async def events(self, cursor: str = "") -> list[wire.AwaitedEvent]:
+        """Return which events live runs wait for, in the order of their ids, a thousand at most.
+
+        `cursor`: only those after it, which is the id of the last one of the page before.
+        """
+        return await self._ask(wire.events(cursor))
 
     async def workflows(self) -> list[WorkflowView]:
         """Return what can be triggered."""

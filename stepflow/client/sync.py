@@ -302,9 +302,12 @@ class SyncClient:
         """
         self._ask(wire.notify(event_id, payload, run_id))
 
-    def events(self) -> list[wire.AwaitedEvent]:
-        """Return which events live runs wait for."""
-        return self._ask(wire.events())
+    def events(self, cursor: str = "") -> list[wire.AwaitedEvent]:
+        """Return which events live runs wait for, in the order of their ids, a thousand at most.
+
+        `cursor`: only those after it, which is the id of the last one of the page before.
+        """
+        return self._ask(wire.events(cursor))
 
     def workflows(self) -> list[WorkflowView]:
         """Return what can be triggered."""

@@ -599,9 +599,10 @@ def workflow(workflow_id: str) -> Call[WorkflowView]:
     return _get(_path("workflows", workflow_id), _read_workflow)
 
 
-def events() -> Call[list[AwaitedEvent]]:
-    """List which events runs wait for."""
-    return _get("/events", lambda response: _read_events(response).events)
+def events(cursor: str = "") -> Call[list[AwaitedEvent]]:
+    """List which events runs wait for: those whose ids come after `cursor`."""
+    query = [("cursor", cursor)] if cursor else []
+    return _get("/events", lambda response: _read_events(response).events, *query)
 
 
 def schedules() -> Call[list[ScheduleView]]:

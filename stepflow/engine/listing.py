@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from stepflow.clock import next_pass
 from stepflow.engine.part import EnginePart
-from stepflow.engine.protocol import RunFilter, WaitingEvent
+from stepflow.engine.protocol import EVENTS_MAX, RunFilter, WaitingEvent
 from stepflow.errors import InvalidInputError
 from stepflow.model.views import RunPage, RunView, run_view
 
@@ -66,14 +66,37 @@ class Listing(EnginePart):
         await journal.durable(journal.last_lsn)
         return RunPage(runs=rows, next_cursor=next_cursor, stream_cursor=stream_cursor)
 
-    async def waiting_events(self) -> list[WaitingEvent]:
+    async def waiting_events(
+        self, *, limit: int = EVENTS_MAX, cursor: str = ""
+    ) -> list[WaitingEvent]:
         sup = self.sup
-        rows = [
-            WaitingEvent(event, len(runs), tuple(runs[:_EVENT_RUNS_SHOWN]))
-            for event, runs in sup.waiters.rows()
-        ]
+        rows: list[WaitingEvent] = []
+        more = True
+        while more and len(rows) < limit:
+            events, more = await self._events_after(cursor, limit - len(rows))
+            for event in events:
+                count, runs = sup.waiters.waiting_for(event, _EVENT_RUNS_SHOWN)
+                # What somebody waited for when the look began may have come meanwhile.
+                if count:
+                    rows.append(WaitingEvent(event, count, runs))
+            if events:
+                cursor = events[-1]
         await sup.journal.durable(sup.journal.last_lsn)
-        return sorted(rows, key=lambda row: row.event_id)
+        return rows
+
+    async def _events_after(self, cursor: str, most: int) -> tuple[list[str], bool]:
+        """Return the first awaited events after that one, and whether there are more."""
+        known = self.sup.waiters.events()
+        first: list[str] = []
+        more = False
+        for start in range(0, len(known), _LIST_SLICE):
+            if start:
+                await next_pass()
+            first += (event for event in known[start : start + _LIST_SLICE] if event > cursor)
+            first.sort()
+            more |= len(first) > most
+            del first[most:]
+        return first, more
 
 
 def matches(run_id: str, summary: RunSummary, where: RunFilter) -> bool:

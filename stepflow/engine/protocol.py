@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AllStream",
+    "EVENTS_MAX",
     "BulkAction",
     "BulkReport",
     "BulkSkipped",
@@ -74,6 +75,10 @@ class BulkReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     skipped: list[BulkSkipped]
     next_cursor: str | None
     """Where the next call goes on; None when there is nothing left."""
+
+
+EVENTS_MAX = 1000
+"""So many awaited events one page has."""
 
 
 class WaitingEvent(msgspec.Struct, frozen=True, rename="camel"):
@@ -353,8 +358,13 @@ class Engine(Protocol):
         """
         ...
 
-    async def waiting_events(self) -> list[WaitingEvent]:
-        """Return which events live runs wait for."""
+    async def waiting_events(
+        self, *, limit: int = EVENTS_MAX, cursor: str = ""
+    ) -> list[WaitingEvent]:
+        """Return which events live runs wait for, in the order of their ids: those after `cursor`.
+
+        Fewer than `limit` are the last ones.
+        """
         ...
 
     def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:

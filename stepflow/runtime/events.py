@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
 __all__ = ["Waiters"]
 
@@ -50,9 +51,14 @@ class Waiters:
         declared = _runs(self._declared.get(event, {}))
         return [*waiting, *(run for run in declared if run not in waiting)]
 
-    def rows(self) -> Iterator[tuple[str, list[str]]]:
-        """Return each event that somebody waits for, with the runs."""
-        return ((event, list(_runs(row))) for event, row in self._waiting.items())
+    def events(self) -> list[str]:
+        """Return the events that somebody waits for: a copy, some milliseconds a million."""
+        return list(self._waiting)
+
+    def waiting_for(self, event: str, most: int) -> tuple[int, tuple[str, ...]]:
+        """Return how many runs wait for the event, and the first of them, at most so many."""
+        row = self._waiting.get(event, {})
+        return 1 if isinstance(row, str) else len(row), tuple(islice(_runs(row), most))
 
     def __len__(self) -> int:
         return self._count

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import msgspec
 
-from stepflow.engine.protocol import RunFilter, WaitingEvent
+from stepflow.engine.protocol import EVENTS_MAX, RunFilter, WaitingEvent
 from stepflow.errors import (
     ApiError,
     ForbiddenError,
@@ -20,7 +20,7 @@ from stepflow.errors import (
 )
 from stepflow.model.run import RunStatus
 from stepflow.model.views import RunPage, WorkflowView
-from stepflow.web.asgi import query_all, read_json
+from stepflow.web.asgi import query_all, query_of, read_json
 from stepflow.web.endpoints import (
     ANY_JSON,
     DELAY,
@@ -374,8 +374,26 @@ class ListEvents(AnswerEndpoint):
         switch="runs",
         tag="Events",
         summary="List awaited events",
-        description="Which events live runs wait for; `runIds` holds the first 100 of each.",
+        description=(
+            "Which events live runs wait for, in the order of their ids; `runIds` holds the first "
+            "100 of each. Where there are more than a page has, `nextCursor` says how to go on."
+        ),
         scope="read",
+        params=(
+            Param(
+                name="limit",
+                place="query",
+                schema={"type": "integer", "minimum": 1, "default": EVENTS_MAX},
+                description=f"How many events; a page has at most {EVENTS_MAX}.",
+                example=50,
+            ),
+            Param(
+                name="cursor",
+                place="query",
+                schema={"type": "string"},
+                description="The `nextCursor` of the page before.",
+            ),
+        ),
         replies={
             200: Content(
                 description="The events",
@@ -387,13 +405,20 @@ class ListEvents(AnswerEndpoint):
                 },
             )
         },
-        errors=(ForbiddenError,),
+        errors=(InvalidInputError, ForbiddenError),
     )
 
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         require_whole(await self.principal(scope), "read")
-        waiting: list[WaitingEvent] = await self.engine.waiting_events()
-        return json_answer(b'{"events":%b}' % encode(waiting))
+        limit = _limit_of(query_of(scope, "limit"), EVENTS_MAX, EVENTS_MAX)
+        waiting: list[WaitingEvent] = await self.engine.waiting_events(
+            limit=limit + 1, cursor=query_of(scope, "cursor") or ""
+        )
+        if len(waiting) <= limit:
+            return json_answer(b'{"events":%b}' % encode(waiting))
+        del waiting[limit:]
+        last = encode(waiting[-1].event_id)
+        return json_answer(b'{"events":%b,"nextCursor":%b}' % (encode(waiting), last))
 
 
 class GetReady(AnswerEndpoint):

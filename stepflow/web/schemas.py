@@ -211,9 +211,11 @@ class RunError(_Body, frozen=True, kw_only=True):
 
 
 class EventList(_Body, frozen=True, kw_only=True):
-    """Which events live runs wait for."""
+    """Which events live runs wait for, in the order of their ids."""
 
     events: list[Any]
+    next_cursor: str | UnsetType = UNSET
+    """Where the next page goes on, if there is one."""
 
 
 class WorkflowList(_Body, frozen=True, kw_only=True):

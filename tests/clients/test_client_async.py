@@ -123,6 +123,7 @@ async def test_what_runs_wait_for_is_listed(client) -> None:
                 break
     row = next(iter(await client.events()))
     assert (row.event_id, row.runs, row.run_ids) == ("round-x", 1, (run.id,))
+    assert "round-x" not in {later.event_id for later in await client.events("round-x")}
 
 
 async def test_a_batch_is_one_answer(client) -> None:

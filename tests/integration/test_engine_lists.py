@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import random
 from typing import Any
 
 import pytest
@@ -124,6 +125,32 @@ async def test_a_list_over_a_great_many_runs_goes_on_while_others_are_purged() -
         assert list(world.engine.sup.runs) == [keep]
         assert len(world.engine.sup.runs.order) <= 2001
         assert await walk(world, 10) == [keep]
+
+
+@pytest.mark.asyncio
+async def test_awaited_events_are_read_in_slices_and_pages_while_they_come_and_go() -> None:
+    async with service() as world:
+        engine, waiters = world.engine, world.engine.sup.waiters
+        ids = [f"e{n:05}" for n in range(9000)]
+        random.Random(1).shuffle(ids)
+        for event in ids:
+            waiters.wait(event, "run_other")
+        asked = asyncio.ensure_future(engine.waiting_events(limit=50))
+        passes = 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            passes += 1
+            if passes == 2:
+                # Some of those that it has seen already come; it goes on behind them.
+                for n in range(60):
+                    waiters.unwait(f"e{n:05}", "run_other")
+        assert [row.event_id for row in asked.result()] == [f"e{n:05}" for n in range(60, 110)]
+        assert passes > 4
+        seen: list[str] = []
+        while page := await engine.waiting_events(cursor=seen[-1] if seen else ""):
+            assert len(page) <= 1000
+            seen += [row.event_id for row in page]
+        assert seen == sorted(ids)[60:]
 
 
 @pytest.mark.asyncio

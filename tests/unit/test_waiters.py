@@ -47,7 +47,7 @@ def test_takers_are_those_that_wait_then_those_that_declared_each_once(
             assert set(takers[: len(waiting)]) == waiting
             assert set(takers[len(waiting) :]) == keeping
         assert len(waiters) == len([1 for n in waits.values() if n])
-        assert {event for event, _ in waiters.rows()} == {e for (e, _), n in waits.items() if n}
+        assert set(waiters.events()) == {e for (e, _), n in waits.items() if n}
 
 
 def test_runs_are_named_in_the_order_in_which_they_began_to_wait() -> None:
@@ -57,5 +57,10 @@ def test_runs_are_named_in_the_order_in_which_they_began_to_wait() -> None:
     waiters.declare(["ev"], "d")
     waiters.wait("ev", "a")
     assert waiters.takers("ev") == ["c", "a", "b", "d"]
-    assert list(waiters.rows()) == [("ev", ["c", "a", "b"])]
+    assert waiters.events() == ["ev"]
+    assert waiters.waiting_for("ev", 9) == (3, ("c", "a", "b"))
+    assert waiters.waiting_for("ev", 2) == (3, ("c", "a"))
+    assert waiters.waiting_for("other", 2) == (0, ())
+    waiters.wait("alone", "d")
+    assert waiters.waiting_for("alone", 2) == (1, ("d",))
     assert waiters.takers("nobody") == []

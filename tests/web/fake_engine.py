@@ -9,7 +9,14 @@ import msgspec
 from msgspec import Raw
 
 from stepflow.clock import rfc3339
-from stepflow.engine.protocol import BulkAction, BulkReport, EngineState, RunFilter, WaitingEvent
+from stepflow.engine.protocol import (
+    EVENTS_MAX,
+    BulkAction,
+    BulkReport,
+    EngineState,
+    RunFilter,
+    WaitingEvent,
+)
 from stepflow.errors import (
     ApiError,
     ConflictError,
@@ -416,11 +423,14 @@ class FakeEngine:
         self.everything.append(FakeAll(self, where, after))
         return self.everything[-1]
 
-    async def waiting_events(self) -> list[WaitingEvent]:
+    async def waiting_events(
+        self, *, limit: int = EVENTS_MAX, cursor: str = ""
+    ) -> list[WaitingEvent]:
         return [
             WaitingEvent(event_id=name, runs=len(ids), run_ids=tuple(ids))
             for name, ids in sorted(self.waiting.items())
-        ]
+            if name > cursor
+        ][:limit]
 
     # ------------------------------------------------------------ schedules
 

@@ -224,6 +224,27 @@ async def test_awaited_events_are_listed(client, engine):
     )
 
 
+async def test_awaited_events_come_in_pages_by_their_ids(client, engine):
+    engine.waiting = {f"é {n:02}&": ["run_a"] for n in range(25)}
+    seen: list[str] = []
+    query = {"limit": "10"}
+    pages = 0
+    while True:
+        page = (await client.get("/events", params=query)).json()
+        pages += 1
+        seen += [row["eventId"] for row in page["events"]]
+        if "nextCursor" not in page:
+            break
+        assert len(page["events"]) == 10
+        query["cursor"] = page["nextCursor"]
+    assert (seen, pages) == (sorted(engine.waiting), 3)
+    assert "nextCursor" not in (await client.get("/events", params={"limit": "25"})).json()
+    assert len((await client.get("/events", params={"limit": "9999999"})).json()["events"]) == 25
+    for bad in ("0", "-1", "x", ""):
+        response = await client.get("/events", params={"limit": bad})
+        assert refused(response, 400, "INVALID_INPUT", "limit")
+
+
 async def test_metrics_are_prometheus_text(client, engine):
     response = await client.get("/metrics")
     assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
