@@ -38,9 +38,13 @@ def print_json(value: Any) -> None:
 
 
 def state_text(run: RunView) -> str:
-    """Return `running, waiting`: the status, and the finer state where it says more."""
+    """Return `running, waiting`: the status, and the finer state where it says more.
+
+    Of a run in a queue also its place: `pending, queued as 4`.
+    """
     state = run.state or run.status
-    return run.status if state in {run.status, "active"} else f"{run.status}, {state}"
+    text = run.status if state in {run.status, "active"} else f"{run.status}, {state}"
+    return f"{text} as {run.queue.position}" if run.queue else text
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

@@ -26,12 +26,15 @@ from stepflow.clock import SystemClock
 from stepflow.errors import WorkflowNotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stepflow.client import SyncClient
     from stepflow.model.views import RunView
 
 __all__ = ["notify", "read_json", "runs", "shown", "token", "trigger"]
 
 _STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
+_CHILDREN_SHOWN: Final = 10
 _COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
@@ -190,7 +193,11 @@ def list_runs(
 @click.argument("run")
 @json_option
 def show(run: str, as_json: bool) -> None:
-    """Show RUN: its status, steps, input and result."""
+    """Show RUN: its status, steps, input and result.
+
+    Also its place in the queue, how often it has restarted, its parent and its children, whose
+    fork it is, and which of its steps were not undone.
+    """
     with connect() as client, failing():
         view = client.get_run(run)
     if as_json:
@@ -214,6 +221,7 @@ def shown(view: RunView) -> list[str]:
     ]
     if view.reason:
         lines.append(f"  reason   {short(view.reason)}")
+    lines += _beside(view)
     for row in watch.rows.values():
         state = "pending" if row.status == "running" else row.status
         took = span(row.elapsed_s(now_ms)) if row.began_ms else ""
@@ -229,6 +237,26 @@ def shown(view: RunView) -> list[str]:
     elif watch.ended:
         lines.append(f"  result   {value_text(watch.result) or 'null'}")
     return lines
+
+
+def _beside(view: RunView) -> Iterator[str]:
+    """Yield what the run waits for in a queue, and how it belongs to others and to its own past."""
+    if queue := view.queue:
+        key = f" (here {value_text(msgspec.json.decode(queue.key))})" if queue.key else ""
+        yield f"  queue    {queue.position}, {queue.ahead} ahead of it: {short(queue.limit)}{key}"
+    if view.restarts:
+        yield f"  restarts {view.restarts}"
+    if view.lineage:
+        yield f"  fork of  {view.lineage.run_id}, from {short(view.lineage.from_step)}"
+    if view.parent:
+        key = f"  awaits it in {short(view.parent.key)}" if view.parent.key else ""
+        yield f"  parent   {view.parent.run_id}{key}"
+    children = view.children or []
+    for child in children[:_CHILDREN_SHOWN]:
+        free = "" if child.awaited else "  not awaited"
+        yield f"  child    {child.run_id}  {short(child.workflow_id)}  {short(child.key)}{free}"
+    if (more := len(children) - _CHILDREN_SHOWN) > 0:
+        yield f"  child    and {more} more: --json has them all"
 
 
 @runs.command("watch")

@@ -7,7 +7,7 @@ import binascii
 from typing import TYPE_CHECKING
 
 from stepflow.clock import next_pass
-from stepflow.engine.part import EnginePart
+from stepflow.engine.part import EnginePart, queue_view
 from stepflow.engine.protocol import EVENTS_MAX, RunFilter, WaitingEvent
 from stepflow.errors import InvalidInputError
 from stepflow.model.views import RunPage, RunView, run_view
@@ -19,6 +19,8 @@ __all__ = ["Listing", "decode_cursor", "encode_cursor", "matches"]
 
 _LIST_SLICE = 2000
 _EVENT_RUNS_SHOWN = 100
+_LANES_MAX = 20_000
+"""So many keys of full limits one page looks at for the places of its rows in the queue."""
 _CURSOR_BYTES_MAX = 20
 
 
@@ -38,11 +40,13 @@ class Listing(EnginePart):
         next_cursor: str | None = None
         seen = nbytes = 0
         last = before
+        lanes = _LANES_MAX
         while index > 0:
             index -= 1
             lsn, run_id = order.lsns[index], order.ids[index]
             seen += 1
-            if seen % _LIST_SLICE == 0:
+            if seen >= _LIST_SLICE:
+                seen = 0
                 await next_pass()
             if where.status and sup.runs.status(run_id) not in where.status:
                 continue
@@ -57,7 +61,13 @@ class Listing(EnginePart):
             actor = sup.runs[run_id]
             state = actor.peek()
             nbytes += len(state.input) + len(state.result or b"")
-            rows.append(run_view(state, actor.condition, steps=False, reason=actor.reason))
+            view = run_view(state, actor.condition, steps=False, reason=actor.reason)
+            rows.append(view)
+            if view.status == "pending" and (cost := sup.admission.lanes_beside(run_id)) <= lanes:
+                lanes -= cost
+                seen += cost
+                if place := sup.admission.place(run_id):
+                    view.queue = queue_view(place)
             last = lsn
             if nbytes > self.settings.page_bytes_max:
                 next_cursor = encode_cursor(last)

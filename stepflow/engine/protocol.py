@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from stepflow.model.why import WhyView
 
 __all__ = [
-    "AllStream",
     "EVENTS_MAX",
+    "AllStream",
     "BulkAction",
     "BulkReport",
     "BulkSkipped",

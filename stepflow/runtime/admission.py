@@ -586,9 +586,7 @@ class Admission:
         if found is None:
             return None
         lane, row, _ = found
-        now = self._sup.time.now_ms()
-        bucket = next((b for b in lane.buckets if not b.has_room(now)), None) or lane.full
-        bucket = bucket or lane.buckets[0]
+        bucket = self._waits_for(lane)
         own = bisect_left(lane.rows, row)
         ahead = own + sum(
             min(len(other.rows), own + (other.turn < lane.turn))
@@ -605,6 +603,17 @@ class Admission:
             free_at_ms=bucket.row.free_at(bucket.limit.count) if rate else 0,
             holders=tuple(islice(bucket.holders, _HOLDERS_SHOWN)),
         )
+
+    def lanes_beside(self, run_id: str) -> int:
+        """Return what `place` costs: how many lanes it looks at; 0 for a run in no queue."""
+        found = self.queued.get(run_id)
+        return 0 if found is None else len(self._waits_for(found[0]).lanes)
+
+    def _waits_for(self, lane: Lane) -> Bucket:
+        """Return the bucket that keeps the first of the lane from beginning."""
+        now = self._sup.time.now_ms()
+        bucket = next((b for b in lane.buckets if not b.has_room(now)), None) or lane.full
+        return bucket or lane.buckets[0]
 
     def held(self) -> Iterator[tuple[Limit, str, int]]:
         """Yield each limit of slots that is held, its key, and how many are."""

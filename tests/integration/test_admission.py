@@ -7,8 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import UNSET
 
 from stepflow import Concurrency, Context, RateLimitedError
+from stepflow.engine import listing
 from stepflow.model import records as rec
 from tests.engine_kit import Service, service
 from tests.harness import error_of, result_of
@@ -99,6 +101,36 @@ async def test_the_place_in_the_queue_is_shown() -> None:
         await world.engine.cancel(waiting[0])
         assert await queue(world, waiting[1]) == (1, 0)
         assert (await view(world, first)).queue is (await view(world, other)).queue
+
+
+async def test_rows_of_a_list_show_the_place_in_the_queue_as_the_run_does() -> None:
+    async with service() as world:
+        limited(world, concurrency=[Concurrency(1), Concurrency(1, key="input.tenant")])
+        for n in range(9):
+            await world.trigger("held", {"tenant": n % 3})
+        delayed = await world.trigger("held", {"tenant": 1}, delay_ms=60_000)
+        page = await world.page(100)
+        for row in page.runs:
+            assert row.queue == (await view(world, row.id)).queue
+        places = [row.queue.position for row in page.runs if row.queue]
+        assert sorted(places) == list(range(1, 9))
+        assert next(row for row in page.runs if row.id == delayed).queue is UNSET
+
+
+async def test_what_a_page_spends_on_places_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with service() as world:
+        limited(world, concurrency=[Concurrency(1), Concurrency(1, key="input.tenant")])
+        for n in range(9):
+            await world.trigger("held", {"tenant": n})
+        # Eight wait under a key each: one place costs eight.
+        monkeypatch.setattr(listing, "_LANES_MAX", 30)
+        page = await world.page(100)
+        shown = [bool(row.queue) for row in page.runs]
+        assert shown == [True] * 3 + [False] * 6
+        assert (await view(world, page.runs[4].id)).queue
+        # Nothing is spent on what waits for nothing.
+        monkeypatch.setattr(listing, "_LANES_MAX", 0)
+        assert not any(row.queue for row in (await world.page(100)).runs)
 
 
 async def test_a_tenant_with_ten_thousand_queued_does_not_delay_another() -> None:

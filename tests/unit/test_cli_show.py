@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from stepflow.cli.printing import state_text
 from stepflow.cli.render import error_text
 from stepflow.cli.runs import shown
 from stepflow.model.views import RunView
@@ -47,3 +48,48 @@ def test_the_line_of_an_error_names_the_first_few_that_were_not_undone() -> None
     assert error_text(many) == "ValueError: no (step pay; not undone: a#1, b#1, c#1 and 2 more)"
     one = {"type": "ValueError", "message": "no", "compensation": [left("a")]}
     assert error_text(one) == "ValueError: no (not undone: a#1)"
+
+
+def test_restarts_parent_children_and_lineage_have_rows() -> None:
+    children = [
+        {"runId": f"run_{n}", "workflowId": "mail", "key": f"mail#{n + 1}", "awaited": n > 0}
+        for n in range(12)
+    ]
+    lines = shown(
+        run(
+            status="running",
+            state="waiting",
+            restarts=7,
+            lineage={"runId": "run_s", "fromStep": "pay#1"},
+            parent={"runId": "run_p", "key": "trip#1"},
+            children=children,
+        )
+    )
+    place = lines.index("  restarts 7")
+    assert lines[place + 1 : place + 5] == [
+        "  fork of  run_s, from pay#1",
+        "  parent   run_p  awaits it in trip#1",
+        "  child    run_0  mail  mail#1  not awaited",
+        "  child    run_1  mail  mail#2",
+    ]
+    assert sum(line.startswith("  child    run_") for line in lines) == 10
+    assert "  child    and 2 more: --json has them all" in lines
+    free = shown(run(parent={"runId": "run_p"}))
+    assert "  parent   run_p" in free
+
+
+def test_a_run_without_them_has_no_such_rows() -> None:
+    lines = shown(run(status="completed", state="completed", result=1))
+    heads = ("queue", "restarts", "parent", "child", "fork", "not undone")
+    assert not [line for line in lines if line.strip().startswith(heads)]
+
+
+def test_the_place_in_the_queue_is_in_the_status_and_in_a_row() -> None:
+    queue = {"position": 4, "ahead": 3, "limit": "trip: at most 2 at once", "key": "acme"}
+    view = run(status="pending", state="queued", queue=queue)
+    assert state_text(view) == "pending, queued as 4"
+    assert '  queue    4, 3 ahead of it: trip: at most 2 at once (here "acme")' in shown(view)
+    del queue["key"]
+    lines = shown(run(status="pending", state="queued", queue=queue))
+    assert "  queue    4, 3 ahead of it: trip: at most 2 at once" in lines
+    assert state_text(run(status="pending", state="queued")) == "pending, queued"
