@@ -41,6 +41,6 @@ def test_the_modules_that_the_architecture_names_exist() -> None:
 
 def test_each_decision_has_a_number_of_its_own_and_says_it() -> None:
     decisions = sorted((ROOT / "docs" / "adr").glob("*.md"))
-    assert [path.name[:4] for path in decisions] == [f"{n:04}" for n in range(1, len(decisions) + 1)]
-    for path in decisions:
-        assert path.read_text().startswith(f"# {path.name[:4]} ")
+    for number, path in enumerate(decisions, start=1):
+        assert path.name.startswith(f"{number:04}-")
+        assert path.read_text().startswith(f"# {number:04} ")
