@@ -145,10 +145,12 @@ def origins_of(given: Iterable[str]) -> Iterable[str]:
 
 
 def redact_access_log() -> None:
-    """Keep `?token=` out of the access log of the server that hosts us."""
-    access = logging.getLogger("uvicorn.access")
-    if not any(isinstance(found, Redact) for found in access.filters):
-        access.addFilter(Redact())
+    """Keep `?token=` out of what the server that hosts us logs of each request."""
+    # It tells of WebSockets, which nobody answers here, in the other one.
+    for name in ("uvicorn.access", "uvicorn.error"):
+        log = logging.getLogger(name)
+        if not any(isinstance(found, Redact) for found in log.filters):
+            log.addFilter(Redact())
 
 
 @contextmanager

@@ -335,7 +335,9 @@ def test_a_disk_that_fails_a_sync_ends_the_server_with_74(serve, place) -> None:
     (place / "broken-disk").touch()
     with api(place, url) as client:
         answer = client.post("/trigger/gated", json="a")
-    assert (answer.status_code, answer.json()["code"]) == (503, "OUTCOME_UNKNOWN")
+    # Where the sync that fails is one of the next segment's, nothing of the run was written yet.
+    assert answer.status_code == 503
+    assert answer.json()["code"] in {"OUTCOME_UNKNOWN", "UNAVAILABLE"}
     assert server.wait() == 74
     assert "CRITICAL" in server.err
     (place / "broken-disk").unlink()
