@@ -130,6 +130,12 @@ class Settings:
     stream_slice_bytes: int = _knob(32 * KIB, "bytes", "of history are written in one go")
     stream_blocked_s: float = _knob(30.0, "seconds", "a subscriber blocked so long is closed")
     stream_comment_s: float = _knob(15.0, "seconds", "a comment line keeps proxies awake")
+    stream_age_s: float = _knob(
+        3600.0, "seconds", "a stream ends cleanly after about so long and is resumed; 0: never"
+    )
+    streams_max: int = _knob(11_000, "streams", "503 UNAVAILABLE")
+    streams_per_run_max: int = _knob(5_000, "streams", "of one run's own: 429 RATE_LIMITED")
+    streams_per_key_max: int = _knob(10_000, "streams", "of one credential: 429 RATE_LIMITED")
     stream_retry_ms: int = _knob(1000, "milliseconds", "a browser reconnects after this")
     token_ttl_s: float = _knob(86_400.0, "seconds", "a public access token's life")
     token_ttl_min_s: float = _knob(60.0, "seconds", "400 below")

@@ -32,6 +32,7 @@ from stepflow.web.asgi import send_answer
 from stepflow.web.budget import Budget
 from stepflow.web.cors import Cors, cors_origins
 from stepflow.web.direct import Direct
+from stepflow.web.open_streams import OpenStreams
 from stepflow.web.operations import Resource, Service
 from stepflow.web.presets import Endpoints
 from stepflow.web.problems import problem
@@ -72,6 +73,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     control.RetryRun,
     control.ForkRun,
     tokens.MintToken,
+    tokens.MintWideToken,
     export.ExportRun,
     additions.ListWorkflows,
     additions.GetWorkflow,
@@ -106,7 +108,8 @@ def make_service(
     """Return what endpoints work with, with budgets of their own."""
     bodies = Budget(settings.bodies_bytes_max, "requests")
     answers = Budget(settings.answers_bytes_max, "answers")
-    return Service(engine, policy, settings, clock, health_check, bodies, answers)
+    streams = OpenStreams(settings)
+    return Service(engine, policy, settings, clock, health_check, bodies, answers, streams)
 
 
 def build_routes(

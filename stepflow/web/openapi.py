@@ -57,6 +57,7 @@ _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     schemas.Health,
     schemas.Readiness,
     schemas.TokenRequest,
+    schemas.WideTokenRequest,
     schemas.CancelRequest,
     schemas.ReasonRequest,
     schemas.ForkRequest,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock
     from stepflow.config import Settings
     from stepflow.engine.protocol import Engine
+    from stepflow.web.open_streams import OpenStreams
     from stepflow.web.policy import Policy
     from stepflow.web.problems import Answer
 
@@ -101,6 +102,7 @@ class Service:
     """What large bodies may hold at once."""
     answers: Budget
     """What large answers may hold at once."""
+    streams: OpenStreams
 
 
 class Endpoint(ABC):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stepflow.auth.chain import AuthChain
     from stepflow.auth.handlers import AuthHandler, FailureHook
     from stepflow.auth.principal import Principal, Scope
+    from stepflow.auth.public_token import TokenSigner
     from stepflow.clock import Clock
     from stepflow.engine.protocol import Engine
     from stepflow.model.views import RunView
@@ -86,6 +87,11 @@ class Policy:
     def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
         """Call `revoked` when the caller's key is taken back; returns what stops the watch."""
         return self._chain().watch(principal, revoked)
+
+    @property
+    def signer(self) -> TokenSigner:
+        """What makes public access tokens."""
+        return self._chain().signer
 
     def _token_principal(self, scope: AsgiScope) -> Principal | None:
         token = query_of(scope, "token")

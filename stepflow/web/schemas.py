@@ -20,6 +20,7 @@ __all__ += ["CompleteEvent", "EmitEvent", "ErrorEvent", "ExpiredEvent", "Progres
 __all__ += ["BackfillRequest", "CancelRequest", "ForkRequest", "ReasonRequest", "ScheduleList"]
 __all__ += ["StatusEvent", "StepEvent"]
 __all__ += ["Success", "TokenGrant", "TokenRequest", "TriggerResult", "WorkflowList"]
+__all__ += ["WideTokenRequest"]
 __all__ += ["BulkFilter", "BulkRequest", "RunAudit"]
 
 ProblemCode = Literal[
@@ -124,6 +125,20 @@ class TokenRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ttl: TtlSeconds | TtlText | None = None
 
 
+class WideTokenRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For which runs the token is to be good, by `tag` or by `runIds`, and for how long."""
+
+    tag: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
+    run_ids: (
+        Annotated[
+            list[Annotated[str, msgspec.Meta(pattern="^run_[A-Za-z0-9]{8,64}$")]],
+            msgspec.Meta(min_length=1, max_length=100),
+        ]
+        | None
+    ) = None
+    ttl: TtlSeconds | TtlText | None = None
+
+
 Reason = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
@@ -182,7 +197,7 @@ class RunAudit(_Body, frozen=True, kw_only=True):
 
 
 class TokenGrant(_Body, frozen=True, kw_only=True):
-    """A read-only token of one run."""
+    """A read-only token, and when it ends."""
 
     public_access_token: str
     expires_at: str
@@ -286,4 +301,6 @@ class ProgressEvent(_Body, frozen=True, kw_only=True):
 
 
 class ExpiredEvent(_Body, frozen=True, kw_only=True):
-    """`event: expired`: the token is over; the stream ends."""
+    """`event: expired`: the credential is over; the stream ends."""
+
+    reason: Literal["expired", "revoked"]

@@ -6,16 +6,29 @@ page of `GET /runs`. Who lists and then streams from the page's `streamCursor` m
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, get_args
 
-from stepflow.errors import ForbiddenError, InvalidInputError
+from stepflow.errors import (
+    ForbiddenError,
+    InvalidInputError,
+    RateLimitedError,
+    UnavailableError,
+)
 from stepflow.model.event_filter import EventFilter
 from stepflow.model.ids import is_run_id
 from stepflow.model.run import RunStatus
 from stepflow.web.asgi import header, query_all, send_answer
+from stepflow.web.event_stream import (
+    COME_BACK,
+    HEAD_ONLY,
+    Lease,
+    is_too_early,
+    mark_of,
+    serve_stream,
+)
 from stepflow.web.operations import Content, Endpoint, Operation, Param
 from stepflow.web.policy import require_scope
-from stepflow.web.sse import COME_BACK, HEAD_ONLY, is_too_early, mark_of, serve_stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,29 +139,32 @@ class StreamAll(Endpoint):
                 examples=_EXAMPLES,
             ),
         },
-        errors=(InvalidInputError, ForbiddenError),
+        errors=(InvalidInputError, ForbiddenError, RateLimitedError, UnavailableError),
     )
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if is_too_early(self.engine, scope):
             await send_answer(send, COME_BACK)
             return
-        try:
-            principal = await self.principal(scope)
-            _require_many(principal)
-            query = query_all(scope)
-            where = event_filter(query, principal)
-            if scope["method"] == "HEAD":
-                await send_answer(send, HEAD_ONLY)
+        with ExitStack() as held:
+            try:
+                principal = await self.principal(scope)
+                _require_many(principal)
+                query = query_all(scope)
+                where = event_filter(query, principal)
+                if scope["method"] == "HEAD":
+                    await send_answer(send, HEAD_ONLY)
+                    return
+                age_s = held.enter_context(self.service.streams.enter(principal))
+                stream = await self.engine.stream_all(where, cursor_of(scope, query))
+            except Exception as error:  # noqa: BLE001  the HTTP edge
+                await send_answer(send, self.refusal(error))
                 return
-            stream = await self.engine.stream_all(where, cursor_of(scope, query))
-        except Exception as error:  # noqa: BLE001  the HTTP edge
-            await send_answer(send, self.refusal(error))
-            return
-        # The first block says where the stream begins: whoever is cut off before its first event
-        # resumes from here.
-        first = mark_of(stream).lstrip()
-        await serve_stream(self.service, principal, stream, first, scope, receive, send)
+            # The first block says where the stream begins: whoever is cut off before its first
+            # event resumes from here.
+            first = mark_of(stream).lstrip()
+            lease = Lease(principal, age_s)
+            await serve_stream(self.service, lease, stream, first, scope, receive, send)
 
 
 def _require_many(principal: Principal) -> None:

@@ -1,6 +1,6 @@
 """A stream ends with the credential that opened it: within a second, idle, busy or blocked.
 
-The contract has one event for that, whatever ended the credential: `expired`.
+The contract has one event for that, whatever ended the credential: `expired`, with the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ pytestmark = pytest.mark.asyncio
 
 RUN = "run_0123456789abcdefABCDEF"
 PATH = f"/runs/{RUN}/stream"
-EXPIRED = b"event: expired\ndata: {}\n\n"
+EXPIRED = b'event: expired\ndata: {"reason":"expired"}\n\n'
+REVOKED = b'event: expired\ndata: {"reason":"revoked"}\n\n'
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ async def test_an_idle_stream_of_a_revoked_key_ends_within_a_second(app, engine,
     await clock.advance(1)
     assert call.done
     assert call.ended
-    assert call.body.endswith(EXPIRED)
+    assert call.body.endswith(REVOKED)
     assert not engine.runs[RUN].subscribers
     assert clock.pending == 0
 
@@ -91,7 +92,7 @@ async def test_a_busy_stream_of_a_revoked_key_ends_within_a_second(app, engine, 
     await be_busy(engine, clock, call, 1)
     assert call.done
     assert call.ended
-    assert call.body.endswith(EXPIRED)
+    assert call.body.endswith(REVOKED)
     assert clock.pending == 0
 
 

@@ -9,7 +9,7 @@ import pytest
 from web_harness import Call, rest
 
 from stepflow.model.event_filter import EventFilter
-from stepflow.web.sse import mark_of
+from stepflow.web.event_stream import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -174,7 +174,7 @@ async def test_a_tokens_stream_ends_when_the_token_does(app, run, signer, clock,
     await clock.advance(59.9)
     assert not call.done
     await clock.advance(0.2)
-    assert call.body.endswith(b"event: expired\ndata: {}\n\n")
+    assert call.body.endswith(b'event: expired\ndata: {"reason":"expired"}\n\n')
     assert call.ended
     await call.end()
     assert not run.subscribers
