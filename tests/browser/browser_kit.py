@@ -102,6 +102,10 @@ class Page:
         """Return the console's messages and the violations of the page's policy."""
         return self._do("heard")
 
+    def press(self, key: str) -> None:
+        """Press a key, `j` or `Enter` or `Shift+Tab`, wherever the focus is."""
+        self._do("press", key=key)
+
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         self._do("screenshot", path=str(path), whole=whole)
 
@@ -112,15 +116,15 @@ class Page:
 class Service:
     """`browser_app.py` as a process that can be killed and started again on the same data."""
 
-    def __init__(self, data: Path, *, serve: bool = False, **env: str) -> None:
-        """`serve`: by `stepflow serve`, else as a script with pages of its own."""
+    def __init__(self, data: Path, *, serve: bool = False, app: Path = APP, **env: str) -> None:
+        """`serve`, or another `app`: by `stepflow serve`, else a script with own pages."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = os.environ | {"STEPFLOW_DATA_DIR": str(data), "STEPFLOW_API_KEYS": KEY} | env
         self._command = [sys.executable, str(APP), str(self.port)]
-        if serve:
+        if serve or app != APP:
             cli = "from stepflow.cli.main import main; main()"
-            options = ["serve", str(APP), "--data", str(data), "--port", str(self.port)]
+            options = ["serve", str(app), "--data", str(data), "--port", str(self.port)]
             self._command = [sys.executable, "-c", cli, *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": KEY}, timeout=30)

@@ -85,6 +85,11 @@ const commands = {
     return { console: pages[page].console, violations: pages[page].violations };
   },
 
+  async press({ page, key }) {
+    await pages[page].page.keyboard.press(key);
+    return null;
+  },
+
   async screenshot({ page, path, whole = false }) {
     await pages[page].page.screenshot({ path, fullPage: whole });
     return path;

@@ -133,7 +133,7 @@ def test_the_page_has_trusted_types_and_no_script_or_style_of_its_own() -> None:
     text = (STATIC / "index.html").read_text()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
-    assert policy[1] == "require-trusted-types-for 'script'; trusted-types 'none'"
+    assert policy[1] == "require-trusted-types-for 'script'; trusted-types stepflow-worker"
     # A policy in the page holds for what stands behind it.
     assert text.index("Content-Security-Policy") < text.index("<link")
     assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\son\w+=|\sstyle=|<base", text)

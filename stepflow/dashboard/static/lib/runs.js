@@ -4,7 +4,7 @@
 // known. Rows are small: no input, no result. They are kept oldest first, so that a new run is a push;
 // `at(0)` is the newest all the same.
 
-import { errorLine, millis } from "./format.js";
+import { errorLine, inline, millis } from "./format.js";
 
 export const STATUSES = ["pending", "running", "completed", "failed", "cancelled"];
 export const ENDED = new Set(["completed", "failed", "cancelled"]);
@@ -20,8 +20,8 @@ export function rowOf(run) {
     created: millis(run.createdAt),
     updated: millis(run.updatedAt),
     note: run.error ? errorLine(run.error).slice(0, 200) : "",
+    input: inline(run.input, 100),
     tags: run.tags ?? [],
-    due: millis(run.dueAt),
     whole: true,
   };
 }
@@ -32,6 +32,10 @@ export class RunRows {
   #most;
   /** Rises with every change: what was drawn for a lower one is stale. */
   version = 0;
+  /** How many rows have come in before all others: a list that is scrolled moves along with them. */
+  heads = 0;
+  /** Whether old rows had to go. */
+  trimmed = false;
 
   constructor(most = MOST) {
     this.#most = most;
@@ -59,6 +63,7 @@ export class RunRows {
   clear() {
     this.#rows = [];
     this.#byId.clear();
+    this.trimmed = false;
     this.version += 1;
   }
 
@@ -81,8 +86,10 @@ export class RunRows {
   // Most come wholly before or wholly after what is here.
   #insert(rows) {
     const all = this.#rows;
-    if (!all.length || rows[0].created >= all.at(-1).created) all.push(...rows);
-    else if (rows.at(-1).created <= all[0].created) this.#rows = rows.concat(all);
+    if (!all.length || rows[0].created >= all.at(-1).created) {
+      all.push(...rows);
+      this.heads += rows.length;
+    } else if (rows.at(-1).created <= all[0].created) this.#rows = rows.concat(all);
     else {
       this.#rows = all.concat(rows);
       // A stable sort of what is nearly sorted takes little more than one pass.
@@ -123,7 +130,11 @@ export class RunRows {
       row.note = patch.note ?? row.note;
       row.updated = Math.max(row.updated, patch.at);
     }
-    if (born.length) this.#insert(born.sort((a, b) => a.created - b.created));
+    // The stream is in order, and its clock is another one than that of the list.
+    const newest = this.#rows.at(-1)?.created ?? 0;
+    for (const row of born) row.created = Math.max(row.created, newest);
+    this.#rows.push(...born);
+    this.heads += born.length;
     this.#trim();
     this.version += 1;
     return strange;
@@ -149,7 +160,7 @@ export class RunRows {
 function provisional(patch) {
   const { id, workflowId, status = "running", state = "active", note = "", at } = patch;
   const row = { id, workflowId, status, state, created: at, updated: at, note };
-  return { ...row, tags: [], due: NaN, whole: false };
+  return { ...row, input: "", tags: [], whole: false };
 }
 
 /** Return a test of rows by words, all of which must be somewhere in the row. */
