@@ -17,7 +17,7 @@ kept by the fork.
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -43,9 +43,11 @@ _AT_ONCE = 250
 _BYTES_AT_ONCE = 512 * 1024
 
 
-_Row = tuple[int, bool, type[Any], dict[str, Any]]
-"""A record of the fork: by which LSN of the source it comes, whether it ends something, its kind
-and what it says."""
+_Row = tuple[int, bool, "Record", "rec.EventReceived | None"]
+"""A record of the fork: by which LSN of the source it comes, whether it ends something, the record
+but for its place, and the event that it names."""
+_PLACE: Final[dict[str, Any]] = {"lsn": 0, "r": "", "rs": 0, "ts": 0}
+"""Of a record that is not written yet."""
 
 
 class ForkPlan:
@@ -81,8 +83,7 @@ class ForkPlan:
                 yield
         for record, size in others.values():
             if record.lsn < self._before:
-                fields = {k: getattr(record, k) for k in record.__struct_fields__ if k not in _OWN}
-                self._rows.append((record.lsn, True, type(record), fields | {"lazy": False}))
+                self._rows.append((record.lsn, True, record, None))
                 self.nbytes += size
         for place, call in enumerate(self._calls, 1 + len(self._records)):
             self._rows += _rows_of(call, undo.get(call.key, ""))
@@ -108,17 +109,7 @@ class ForkPlan:
 
     def write(self, actor: RunActor) -> None:
         """Record it all, prepared, as the history of a run that has just been started."""
-        record = actor.record
-        for _, _, kind, fields in self._rows:
-            if kind is rec.WaitResolved:
-                event, payload = fields["event"], fields["body"]
-                lsn = actor.sup.recorder.write_event(event, payload, 1, f"run:{actor.id}")
-                record(kind, key=fields["key"], payload=lsn, body=payload)
-            else:
-                record(kind, **fields)
-
-
-_OWN = frozenset({"lsn", "r", "rs", "ts", "v"})
+        actor.sup.recorder.write_copies(actor, (row[2:] for row in self._rows))
 
 
 def call_of(state: RunState, step: str, what: str = "fromStep") -> CallState:
@@ -173,30 +164,29 @@ def _rows_of(call: CallState, undo: str) -> Iterator[_Row]:
     """Yield how the call began, as it did in the source, and what it came to."""
     begun = _begun(call, undo)
     if begun is not None:
-        yield (call.begun, False, *begun)
+        yield call.begun, False, begun, None
     ended = _ended(call)
     if ended is not None:
-        yield (call.lsn, True, *ended)
+        yield call.lsn, True, ended, _event_of(call)
 
 
-def _begun(call: CallState, undo: str) -> tuple[type[Any], dict[str, Any]] | None:
-    fields: dict[str, Any] = {"key": call.key, "name": call.name, "group": call.group}
+def _begun(call: CallState, undo: str) -> Record | None:
+    fields: dict[str, Any] = {"key": call.key, "name": call.name, "group": call.group, **_PLACE}
     match call.kind:
         case "step":
             fields |= {
-                "lazy": False,
                 "fn": call.fn,
                 "args": call.args,
                 "attempt": max(call.attempt, 1),
                 "once": call.once,
                 "undo": undo,
             }
-            return rec.StepStarted, fields
+            return rec.StepStarted(**fields)
         case "sleep":
-            return rec.SleepStarted, fields | {"due": call.due}
+            return rec.SleepStarted(**fields, due=call.due)
         case "event":
             args = ANY_ARGS if call.args == ANY_ARGS else ""
-            return rec.WaitStarted, fields | {"event": call.event, "due": call.due, "args": args}
+            return rec.WaitStarted(**fields, event=call.event, due=call.due, args=args)
         case "child":
             fields |= {
                 "workflow": call.fn.removeprefix(f"{FN_CHILD}:"),
@@ -204,32 +194,42 @@ def _begun(call: CallState, undo: str) -> tuple[type[Any], dict[str, Any]] | Non
                 "args": call.args,
                 "awaited": call.awaited,
             }
-            return rec.ChildStarted, fields
+            return rec.ChildStarted(**fields)
         case "notify":
             # Begun and ended by one record.
             return None
 
 
-def _ended(call: CallState) -> tuple[type[Any], dict[str, Any]] | None:
+def _ended(call: CallState) -> Record | None:
     failed = call.status == "failed"
-    key, attempt = {"key": call.key}, {"attempt": max(call.attempt, 1)}
-    came_to = {"error": Raw(call.error or b"{}")} if failed else {"result": _result(call)}
+    fields: dict[str, Any] = {"key": call.key, **_PLACE}
+    came_to: dict[str, Any] = (
+        {"error": Raw(call.error or b"{}")} if failed else {"result": _result(call)}
+    )
     match call.kind:
         case "step":
-            return (rec.StepFailed if failed else rec.StepCompleted), key | came_to | attempt
+            kind = rec.StepFailed if failed else rec.StepCompleted
+            return kind(**fields, **came_to, attempt=max(call.attempt, 1))
         case "sleep":
-            return rec.SleepEnded, key
+            return rec.SleepEnded(**fields)
         case "event" if failed:
-            return rec.WaitTimedOut, key
+            return rec.WaitTimedOut(**fields)
         case "event":
             # With an event of its own, whose LSN is known when it is written.
-            return rec.WaitResolved, key | {"event": call.event, "body": bytes(_result(call))}
+            return rec.WaitResolved(**fields, payload=0)
         case "child":
             # One that is not awaited was begun and ended by one record.
-            return (rec.ChildEnded, key | came_to) if call.awaited else None
+            return rec.ChildEnded(**fields, **came_to) if call.awaited else None
         case "notify":
-            fields = {"name": call.name, "args": call.args, "count": int(call.result or b"0")}
-            return rec.NotifySent, key | fields
+            count = int(call.result or b"0")
+            return rec.NotifySent(**fields, name=call.name, args=call.args, count=count)
+
+
+def _event_of(call: CallState) -> rec.EventReceived | None:
+    """Return the event that the end of the call names."""
+    if call.kind != "event" or call.status == "failed":
+        return None
+    return rec.EventReceived(**_PLACE, event=call.event, payload=_result(call), takers=1)
 
 
 def _result(call: CallState) -> Raw:

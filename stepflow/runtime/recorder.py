@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from stepflow.model.records import (
     BulkActed,
@@ -23,15 +24,18 @@ from stepflow.model.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
 
     from stepflow.clock import HybridTime
     from stepflow.journal.api import Journal
     from stepflow.runtime.actor import RunActor
 
-__all__ = ["Recorder"]
+__all__ = ["Copied", "Recorder"]
 
 R = TypeVar("R", bound=Record)
+
+Copied = tuple[Record, EventReceived | None]
+"""What a fork keeps: a record but for its place, and the event that it names."""
 
 _BINDING = (ValueRecorded, VersionChosen)
 """Lazy, yet effects wait for them: a step must not act on a value that a crash takes back."""
@@ -86,6 +90,36 @@ class Recorder:
         if actor.feed is not None:
             actor.noted(lsn)
         return record
+
+    def write_copies(self, actor: RunActor, rows: Iterable[Copied]) -> None:
+        """Record what another run had recorded as the history of a run that has just been started.
+
+        It is much in one turn, so all of it has one moment, and nobody follows the run yet.
+        """
+        state = actor.state
+        run_id, ts, before = state.id, self.time.now_ms(), state.nbytes
+        lsn = self._sink.next_lsn
+        written: list[bytes] = []
+        try:
+            for record, event in rows:
+                body: bytes | None = None
+                if event is not None:
+                    taken = replace(event, lsn=lsn, ts=ts, by=f"run:{run_id}")
+                    written.append(encode_record(taken))
+                    body = bytes(event.payload)
+                    record = replace(record, payload=lsn)  # noqa: PLW2901  it names the event
+                    lsn += 1
+                copy = replace(record, lsn=lsn, r=run_id, rs=state.rs + 1, ts=ts)
+                data = encode_record(copy)
+                state.apply(copy, data, body)
+                written.append(data)
+                lsn += 1
+        finally:
+            # Also after an exception: what was applied must be queued.
+            if written:
+                self._sink.append(written, strict=True)
+                actor.strict_lsn = lsn - 1
+            self.live_bytes += state.nbytes - before
 
     def write_event(self, event: str, payload: bytes, takers: int, by: str) -> int:
         """Record that an event came; return the LSN that its takers name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -531,3 +532,45 @@ async def test_what_happens_while_a_fork_is_prepared(
                 await asked
             assert world.engine.sup.journal.last_lsn == before
             world.engine._state = "ready"
+
+
+async def test_what_is_kept_is_one_frame_and_costs_few_calls_a_step_in_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(run_bytes_max=1 << 26)
+    calls = 0
+
+    def count(_frame: Any, what: str, _arg: Any) -> None:
+        nonlocal calls
+        calls += what in {"call", "c_call"}
+
+    write = forking.ForkPlan.write
+
+    def counted(plan: forking.ForkPlan, actor: Any) -> None:
+        sys.setprofile(count)
+        try:
+            write(plan, actor)
+        finally:
+            sys.setprofile(None)
+
+    async def do(n: int) -> int:
+        return n
+
+    async def w(ctx: Context, n: int) -> Any:
+        await ctx.map("m", do, range(n))
+        return await ctx.step("last", do, 0)
+
+    monkeypatch.setattr(forking.ForkPlan, "write", counted)
+    with world.clock.driving():
+        async with world:
+            for steps in (500, 2000):
+                source = await ended(world, w, steps)
+                calls = 0
+                fork = await world.engine.fork(source, "last")
+                # Records are made in slices before: what is left is to place, encode, apply them.
+                assert calls < 25 * steps
+                assert result_of(await world.finished(fork)) == 0
+                kept = [g for g in world.life.groups if len(g) > steps]
+                kinds = [type(r).__name__ for r in decoded(kept[-1])]
+                assert kinds.count("StepCompleted") == steps
+                assert kinds[0] == "RunStarted"
