@@ -313,6 +313,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
             return
         sup.spawn(sup.retention.sweep())
         sup.tidy()
+        sup.admission.look_for_circles()
         sup.pack_ended()
         sup.spawn(sup.passivate_idle())
         if snapshotter.is_due():

@@ -26,6 +26,7 @@ from stepflow.model.why import (
     since,
     span,
 )
+from stepflow.runtime.circles import CODE, circle_of, say_circle
 
 if TYPE_CHECKING:
     from stepflow.model.run import CallState, RunState
@@ -133,7 +134,7 @@ class Why(EnginePart):
             says += f"; under way is {', '.join(place.holders)}"
         if place.free_at_ms:
             says += f"; the next one begins in {span(place.free_at_ms - self._now_ms())}"
-        return WaitingFor(
+        found = WaitingFor(
             kind="queue",
             name=place.limit,
             position=place.position,
@@ -143,6 +144,11 @@ class Why(EnginePart):
             due_at=rfc3339(place.free_at_ms) if place.free_at_ms else UNSET,
             says=says,
         )
+        circle = circle_of(self.sup, actor.id)
+        if circle:
+            found.code, found.circle = CODE, circle
+            found.says += f". It never comes by itself: {say_circle(circle)}"
+        return found
 
     def _own_code(self, actor: RunActor, state: RunState) -> WaitingFor:
         if actor.session is None and derived_state(state) == "active":
@@ -218,6 +224,9 @@ class Why(EnginePart):
             return
         below = self._explain(child, children=False)
         found.reason = below.summary
+        held = next((row for row in below.waiting_for if row.circle), None)
+        if held is not None:
+            found.code, found.circle = held.code, held.circle
         found.says += f", which waits in turn: {below.summary.rstrip('.')}"
 
 

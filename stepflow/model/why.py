@@ -93,6 +93,9 @@ class WaitingFor(msgspec.Struct, rename="camel", kw_only=True):
     """Ten of those at most, oldest first."""
     by: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+    circle: tuple[str, ...] | UnsetType = UNSET
+    """Runs that wait for each other, each for the next one: none goes on by itself."""
     names: list[str] | UnsetType = UNSET
     """Of a missing workflow: registered ones with a name like it."""
     says: str = ""

@@ -35,6 +35,7 @@ from stepflow.authoring.limits import Limit, priority_of
 from stepflow.errors import RateLimitedError
 from stepflow.model import records as rec
 from stepflow.model.rates import RateRow
+from stepflow.runtime.circles import Circles
 from stepflow.runtime.ending import RELEASE_TIMER, TIMEOUT_TIMER
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ ADMISSION: Final = "@admission"
 """Owner of this module's timers, in place of a run."""
 _SMALL: Final = 4096
 _HOLDERS_SHOWN: Final = 5
+_HOLDERS_ASKED: Final = 2000
+"""With more, no look for a circle comes to an end, and none is found."""
 _AGAIN_S: Final = 5
 _BUCKETS_SLACK: Final = 1000
 _ROUND_MAX: Final = 100
@@ -159,6 +162,8 @@ class Admission:
 
     __slots__ = (
         "_buckets",
+        "_called",
+        "_circles",
         "_lanes",
         "_left",
         "_limited",
@@ -188,6 +193,9 @@ class Admission:
         """How many are queued, by workflow."""
         self.queued: dict[str, tuple[Lane, tuple[int, int, int, str], Door]] = {}
         self.admitted_total = 0
+        self._called: dict[str, None] = {}
+        """Queued runs that their parents await: only these can close a circle."""
+        self._circles = Circles(sup)
 
     # ------------------------------------------------------------ what a run needs
 
@@ -326,6 +334,9 @@ class Admission:
                 bucket.lanes[lane] = None
         insort(lane.rows, row)
         self.queued[actor.id] = (lane, row, door)
+        start = actor.peek().started
+        if start is not None and start.parent_key:
+            self._called[actor.id] = None
         self.waiting[door.workflow] += 1
 
     def _lane(self, door: Door) -> Lane:
@@ -377,6 +388,7 @@ class Admission:
         if found is None:
             return
         lane, row, door = found
+        self._called.pop(run_id, None)
         self.waiting[door.workflow] -= 1
         place = bisect_left(lane.rows, row)
         del lane.rows[place]
@@ -460,6 +472,7 @@ class Admission:
     def _admit_first(self, lane: Lane) -> None:
         run_id = lane.rows[0][3]
         _, _, door = self.queued.pop(run_id)
+        self._called.pop(run_id, None)
         self.waiting[door.workflow] -= 1
         del lane.rows[0]
         if not lane.rows:
@@ -614,6 +627,26 @@ class Admission:
         now = self._sup.time.now_ms()
         bucket = next((b for b in lane.buckets if not b.has_room(now)), None) or lane.full
         return bucket or lane.buckets[0]
+
+    def blockers(self, run_id: str) -> Iterator[list[str]]:
+        """Yield, for each full limit of slots that the queued run needs, who took them.
+
+        Whoever took one has it for longer than the children that go along on it, unless it was
+        ended by force: then one of those.
+        """
+        found = self.queued.get(run_id)
+        if found is None:
+            return
+        now = self._sup.time.now_ms()
+        for bucket in found[0].buckets:
+            if bucket.limit.kind == "concurrency" and not bucket.has_room(now):
+                holders = islice(bucket.holders.items(), _HOLDERS_ASKED)
+                yield [taker if taker in on else next(iter(on)) for taker, on in holders]
+
+    def look_for_circles(self) -> None:
+        """Say which runs wait for each other in a circle, each circle once."""
+        if self._called:
+            self._circles.look(tuple(self._called))
 
     def held(self) -> Iterator[tuple[Limit, str, int]]:
         """Yield each limit of slots that is held, its key, and how many are."""
