@@ -151,6 +151,10 @@ class Settings:
     keys_check_s: float = _knob(0.5, "seconds", "a changed keys.json is noticed so soon")
     keys_max: int = _knob(1000, "keys", "in keys.json; revoke or remove some first")
     token_runs_max: int = _knob(100, "runs", "400 for a token that names more")
+    session_ttl_s: float = _knob(
+        43_200.0, "seconds", "a login ends; sooner where its credential does"
+    )
+    sessions_max: int = _knob(1000, "sessions", "the oldest of who has the most is ended")
     auth_failures_per_s: float = _knob(10.0, "failures", "a second and address, then 429")
     auth_failures_burst: int = _knob(20, "failures", "at once and address, then 429")
     auth_hosts_max: int = _knob(10_000, "addresses", "the least recent one is forgotten")

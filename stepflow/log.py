@@ -34,7 +34,7 @@ _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 # Whatever a library or a workflow logs by mistake: our keys and tokens, JWTs, `token=` of a URL.
 _SECRETS: Final = re.compile(
     r"(?P<name>[?&]token=)[^&\s\"']+"
-    r"|(?P<ours>\b(?:pat_|sf_[0-9A-Za-z]{8}_))[\w-]{20,}"
+    r"|(?P<ours>\b(?:pat_|ses_|sf_[0-9A-Za-z]{8}_))[\w-]{20,}"
     r"|(?P<jwt>\beyJ)[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
 )
 _CONTROLS: Final = re.compile(

@@ -28,7 +28,12 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 PLACE: Final = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 METHODS: Final = ("get", "post", "put", "patch", "delete")
-CREDENTIALS: Final = {"apiKey": "key", "jwt": "JWT", "publicAccessToken": "token"}
+CREDENTIALS: Final = {
+    "apiKey": "key",
+    "jwt": "JWT",
+    "publicAccessToken": "token",
+    "session": "cookie",
+}
 SPANS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 

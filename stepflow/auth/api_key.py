@@ -81,6 +81,14 @@ class KeyRing:
             return None
         return found
 
+    def named(self, name: str, key_id: str | None, now_ms: int) -> Principal | None:
+        """Return the principal of a key that is still in the ring: by its id, where it has one."""
+        for _, principal in self._pairs:
+            if principal.key_id == key_id and (key_id is not None or principal.name == name):
+                over = principal.expires_ms is not None and now_ms >= principal.expires_ms
+                return None if over else principal
+        return None
+
     def holds(self, key_id: str) -> bool:
         """Say whether the key with that id is still in the ring."""
         return any(principal.key_id == key_id for _, principal in self._pairs)

@@ -7,6 +7,9 @@ if a later one would have been good:
 2. `Authorization: Bearer`: a public access token `pat_…`, else a JWT
 3. `?token=`: a public access token
 
+A request with none of them may still have a session's cookie (`sessions.py`), which the caller of
+this chain looks at last: what a browser adds by itself is heeded only where nothing was said.
+
 Bad credentials are counted by client address; too many get 429 instead of 401. Good credentials are
 never counted and never asked to wait, so nobody can lock another out.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +34,7 @@ from stepflow.auth.public_token import (
     token_keys_from_env,
 )
 from stepflow.auth.secret_file import with_secret_files
+from stepflow.auth.sessions import Sessions, jwt_seal
 from stepflow.config import MEMORY
 from stepflow.errors import RateLimitedError, UnauthorizedError
 
@@ -38,22 +43,39 @@ if TYPE_CHECKING:
 
     from stepflow.auth.jwt_bearer import JwtBearer
     from stepflow.auth.principal import Principal
+    from stepflow.auth.sessions import Session
     from stepflow.clock import Clock
     from stepflow.config import Settings
 
-__all__ = ["DEFAULT_KEY_FILE", "KEYS_FILE", "TOKEN_KEY_FILE", "AuthChain", "FailureLimiter"]
+__all__ = ["DEFAULT_KEY_FILE", "KEYS_FILE", "SESSIONS_FILE", "TOKEN_KEY_FILE", "AuthChain"]
+__all__ += ["FailureLimiter", "NoCredentialsError"]
 
 KEYS_FILE: Final = "keys.json"
 DEFAULT_KEY_FILE: Final = "api.key"
+SESSIONS_FILE: Final = "sessions.json"
 TOKEN_KEY_FILE: Final = "token.key"  # noqa: S105  a file name
 
 logger = logging.getLogger("stepflow.auth")
 
 
+class NoCredentialsError(UnauthorizedError):
+    """Nothing was presented, neither good nor bad. To the caller it reads as any other 401."""
+
+
 class AuthChain:
     """Checks API keys, JWTs and public access tokens."""
 
-    __slots__ = ("_clock", "_failures", "_fixed", "_follower", "_jwt", "_settings", "signer")
+    __slots__ = (
+        "_clock",
+        "_failures",
+        "_fixed",
+        "_follower",
+        "_jwt",
+        "_seal",
+        "_settings",
+        "sessions",
+        "signer",
+    )
 
     def __init__(
         self,
@@ -64,13 +86,18 @@ class AuthChain:
         keys: KeyRing | None = None,
         follower: KeyFollower | None = None,
         jwt: JwtBearer | None = None,
+        sessions: Sessions | None = None,
+        seal: str = "",
     ) -> None:
+        """`seal`: what `jwt_seal` says of the settings that `jwt` was made with."""
         self.signer = signer
         self._clock = clock
         self._settings = settings
         self._fixed = keys or KeyRing()
         self._follower = follower
         self._jwt = jwt
+        self._seal = seal
+        self.sessions = Sessions(None, clock, settings) if sessions is None else sessions
         self._failures = FailureLimiter(clock, settings)
 
     @classmethod
@@ -97,6 +124,10 @@ class AuthChain:
             keys=_fixed_keys(environ, directory, has_jwt=jwt is not None),
             follower=_follower(directory, settings, clock),
             jwt=jwt,
+            sessions=Sessions(
+                None if directory is None else directory / SESSIONS_FILE, clock, settings, entropy
+            ),
+            seal=jwt_seal(environ),
         )
 
     @property
@@ -123,9 +154,9 @@ class AuthChain:
         elif query_token is not None:
             found = self.signer.verify(query_token, self._clock.wall_ms())
         else:
-            raise UnauthorizedError
+            raise NoCredentialsError
         if found is None:
-            self._failures.count(client)
+            self.count_failure(client)
             raise UnauthorizedError
         return found
 
@@ -135,6 +166,49 @@ class AuthChain:
             request.headers.get, request.query.get("token"), request.client
         )
         return AuthResult(ok=True, principal=principal)
+
+    def count_failure(self, client: str | None) -> None:
+        """Count a bad credential. Raises `RateLimitedError` when there were too many."""
+        self._failures.count(client)
+
+    # ------------------------------------------------------------ sessions
+
+    async def log_in(self, text: str, client: str | None) -> tuple[str, Session]:
+        """Begin a session with an API key or a JWT; return its id and what it is.
+
+        Raises as `authenticate` does, and `DiskFailedError`. A public access token begins none.
+        """
+        is_jwt = text.startswith("eyJ") and self.find_key(text) is None
+        given = {"authorization": f"Bearer {text}"} if is_jwt else {"x-api-key": text}
+        principal = await self.authenticate(given.get, None, client)
+        return await self.sessions.begin(principal, self._seal if is_jwt else "")
+
+    def principal_of(self, session: Session) -> Principal | None:
+        """Return who the session stands for now; None when its credential is no longer good."""
+        who = session.principal
+        if session.credential is not None:
+            now = None  # a host's handler let it in, and it alone can say whether it would again
+        elif who.kind == "key":
+            now = self._named(who)
+        else:
+            now = who if self._jwt is not None and session.seal == self._seal else None
+        if now is None:
+            return None
+        ends_ms = min(now.expires_ms or session.expires_ms, session.expires_ms)
+        return replace(now, expires_ms=ends_ms, session=session.sha256)
+
+    def _named(self, who: Principal) -> Principal | None:
+        ring = self._fixed
+        if who.key_id is not None and self._follower is not None:
+            ring = self._follower.ring()
+        return ring.named(who.name, who.key_id, self._clock.wall_ms())
+
+    # ------------------------------------------------------------ keys
+
+    @property
+    def follower(self) -> KeyFollower | None:
+        """The keys that can be made and revoked; None where there is no directory."""
+        return self._follower
 
     def find_key(self, text: str) -> Principal | None:
         """Return whose API key `text` is."""
@@ -147,11 +221,20 @@ class AuthChain:
     def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
         """Call `revoked` within a second of the end of the principal's made key, if it has one.
 
-        Returns what stops the watch. When a credential ends by time, `expires_ms` says it.
+        Likewise at once when its session is ended. Returns what stops the watch. When a credential
+        ends by time, `expires_ms` says it.
         """
-        if principal.key_id is None or self._follower is None:
-            return _nothing
-        return self._follower.watch(principal.key_id, revoked)
+        stops: list[Callable[[], None]] = []
+        if principal.key_id is not None and self._follower is not None:
+            stops.append(self._follower.watch(principal.key_id, revoked))
+        if principal.session is not None:
+            stops.append(self.sessions.watch(principal.session, revoked))
+
+        def stop() -> None:
+            for each in stops:
+                each()
+
+        return stop if stops else _nothing
 
     async def _bearer(self, authorization: str) -> Principal | None:
         if len(authorization) > self._settings.authorization_bytes_max:

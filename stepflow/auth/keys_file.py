@@ -4,7 +4,10 @@
 
     {"format": 1,
      "checksum": "<SHA-256, hex, of the compact JSON of keys, members sorted>",
-     "keys": [{"id", "name", "sha256", "scopes", "createdAt", "expiresAt", "revokedAt"}]}
+     "keys": [{"id", "name", "sha256", "scopes", "createdAt", "expiresAt", "revokedAt",
+               "createdBy"?, "revokedBy"?}]}
+
+`createdBy` and `revokedBy` are principals; a key that the command line made or revoked has none.
 
 Times are milliseconds since 1970. The file is private (0600) and replaced whole. Writers take turns
 by a lock on `keys.lock` beside it, which is never replaced. A server looks at the file's identity
@@ -58,6 +61,8 @@ class KeyRow:
     created_ms: int
     expires_ms: int | None = None
     revoked_ms: int | None = None
+    created_by: str = ""
+    revoked_by: str = ""
 
     def live(self, now_ms: int) -> bool:
         """Say whether it is neither revoked nor over."""
@@ -85,14 +90,21 @@ class KeysFile:
         now_ms: int,
         expires_ms: int | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        *,
+        by: str = "",
     ) -> tuple[str, KeyRow]:
-        """Add a key; return it, to be shown once, and its row. A name may be used again."""
+        """Add a key; return it, to be shown once, and its row. A name may be used again.
+
+        `by` is the principal who asked for it. Raises `ConfigurationError` for a bad name and when
+        there are too many keys.
+        """
         if not 0 < len(name) <= _NAME_CHARS_MAX or not name.isprintable():
             raise ConfigurationError(
                 f"a key's name has 1 to {_NAME_CHARS_MAX} printable characters"
             )
         text, key_id = make_key(entropy)
-        row = KeyRow(key_id, name, digest_of(text).hex(), frozenset(scopes), now_ms, expires_ms)
+        digest = digest_of(text).hex()
+        row = KeyRow(key_id, name, digest, frozenset(scopes), now_ms, expires_ms, created_by=by)
         with self._turn():
             rows = self.rows()
             if len(rows) >= self._keys_max:
@@ -102,14 +114,14 @@ class KeysFile:
             self._write([*rows, row])
         return text, row
 
-    def revoke(self, key_id: str, now_ms: int) -> KeyRow | None:
+    def revoke(self, key_id: str, now_ms: int, by: str = "") -> KeyRow | None:
         """End a key now; None when there is no such id. A second time changes nothing."""
         with self._turn():
             rows = self.rows()
             for place, row in enumerate(rows):
                 if row.id == key_id:
                     if row.revoked_ms is None:
-                        rows[place] = replace(row, revoked_ms=now_ms)
+                        rows[place] = replace(row, revoked_ms=now_ms, revoked_by=by)
                         self._write(rows)
                     return rows[place]
         return None
@@ -165,6 +177,16 @@ class KeyFollower:
         self._ring = _ring(file.rows())
         self._watches: dict[object, tuple[str, Callable[[], None]]] = {}
         self._timer: TimerHandle | None = None
+
+    @property
+    def file(self) -> KeysFile:
+        """The file that is followed."""
+        return self._file
+
+    def look(self) -> None:
+        """Look at the file now: whoever has changed it wants to see it in force."""
+        self._checked_s = self._clock.monotonic_s()
+        self._look()
 
     def ring(self) -> KeyRing:
         """Return the keys that are good now."""
@@ -274,6 +296,8 @@ def _row_to_json(row: KeyRow) -> dict[str, Any]:
         "createdAt": row.created_ms,
         "expiresAt": row.expires_ms,
         "revokedAt": row.revoked_ms,
+        **({"createdBy": row.created_by} if row.created_by else {}),
+        **({"revokedBy": row.revoked_by} if row.revoked_by else {}),
     }
 
 
@@ -287,4 +311,6 @@ def _row_of_json(row: Any) -> KeyRow:
         row["createdAt"],
         row["expiresAt"],
         row["revokedAt"],
+        row.get("createdBy", ""),
+        row.get("revokedBy", ""),
     )

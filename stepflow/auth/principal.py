@@ -40,8 +40,9 @@ class Principal:
     """A caller whose credential was good: `Principal("ada")` is the host's own user.
 
     `run_ids` and `tag` narrow what `read` reaches; both None: every run. `expires_ms` is when the
-    credential ends, so that a stream can end with it. `key_id` is the id of a key in `keys.json`.
-    `one_run` marks the token of a single run, which reads that and its own stream alone.
+    credential ends, so that a stream can end with it. `key_id` is the id of a key in `keys.json`,
+    `session` the hash of the id of the session that stood for it. `one_run` marks the token of a
+    single run, which reads that and its own stream alone.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Principal:
     expires_ms: int | None = None
     key_id: str | None = field(default=None, compare=False)
     one_run: bool = False
+    session: str | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:

@@ -19,6 +19,7 @@ from stepflow.clock import SystemClock
 from stepflow.log import Redact
 from stepflow.web.app import build_app, build_routes
 from stepflow.web.policy import Policy
+from stepflow.web.presets import Endpoints
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Mapping
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
 
     from stepflow.auth.chain import AuthChain
     from stepflow.auth.handlers import AuthHandler, FailureHook
+    from stepflow.clock import Clock
     from stepflow.config import Settings
     from stepflow.engine.protocol import Engine
-    from stepflow.web.presets import EndpointPreset, Endpoints
+    from stepflow.web.presets import EndpointPreset
 
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
     HealthCheck = Callable[[], bool | Awaitable[bool]]
@@ -90,7 +92,7 @@ def routes_of(
     clock = SystemClock()
     routes = build_routes(
         flow.engine,
-        Policy(lambda: flow.auth_chain, clock, auth, on_auth_failure),
+        _policy(flow, clock, auth, on_auth_failure, cookies=ui and Endpoints.of(endpoints).ui),
         flow.settings,
         clock,
         endpoints=endpoints,
@@ -116,7 +118,7 @@ def app_of(
     clock = SystemClock()
     return build_app(
         flow.engine,
-        Policy(lambda: flow.auth_chain, clock, auth, on_auth_failure),
+        _policy(flow, clock, auth, on_auth_failure, cookies=ui and Endpoints.of(endpoints).ui),
         flow.settings,
         clock,
         endpoints=endpoints,
@@ -125,6 +127,12 @@ def app_of(
         ui=ui,
         lifespan=lifespan or _lifespan_of(flow),
     )
+
+
+def _policy(
+    flow: Flow, clock: Clock, auth: Auth | None, hook: FailureHook | None, *, cookies: bool
+) -> Policy:
+    return Policy(lambda: flow.auth_chain, clock, auth, hook, cookies=cookies)
 
 
 def _lifespan_of(flow: Flow) -> Lifespan[Starlette]:

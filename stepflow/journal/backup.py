@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["backup"]
 
 _TRIES: Final = 5
-_LEFT_OUT: Final = frozenset({LOCK, RESERVE, "marker", FORMAT_FILE})
-"""What belongs to one process on one machine, and what is copied last."""
+_LEFT_OUT: Final = frozenset({LOCK, RESERVE, "marker", "sessions.json", FORMAT_FILE})
+"""What belongs to one process on one machine, who is logged in there, and what is copied last."""
 
 
 def backup(source: Disk, target: Disk) -> VerifyReport:

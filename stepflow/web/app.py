@@ -22,8 +22,10 @@ from stepflow.web import (
     endpoints,
     explaining,
     export,
+    keys,
     pages,
     schedules,
+    sessions,
     sse,
     stream_all,
     tokens,
@@ -88,12 +90,28 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     additions.GetMetrics,
     endpoints.GetOpenApi,
     docs_page.GetDocs,
+    sessions.GetSession,
+    sessions.LogIn,
+    sessions.LogOut,
+    keys.ListKeys,
+    keys.CreateKey,
+    keys.RevokeKey,
     pages.GetPage,
     pages.GetPageFile,
     pages.GetRoot,
 )
 _HOT: Final = (endpoints.Trigger, endpoints.GetRun, endpoints.Notify)
-_PAGES: Final = frozenset({docs_page.GetDocs, pages.GetPage, pages.GetPageFile, pages.GetRoot})
+_PAGES: Final = frozenset(
+    {
+        docs_page.GetDocs,
+        pages.GetPage,
+        pages.GetPageFile,
+        pages.GetRoot,
+        sessions.GetSession,
+        sessions.LogIn,
+        sessions.LogOut,
+    }
+)
 # The rest of the path, slashes too.
 _FILE: Final = "{file}"
 

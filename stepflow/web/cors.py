@@ -1,8 +1,8 @@
 """Which other sites' pages may call: an exact list of origins, off unless set.
 
 The browser asks first (a preflight: `OPTIONS` with `Access-Control-Request-Method`) and is told
-what it may send. Credentials travel in headers that the page sets, never in cookies, so
-`Access-Control-Allow-Credentials` is never sent.
+what it may send. Credentials of other sites' pages travel in headers that they set. The dashboard's
+cookie is for its own pages, so `Access-Control-Allow-Credentials` is never sent.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import msgspec
 
+from stepflow.auth.sessions import COOKIE
 from stepflow.engine.protocol import BulkReport, BulkSkipped, WaitingEvent
 from stepflow.errors import InternalError, UnauthorizedError, UnavailableError
 from stepflow.model.audit import AuditEntry, AuditPage
@@ -47,6 +48,8 @@ _NAMES: Final[Mapping[str, str]] = {
     "ScheduleView": "Schedule",
     "BackfillView": "Backfill",
     "QueueView": "QueuePlace",
+    "SessionView": "Session",
+    "KeyView": "ApiKey",
     "Problem": "Error",
 }
 _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
@@ -64,6 +67,12 @@ _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     schemas.BulkFilter,
     schemas.BulkRequest,
     schemas.RunAudit,
+    schemas.LoginRequest,
+    schemas.SessionView,
+    schemas.KeyRequest,
+    schemas.KeyView,
+    schemas.KeyList,
+    schemas.MadeKey,
     BulkReport,
     BulkSkipped,
     AuditEntry,
@@ -109,6 +118,11 @@ _PATH_PARAMS: Final[Mapping[str, dict[str, Any]]] = {
         "description": "The schedule's id.",
         "example": "nightly-report",
     },
+    "keyId": {
+        "schema": {"type": "string", "pattern": "^[0-9A-Za-z]{8}$"},
+        "description": "The key's id: the part of the key that is no secret.",
+        "example": "Ab3dEf9h",
+    },
     "eventId": {
         "schema": {"type": "string", "minLength": 1},
         "description": "The event's id.",
@@ -120,6 +134,7 @@ _TAGS: Final = (
     ("Runs", "One triggered instance of a workflow each; they survive restarts."),
     ("Schedules", "What starts by itself, on cron lines and intervals."),
     ("Events", "Outside facts that runs wait for."),
+    ("Keys", "API keys that were made here."),
     ("Service", "Health, readiness, metrics, documents."),
 )
 _INFO: Final = {
@@ -144,6 +159,15 @@ _SECURITY_SCHEMES: Final = {
         "in": "query",
         "name": "token",
         "description": "A run's `publicAccessToken`. It reads that run and its stream.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": (
+            "The dashboard's login, `POST /session`. It counts on requests of pages of this "
+            "origin, where no header and no `token` says who calls."
+        ),
     },
 }
 
@@ -208,9 +232,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 
 def _security(operation: Operation) -> list[dict[str, list[str]]]:
-    if operation.scope is None:
+    if operation.scope is None and not operation.any_scope:
         return []
-    ways: list[dict[str, list[str]]] = [{"apiKey": []}, {"jwt": []}]
+    ways: list[dict[str, list[str]]] = [{"apiKey": []}, {"jwt": []}, {"session": []}]
     return [*ways, {"publicAccessToken": []}] if operation.token else ways
 
 
@@ -253,7 +277,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 def _errors(operation: Operation) -> list[type[ApiError]]:
     """Return what the operation can refuse, and what the edge before it can."""
-    if operation.scope is None:
+    if operation.scope is None and not operation.any_scope:
         return list(operation.errors)
     return list(
         dict.fromkeys((*operation.errors, UnauthorizedError, UnavailableError, InternalError))

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["AnswerEndpoint", "Content", "Endpoint", "Operation", "Param", "Resource", "Service"]
 __all__ += ["Switch", "run_id_of", "serving", "taking_work"]
 
-Switch = Literal["trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui"]
+Switch = Literal[
+    "trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui", "keys"
+]
 """The names of `Endpoints`, of which each operation belongs to one."""
 
 
@@ -71,7 +73,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method of one path. `scope` is None where no credentials are asked for."""
+    """One method of one path.
+
+    `scope` is None where no credentials are asked for, or, with `any_scope`, any will do.
+    """
 
     id: str
     method: str
@@ -81,6 +86,7 @@ class Operation:
     summary: str
     description: str = ""
     scope: Scope | None = None
+    any_scope: bool = False
     token: bool = False
     params: tuple[Param, ...] = ()
     body: Content | None = None

@@ -7,15 +7,21 @@
 5. the body
 
 A public access token reads one run and its stream; on every other route it is 403.
+
+The dashboard's cookie (`cookies.py`) is looked at last, where the request says nothing else of who
+calls, and only on requests of our own pages.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from stepflow.auth.chain import NoCredentialsError
 from stepflow.auth.handlers import AuthRequest, RouteAuth
 from stepflow.errors import ApiError, ForbiddenError, RunNotFoundError, UnauthorizedError
-from stepflow.web.asgi import HeaderView, client_of, query_all, query_of
+from stepflow.web.asgi import HeaderView, client_of, header, query_all, query_of
+from stepflow.web.cookies import require_our_page, session_cookie
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,14 +30,18 @@ if TYPE_CHECKING:
 
     from stepflow.auth.chain import AuthChain
     from stepflow.auth.handlers import AuthHandler, FailureHook
+    from stepflow.auth.keys_file import KeyFollower
     from stepflow.auth.principal import Principal, Scope
     from stepflow.auth.public_token import TokenSigner
+    from stepflow.auth.sessions import Session
     from stepflow.clock import Clock
     from stepflow.engine.protocol import Engine
     from stepflow.model.views import RunView
 
 __all__ = ["Policy", "require_run", "require_scope", "require_visible", "require_whole"]
 
+_LOGIN: Final = "ui"
+_DECIDING: Final = (b"x-api-key", b"authorization")
 _TOKEN_ENDPOINTS: Final = frozenset({"runs", "runs_stream"})
 
 
@@ -40,10 +50,11 @@ class Policy:
 
     `chain` is what the environment and the data directory ask for. It is a function, because the
     directory is opened at the start, after the routes were built. `auth` replaces it by the host's
-    own handlers; public access tokens go on reading their runs.
+    own handlers; public access tokens go on reading their runs. `cookies=False`: no session is
+    begun and none is heeded.
     """
 
-    __slots__ = ("_chain", "_clock", "_hook", "_own")
+    __slots__ = ("_chain", "_clock", "_cookies", "_hook", "_own")
 
     def __init__(
         self,
@@ -51,8 +62,11 @@ class Policy:
         clock: Clock,
         auth: AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain] | None = None,
         on_auth_failure: FailureHook | None = None,
+        *,
+        cookies: bool = True,
     ) -> None:
         self._chain = chain
+        self._cookies = cookies
         self._clock = clock
         self._own = None if auth is None else RouteAuth(auth, on_auth_failure)
         self._hook = on_auth_failure
@@ -68,6 +82,9 @@ class Policy:
             token = self._token_principal(scope)
             if token is not None and _reads_a_run(endpoint, scope):
                 return token
+            session = self._session(scope)
+            if session is not None:
+                return await self._of_own_session(self._own, endpoint, scope, session)
             try:
                 return await self._own.authenticate(endpoint, _request_of(scope))
             except UnauthorizedError:
@@ -80,9 +97,87 @@ class Policy:
                 HeaderView(scope).get, query_of(scope, "token"), client_of(scope)
             )
         except ApiError as error:
+            if isinstance(error, NoCredentialsError):
+                session = self._session(scope)
+                found = None if session is None else self._chain().principal_of(session)
+                if found is not None:
+                    return found
             if self._hook is not None:
                 await RouteAuth(self._chain(), self._hook).report(_request_of(scope), error)
             raise
+
+    @property
+    def follower(self) -> KeyFollower | None:
+        """The keys that can be made and revoked; None where the host decides who may call."""
+        return self._chain().follower if self._own is None else None
+
+    # ------------------------------------------------------------ sessions
+
+    async def log_in(self, scope: AsgiScope, text: str) -> tuple[str, Session]:
+        """Begin a session with a key or a JWT; whatever session the browser had is over.
+
+        Returns its id and what it is. Raises the `ApiError` that is the answer.
+        """
+        require_our_page(scope, is_login=True)
+        chain = self._chain()
+        text_before = session_cookie(scope)
+        before = chain.sessions.find(text_before) if text_before is not None else None
+        if self._own is None:
+            try:
+                begun = await chain.log_in(text, client_of(scope))
+            except ApiError as error:
+                if self._hook is not None:
+                    await RouteAuth(chain, self._hook).report(_request_of(scope), error)
+                raise
+        else:
+            begun = await self._log_in_own(self._own, scope, text)
+        if before is not None:
+            await chain.sessions.end(before)
+        return begun
+
+    async def log_out(self, principal: Principal) -> None:
+        """End the session that the caller came with, if it came with one."""
+        sessions = self._chain().sessions
+        session = sessions.by_hash(principal.session)
+        if session is not None:
+            await sessions.end(session)
+
+    def _session(self, scope: AsgiScope) -> Session | None:
+        """Return the session of the cookie, where nothing else says who calls.
+
+        Raises `ForbiddenError` where a page that is not ours makes the browser send it.
+        """
+        if not self._cookies or (text := session_cookie(scope)) is None:
+            return None
+        if any(header(scope, name) is not None for name in _DECIDING):
+            return None
+        if query_of(scope, "token") is not None:
+            return None
+        session = self._chain().sessions.find(text)
+        if session is not None:
+            require_our_page(scope)
+        return session
+
+    async def _log_in_own(self, own: RouteAuth, scope: AsgiScope, text: str) -> tuple[str, Session]:
+        # A handler looks where it looks: as a key, unless it can only be a JWT, and as a bearer.
+        given = {"authorization": f"Bearer {text}"}
+        if not text.startswith("eyJ"):
+            given["x-api-key"] = text
+        try:
+            principal = await own.authenticate(_LOGIN, _request_of(scope, given))
+        except UnauthorizedError:
+            self._chain().count_failure(client_of(scope))
+            raise
+        return await self._chain().sessions.begin(principal, credential=given)
+
+    async def _of_own_session(
+        self, own: RouteAuth, endpoint: str, scope: AsgiScope, session: Session
+    ) -> Principal:
+        principal = await own.authenticate(endpoint, _request_of(scope, session.credential or {}))
+        ends_ms = min(principal.expires_ms or session.expires_ms, session.expires_ms)
+        return replace(principal, expires_ms=ends_ms, session=session.sha256)
+
+    # ------------------------------------------------------------
 
     def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
         """Call `revoked` when the caller's key is taken back; returns what stops the watch."""
@@ -102,8 +197,9 @@ def _reads_a_run(endpoint: str, scope: AsgiScope) -> bool:
     return endpoint in _TOKEN_ENDPOINTS and scope["method"] in {"GET", "HEAD"}
 
 
-def _request_of(scope: AsgiScope) -> AuthRequest:
-    headers: dict[str, str] = {}
+def _request_of(scope: AsgiScope, given: Mapping[str, str] | None = None) -> AuthRequest:
+    """Return the request as handlers see it; `given`: headers that stand for its own."""
+    headers: dict[str, str] = dict(given or {})
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1"), value.decode("latin-1"))
     query: dict[str, str] = {}

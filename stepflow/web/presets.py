@@ -21,7 +21,7 @@ class Endpoints:
 
     `runs` covers all that is under `/runs` but the stream, and the lists of workflows and events;
     `trigger` covers batches; `health` covers `/ready`; `docs` the document and its page;
-    `ui` the dashboard.
+    `ui` the dashboard and its logins; `keys` the keys of `keys.json`.
     """
 
     trigger: bool = True
@@ -32,6 +32,7 @@ class Endpoints:
     docs: bool = True
     metrics: bool = True
     ui: bool = True
+    keys: bool = True
 
     @classmethod
     def of(cls, choice: EndpointPreset | Endpoints) -> Endpoints:
@@ -60,6 +61,7 @@ _PRESETS: Final[Mapping[str, Endpoints]] = {
         docs=False,
         metrics=False,
         ui=False,
+        keys=False,
     ),
     "none": _NONE,
 }

@@ -22,6 +22,7 @@ __all__ += ["StatusEvent", "StepEvent"]
 __all__ += ["Success", "TokenGrant", "TokenRequest", "TriggerResult", "WorkflowList"]
 __all__ += ["WideTokenRequest"]
 __all__ += ["BulkFilter", "BulkRequest", "RunAudit"]
+__all__ += ["KeyList", "KeyRequest", "KeyView", "LoginRequest", "MadeKey", "SessionView"]
 
 ProblemCode = Literal[
     "WORKFLOW_NOT_FOUND",
@@ -70,6 +71,64 @@ class Success(_Body, frozen=True, kw_only=True):
     """It is done, and durable."""
 
     success: Literal[True]
+
+
+ScopeName = Literal["trigger", "read", "notify", "control", "admin"]
+
+
+class LoginRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An API key or a JWT."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+
+
+class SessionView(_Body, frozen=True, kw_only=True):
+    """Who calls, and what they may do."""
+
+    name: str
+    kind: Literal["key", "jwt", "anonymous"]
+    scopes: list[ScopeName]
+    session: bool
+    """Whether the caller came by a session's cookie, and can log out."""
+    expires_at: str | None
+
+
+KeySeconds = Annotated[float, msgspec.Meta(ge=60, le=3650 * 86_400)]
+KeyText = Annotated[str, msgspec.Meta(pattern=r"^(?:[1-9][0-9]{0,3}[mh]|[1-9][0-9]{0,2}d)$")]
+
+
+class KeyRequest(_Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key to be made. Without `scopes`: all that the caller has but `admin`."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    scopes: Annotated[list[ScopeName], msgspec.Meta(min_length=1, max_length=5)] | UnsetType = UNSET
+    ttl: KeySeconds | KeyText | None = None
+
+
+class KeyView(_Body, frozen=True, kw_only=True):
+    """A key that was made here; never the key itself."""
+
+    id: str
+    name: str
+    scopes: list[ScopeName]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    created_by: str
+    """The principal who asked for it; empty for the command line."""
+    revoked_by: str
+
+
+class KeyList(_Body, frozen=True, kw_only=True):
+    """The keys of `keys.json`, the revoked too, oldest first."""
+
+    keys: list[KeyView]
+
+
+class MadeKey(KeyView, frozen=True, kw_only=True):
+    """A new key, this once: only its hash is kept."""
+
+    key: str
 
 
 class ScheduleList(_Body, frozen=True, kw_only=True):

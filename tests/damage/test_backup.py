@@ -210,3 +210,11 @@ def test_the_command_copies_a_served_directory_and_the_copy_is_served(tmp_path: 
             assert [restored.result(run_id) for run_id in runs] == [n + 2 for n in range(20)]
             assert restored.status(f"/runs/{later}") == 404
         assert on.segments(copy)
+
+
+def test_who_is_logged_in_is_in_no_backup() -> None:
+    source, target = source_disk(), MemoryDisk()
+    write_file(source, "sessions.json", b"{}")
+    assert backup(source, target).ok
+    assert "keys.json" in target.listdir()
+    assert "sessions.json" not in target.listdir()

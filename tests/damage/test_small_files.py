@@ -10,8 +10,10 @@ import pytest
 
 from stepflow import Stepflow
 from stepflow.auth.keys_file import KeysFile
-from stepflow.auth.principal import ALL_SCOPES
+from stepflow.auth.principal import ALL_SCOPES, Principal
+from stepflow.auth.sessions import Sessions
 from stepflow.cli.access import prepare_access
+from stepflow.clock import SystemClock
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import ConfigurationError, DiskFailedError, OperatorError
 from tests.damage import directories as on
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 FILES = ("keys.json", "token.key", "api.key", "LOCK", "suspects.json", "marker", "RESERVE")
-HINTS = frozenset({"LOCK", "suspects.json", "marker", "RESERVE"})
+FILES += ("sessions.json",)
+HINTS = frozenset({"sessions.json", "LOCK", "suspects.json", "marker", "RESERVE"})
 """What no start depends on."""
 NOW_MS = 1_700_000_000_000
 
@@ -41,6 +44,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Directories:
         KeysFile(data / "keys.json").create("ci", ALL_SCOPES, NOW_MS)
         (data / "suspects.json").write_bytes(b'{"format":1,"crc":0,"runs":{}}')
         (data / "suspects.json").chmod(0o600)
+        sessions = Sessions(data / "sessions.json", SystemClock(), SETTINGS)
+        asyncio.run(sessions.begin(Principal("ops", "key", ALL_SCOPES)))
     return found
 
 
@@ -122,7 +127,9 @@ def test_a_damaged_small_file_is_named_or_made_anew_and_no_run_is_lost(
         assert runs <= asyncio.run(start(data))
 
 
-@pytest.mark.parametrize("name", ["keys.json", "token.key", "api.key", "suspects.json", "LOCK"])
+@pytest.mark.parametrize(
+    "name", ["keys.json", "token.key", "api.key", "suspects.json", "LOCK", "sessions.json"]
+)
 def test_no_flipped_bit_of_a_small_file_ends_in_a_traceback_or_loses_a_run(
     made: Directories, tmp_path: Path, name: str
 ) -> None:

@@ -39,14 +39,20 @@ SITE = "https://app.example.com"
 @pytest.mark.parametrize(
     ("choice", "served"),
     [
-        ("all", {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui"}),
-        ("public", {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui"}),
-        ("private", {"runs", "runs_stream", "health", "docs", "metrics", "ui"}),
+        (
+            "all",
+            {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui", "keys"},
+        ),
+        (
+            "public",
+            {"trigger", "notify", "runs", "runs_stream", "health", "docs", "metrics", "ui", "keys"},
+        ),
+        ("private", {"runs", "runs_stream", "health", "docs", "metrics", "ui", "keys"}),
         ("internal", {"health"}),
         ("none", set()),
         (
             Endpoints(trigger=False, docs=False),
-            {"notify", "runs", "runs_stream", "health", "metrics", "ui"},
+            {"notify", "runs", "runs_stream", "health", "metrics", "ui", "keys"},
         ),
     ],
 )
@@ -58,7 +64,12 @@ async def test_a_route_that_is_not_served_is_404_and_its_neighbours_are_not(
     for kind in ENDPOINTS:
         operation = kind.operation
         path = operation.path.format(
-            workflowId="checkout", runId=RUN, eventId="paid", scheduleId="nightly", file="app.js"
+            workflowId="checkout",
+            runId=RUN,
+            eventId="paid",
+            scheduleId="nightly",
+            file="app.js",
+            keyId="Ab3dEf9h",
         )
         method = "HEAD" if path.endswith("/stream") else operation.method
         response = await client.request(method, path, headers={"Accept": "text/html"})
