@@ -19,12 +19,11 @@ from starlette.responses import Response
 
 from stepflow.clock import SystemClock
 from stepflow.errors import ConfigurationError
-from stepflow.integrations.host import origins_of
-from stepflow.web.app import ENDPOINTS, make_service
+from stepflow.integrations.host import origins_of, policy_of
+from stepflow.web.app import ENDPOINTS, PAGES, make_service
 from stepflow.web.cors import Cors
 from stepflow.web.cors import cors_origins as checked
 from stepflow.web.operations import Resource
-from stepflow.web.policy import Policy
 from stepflow.web.presets import Endpoints
 
 if TYPE_CHECKING:
@@ -132,11 +131,9 @@ def handlers_of(
 ) -> Handlers:
     """Return the handlers that these options leave."""
     clock = SystemClock()
-    policy = Policy(lambda: flow.auth_chain, clock, auth, on_auth_failure)
-    service = make_service(flow.engine, policy, flow.settings, clock, health_check)
     enabled = Endpoints.of(endpoints)
+    policy = policy_of(flow, clock, auth, on_auth_failure, cookies=ui and enabled.ui)
+    service = make_service(flow.engine, policy, flow.settings, clock, health_check)
     origins = checked(origins_of(cors_origins))
     kinds = [kind for kind in ENDPOINTS if getattr(enabled, kind.operation.switch)]
-    return Handlers(
-        Handler(kind(service), origins) for kind in kinds if ui or kind.operation.documented
-    )
+    return Handlers(Handler(kind(service), origins) for kind in kinds if ui or kind not in PAGES)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Auth = AuthHandler | AuthChain | Mapping[str, AuthHandler | AuthChain]
     HealthCheck = Callable[[], bool | Awaitable[bool]]
 
-__all__ = ["Flow", "HostOptions", "app_of", "ending_streams", "origins_of"]
+__all__ = ["Flow", "HostOptions", "app_of", "ending_streams", "origins_of", "policy_of"]
 __all__ += ["redact_access_log", "routes_of"]
 
 
@@ -92,7 +92,7 @@ def routes_of(
     clock = SystemClock()
     routes = build_routes(
         flow.engine,
-        _policy(flow, clock, auth, on_auth_failure, cookies=ui and Endpoints.of(endpoints).ui),
+        policy_of(flow, clock, auth, on_auth_failure, cookies=ui and Endpoints.of(endpoints).ui),
         flow.settings,
         clock,
         endpoints=endpoints,
@@ -118,7 +118,7 @@ def app_of(
     clock = SystemClock()
     return build_app(
         flow.engine,
-        _policy(flow, clock, auth, on_auth_failure, cookies=ui and Endpoints.of(endpoints).ui),
+        policy_of(flow, clock, auth, on_auth_failure, cookies=ui and Endpoints.of(endpoints).ui),
         flow.settings,
         clock,
         endpoints=endpoints,
@@ -129,9 +129,10 @@ def app_of(
     )
 
 
-def _policy(
+def policy_of(
     flow: Flow, clock: Clock, auth: Auth | None, hook: FailureHook | None, *, cookies: bool
 ) -> Policy:
+    """Return who decides on requests. `cookies`: whether the dashboard's logins count."""
     return Policy(lambda: flow.auth_chain, clock, auth, hook, cookies=cookies)
 
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from stepflow.web.policy import Policy
     from stepflow.web.presets import EndpointPreset
 
-__all__ = ["ENDPOINTS", "NoSuchRoute", "build_app", "build_routes", "make_service"]
+__all__ = ["ENDPOINTS", "PAGES", "NoSuchRoute", "build_app", "build_routes", "make_service"]
 
 # The hot routes first: Starlette tries one after the other.
 ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
@@ -101,7 +101,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     pages.GetRoot,
 )
 _HOT: Final = (endpoints.Trigger, endpoints.GetRun, endpoints.Notify)
-_PAGES: Final = frozenset(
+PAGES: Final = frozenset(
     {
         docs_page.GetDocs,
         pages.GetPage,
@@ -149,7 +149,7 @@ def build_routes(
     disabled: set[str] = set()
     for kind in ENDPOINTS:
         path = kind.operation.path
-        if getattr(enabled, kind.operation.switch) and (ui or kind not in _PAGES):
+        if getattr(enabled, kind.operation.switch) and (ui or kind not in PAGES):
             by_path.setdefault(path, []).append(kind(service))
         else:
             disabled.add(path)
