@@ -99,7 +99,7 @@ const known = (kind, said) => ({
 /** Sign in with an API key: into a cookie where the server has sessions, else into this tab's memory. */
 export async function signIn(text) {
   try {
-    const session = await ask("POST", ["session"], { body: { apiKey: text } });
+    const session = await ask("POST", ["session"], { body: { key: text } });
     who.set(known("session", session ?? (await ask("GET", ["session"]).catch(() => null))));
   } catch (error) {
     if (error.status !== 404 && error.status !== 405) throw error;

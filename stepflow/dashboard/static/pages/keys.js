@@ -99,7 +99,7 @@ function Make({ again }) {
     setWrong("");
     try {
       const body = { name, scopes };
-      if (ttl) body.expires = ttl;
+      if (ttl) body.ttl = ttl;
       const answer = await api.makeKey(body);
       setMade(answer.key ?? answer.secret);
       again();
