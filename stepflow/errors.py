@@ -36,7 +36,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "ApiError",
@@ -201,15 +204,24 @@ class RetryAfterError(StepflowError):
 
 
 class RunCancelledError(StepflowError):
-    """The run was cancelled. `.run_id` names it."""
+    """The run was cancelled. `.run_id` names it.
 
-    def __init__(self, run_id: str, message: str = "") -> None:
+    `.compensation` has the steps that were not undone, as the run's error lists them.
+    """
+
+    def __init__(
+        self, run_id: str, message: str = "", *, compensation: Sequence[dict[str, Any]] = ()
+    ) -> None:
         self.run_id = run_id
+        self.compensation = tuple(compensation)
         super().__init__(message or f"run {run_id} was cancelled")
 
 
 class RunFailedError(StepflowError):
-    """The run failed. `.error_type`, `.message`, `.step` and `.attempts` say why."""
+    """The run failed. `.error_type`, `.message`, `.step` and `.attempts` say why.
+
+    `.compensation` has the steps that were not undone, as the run's error lists them.
+    """
 
     def __init__(
         self,
@@ -218,8 +230,11 @@ class RunFailedError(StepflowError):
         message: str,
         step: str | None = None,
         attempts: int | None = None,
+        *,
+        compensation: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.run_id = run_id
+        self.compensation = tuple(compensation)
         self.error_type = error_type
         self.message = message
         self.step = step

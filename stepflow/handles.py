@@ -132,6 +132,7 @@ class _Error(msgspec.Struct):
     message: str = ""
     step: str | None = None
     attempts: int | None = None
+    compensation: tuple[dict[str, Any], ...] = ()
 
 
 def _result(flow: Stepflow, view: RunView) -> Any:
@@ -145,5 +146,12 @@ def _result(flow: Stepflow, view: RunView) -> Any:
     if view.error is not UNSET:
         error = msgspec.json.decode(bytes(view.error), type=_Error)
     if view.status == "cancelled":
-        raise RunCancelledError(view.id, error.message)
-    raise RunFailedError(view.id, error.type, error.message, error.step, error.attempts)
+        raise RunCancelledError(view.id, error.message, compensation=error.compensation)
+    raise RunFailedError(
+        view.id,
+        error.type,
+        error.message,
+        error.step,
+        error.attempts,
+        compensation=error.compensation,
+    )

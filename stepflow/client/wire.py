@@ -199,6 +199,7 @@ class _RunError(msgspec.Struct):
     message: str = ""
     step: str | None = None
     attempts: int | None = None
+    compensation: tuple[dict[str, Any], ...] = ()
 
 
 # ---------------------------------------------------------------- who asks, and where
@@ -693,5 +694,12 @@ def result_of(view: RunView) -> Any:
     if view.error is not msgspec.UNSET:
         error = msgspec.json.decode(view.error, type=_RunError)
     if view.status == "cancelled":
-        raise RunCancelledError(view.id, error.message)
-    raise RunFailedError(view.id, error.type, error.message, error.step, error.attempts)
+        raise RunCancelledError(view.id, error.message, compensation=error.compensation)
+    raise RunFailedError(
+        view.id,
+        error.type,
+        error.message,
+        error.step,
+        error.attempts,
+        compensation=error.compensation,
+    )

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from stepflow import AuthoringError, RetryPolicy, StepFailedError
+from stepflow import (
+    AuthoringError,
+    RetryPolicy,
+    RunCancelledError,
+    RunFailedError,
+    StepFailedError,
+)
+from stepflow.client import wire
 from stepflow.model import records as rec
 from stepflow.web.schemas import RunError
 from tests.harness import World, crash_everywhere, decoded, error_of
@@ -407,3 +414,59 @@ async def test_no_step_of_an_author_is_called_as_one_that_undoes() -> None:
         async with world:
             await world.result("w")
             assert "undo:one" in world.life.trace[0][0]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_the_error_of_a_handles_result_has_what_was_not_undone(*, cancelled: bool) -> None:
+    world = World()
+
+    async def undo(_: int) -> None:
+        raise ValueError("stuck")
+
+    async def w(ctx: Context) -> None:
+        await ctx.step("one", do, 1, compensate=undo)
+        await ctx.wait_for_event("go", timeout=None)
+        await ctx.step("bad", bad)
+
+    world.redeploy(w, retry=ONCE)
+    with world.clock.driving():
+        async with world:
+            handle = await world.flow.trigger("w")
+            await world.until(lambda: world.records(rec.WaitStarted))
+            if cancelled:
+                await handle.cancel()
+            else:
+                await world.engine.notify("go", b"1")
+            with pytest.raises(RunCancelledError if cancelled else RunFailedError) as caught:
+                await handle.result()
+            assert [row["key"] for row in caught.value.compensation] == ["one#1"]
+            view = await handle.get()
+            with pytest.raises(type(caught.value)) as of_client:
+                wire.result_of(view)
+            assert of_client.value.compensation == caught.value.compensation
+
+
+async def test_a_compensation_that_is_cut_from_inside_ends_the_run_and_tells_the_rest() -> None:
+    world = World()
+
+    async def undo(name: str) -> None:
+        if name == "two":
+            await asyncio.sleep(3600)
+
+    async def w(ctx: Context) -> None:
+        for name in ("one", "two"):
+            await ctx.step(name, do, name, compensate=undo)
+        raise ValueError("the end")
+
+    world.redeploy(w, retry=ONCE)
+    with world.clock.driving():
+        async with world:
+            run_id = await world.trigger("w")
+            await world.until(lambda: "undo:two#1" in world.actor(run_id).state.calls)
+            session = world.actor(run_id).session
+            assert session is not None
+            assert session.root is not None
+            session.root.cancel()
+            error = error_of(await world.finished(run_id))
+            assert error["message"] == "the end"
+            assert [row["error"] for row in error["compensation"]] == [AMID, BEFORE]
