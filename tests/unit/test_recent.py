@@ -7,10 +7,14 @@ import random
 import pytest
 from msgspec import Raw
 
+from stepflow.journal import recovery
 from stepflow.journal.recent import NO_EVENTS, SLOT_BYTES, Recent, Told, events_in, kind_of
+from stepflow.journal.recovery import Recovery
+from stepflow.journal.store import read_store
 from stepflow.model import records as rec
 from stepflow.model.records import Record, encode_record
 from stepflow.model.views import event_of
+from tests.journal_kit import handmade, record
 
 EVENT = b'{"t":"emit","n":%d}'
 NONE = b'{"t":"value","n":%d}'
@@ -193,3 +197,29 @@ def test_a_type_counts_as_an_event_if_it_makes_one(kind: type[Record]):
     record = _sample(kind)
     makes_one = event_of(record, {1: b"1"}) is not None
     assert (kind_of(encode_record(record)) not in NO_EVENTS) == makes_one
+
+
+def test_a_start_takes_in_what_it_reads_piece_by_piece(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(recovery, "_FOLDED", 8)
+    made = handmade()
+    for number in range(30):
+        made.add(f"one {number}", f"two {number}")
+    store = read_store(made.disk)
+    assert store is not None
+    pending: list[int] = []
+
+    class Watched(Recent):
+        def fold(self) -> None:
+            pending.append(len(self._pending))
+            super().fold()
+
+    recent = Watched(1_000_000, 1 << 30)
+    Recovery(made.disk, store, 1, _ignore, _ignore, recent=recent).run()
+    assert (recent.first_lsn, recent.next_lsn) == (1, 61)
+    assert recent.raw(60) == record(60, "two 29")
+    assert len(pending) > 7
+    assert max(pending) <= 8
+
+
+def _ignore(_lsn: int, _data: bytes) -> None:
+    return
