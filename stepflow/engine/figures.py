@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.supervisor import Supervisor
     from stepflow.runtime.watchdog import Watchdog
 
-__all__ = ["Figures"]
+__all__ = ["Figures", "retention_hours"]
 
 
 class Figures(EnginePart):
@@ -86,8 +86,9 @@ class Figures(EnginePart):
             "stepflow_runs_missing_workflow": sum(map(len, sup.missing.values())),
             "stepflow_task_zombies": sup.zombies,
             "stepflow_stream_subscribers": sup.hub.subscribers,
+            "stepflow_stream_all_subscribers": sup.hub.firehose.readers,
             "stepflow_idempotency_keys": len(sup.idempotency),
-            "stepflow_retention_hours": _retention_hours(sup),
+            "stepflow_retention_hours": retention_hours(sup),
         }
         for status, count in sup.ended_total.items():
             figures[f"stepflow_runs_{status}_total"] = count
@@ -149,6 +150,6 @@ def _by_workflow(sup: Supervisor) -> dict[str, float]:
     return figures
 
 
-def _retention_hours(sup: Supervisor) -> float:
+def retention_hours(sup: Supervisor) -> float:
     """Return for how many hours finished runs are kept at the rate since the start; 0: unknown."""
     return sup.retention.horizon_s(max(sup.clock.monotonic_s() - sup.started_s, 1.0)) / 3600

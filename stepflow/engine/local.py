@@ -14,12 +14,12 @@ from stepflow.clock import HybridTime, SystemClock, next_pass
 from stepflow.config import MEMORY, Settings
 from stepflow.engine.auditing import Auditing
 from stepflow.engine.bulk import Bulk
-from stepflow.engine.figures import Figures
 from stepflow.engine.forking import Forking
 from stepflow.engine.listing import Listing
 from stepflow.engine.part import RECORD_BYTES
 from stepflow.engine.schedules import ScheduleControl
 from stepflow.engine.shown import Shown
+from stepflow.engine.system import System
 from stepflow.engine.why import Why
 from stepflow.errors import (
     ApiError,
@@ -69,7 +69,7 @@ _CHECKED_BYTES = 32 * 1024
 """So much of a batch's inputs is checked in one go."""
 
 
-class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figures):
+class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, System):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
     needs_no_task = True
@@ -314,6 +314,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, Figure
         sup.spawn(sup.retention.sweep())
         sup.tidy()
         sup.admission.look_for_circles()
+        sup.pace.look()
         sup.pack_ended()
         sup.spawn(sup.passivate_idle())
         if snapshotter.is_due():

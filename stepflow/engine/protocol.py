@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stepflow.model.audit import AuditEntry, AuditPage
     from stepflow.model.event_filter import EventFilter
     from stepflow.model.schedules import BackfillView, ScheduleView
+    from stepflow.model.system import SystemView, WorkflowPace
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
     from stepflow.model.why import WhyView
 
@@ -373,6 +374,14 @@ class Engine(Protocol):
 
     def metrics(self) -> Mapping[str, float]:
         """Return gauges and counters by their Prometheus name."""
+        ...
+
+    def system(self) -> SystemView:
+        """Return the service as operators see it at this moment, or raise `UnavailableError`."""
+        ...
+
+    def workflow_pace(self, workflow_id: str) -> WorkflowPace:
+        """Return how fast the workflow's runs come and go, or raise `WorkflowNotFoundError`."""
         ...
 
     def readiness(self) -> Mapping[str, object]:

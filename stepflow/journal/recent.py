@@ -83,12 +83,12 @@ class Recent:
         "_chunk_bytes",
         "_chunk_records",
         "_chunks",
-        "_events",
         "_events_max",
         "_firsts",
         "_left",
         "_pending",
         "_slots",
+        "events",
         "keep",
         "nbytes",
     )
@@ -108,9 +108,9 @@ class Recent:
         self._chunks: list[Chunk] = []
         self._firsts: list[int] = []
         self._pending.clear()
-        self._events = 0
+        self.events = 0
         self.nbytes = 0
-        """What all but the chunk that is being filled hold."""
+        """What all but the chunk that is being filled hold, and how many events that is."""
         self._open(lsn)
 
     def _open(self, lsn: int) -> None:
@@ -128,6 +128,11 @@ class Recent:
     def next_lsn(self) -> int:
         """The LSN of the record after the last that was folded."""
         return self._firsts[-1] + len(self._slots)
+
+    def count(self) -> int:
+        """Return how many events are kept."""
+        self.fold()
+        return self.events + events_in(self._slots)
 
     def fold(self) -> None:
         """Take in what was written since the last time. To be called once a second."""
@@ -159,7 +164,7 @@ class Recent:
         chunk.nbytes = sum(map(_bytes_of, chunk.slots))
         chunk.events = events_in(chunk.slots)
         self.nbytes += chunk.nbytes
-        self._events += chunk.events
+        self.events += chunk.events
         self._open(self.next_lsn)
         self._drop()
 
@@ -168,10 +173,10 @@ class Recent:
         chunks = self._chunks
         bytes_max = self._bytes_max - self._chunk_bytes
         while count < len(chunks) - 1 and (
-            self.nbytes > bytes_max or self._events - chunks[count].events >= self._events_max
+            self.nbytes > bytes_max or self.events - chunks[count].events >= self._events_max
         ):
             self.nbytes -= chunks[count].nbytes
-            self._events -= chunks[count].events
+            self.events -= chunks[count].events
             count += 1
         del chunks[:count]
         del self._firsts[:count]
@@ -180,7 +185,7 @@ class Recent:
     def takes_older(self) -> bool:
         """Whether there is room for records from before the first."""
         room = self._bytes_max - self.nbytes - 2 * self._chunk_bytes
-        return self._events < self._events_max and room > 0
+        return self.events < self._events_max and room > 0
 
     def like(self, lsn: int) -> Recent:
         """Return an empty one with the same bounds, for records from `lsn` on."""
@@ -199,7 +204,7 @@ class Recent:
         self._chunks[:0] = older._chunks[:-1]
         self._firsts[:0] = older._firsts[:-1]
         self.nbytes += older.nbytes
-        self._events += older._events
+        self.events += older.events
         self._drop()
 
     # ------------------------------------------------------------ reading

@@ -15,6 +15,7 @@ from stepflow.clock import rfc3339
 from stepflow.model import records as rec
 from stepflow.model.codec import public_error
 from stepflow.model.run import FN_CHILD, CallState, RunState, RunStatus, StepStatus, call_name
+from stepflow.model.system import WorkflowPace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,6 +157,8 @@ class WorkflowView(msgspec.Struct, rename="camel", kw_only=True):
     output_schema: dict[str, Any]
     events: tuple[str, ...] = ()
     schedule: str | None = None
+    pace: WorkflowPace | UnsetType = UNSET
+    """How fast its runs come and go: where one workflow is asked for."""
 
 
 class RunEvent(msgspec.Struct, frozen=True):

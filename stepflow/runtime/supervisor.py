@@ -40,6 +40,7 @@ from stepflow.runtime.events import Waiters
 from stepflow.runtime.host import HostWatch
 from stepflow.runtime.hub import Hub
 from stepflow.runtime.idempotency import IdempotencyKeys
+from stepflow.runtime.pace import Pace
 from stepflow.runtime.parked import park_outline
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.retention import Retention
@@ -97,7 +98,7 @@ class Supervisor:
         "_loose_bytes",
         "_stalled",
         "_tasks",
-        "_unpacked",
+        "unpacked",
         "active",
         "admission",
         "aside",
@@ -116,6 +117,7 @@ class Supervisor:
         "loop",
         "marker",
         "missing",
+        "pace",
         "recorder",
         "registry",
         "retention",
@@ -201,9 +203,10 @@ class Supervisor:
         self._stalled: dict[RunActor, None] = {}
         self._loose_bytes = 0
         """What the runs held whose objects have gone since the last collection."""
-        self._unpacked: deque[RunActor] = deque()
+        self.unpacked: deque[RunActor] = deque()
         self._unbegun: deque[RunActor] = deque()
         """Runs of batches whose bodies are still to begin."""
+        self.pace = Pace(self)
         self._given_up: list[RunActor] = []
         """Recovered runs that had given children up."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -476,16 +479,17 @@ class Supervisor:
         """The run has ended, durably: it gives up its objects when some others have ended too."""
         if actor.state.nbytes > _UNPACKED_BYTES_MAX:
             # Its objects take as much again as its records.
+            self.pace.note(actor)
             actor.pack()
             return
-        self._unpacked.append(actor)
-        if len(self._unpacked) > _UNPACKED_MAX:
-            self._unpacked.popleft().pack()
+        self.unpacked.append(actor)
+        if len(self.unpacked) > _UNPACKED_MAX:
+            self.unpacked.popleft().pack()
 
     def pack_ended(self) -> None:
         """Pack a slice of the runs that have ended."""
-        for _ in range(min(len(self._unpacked), _PACK_SLICE)):
-            self._unpacked.popleft().pack()
+        for _ in range(min(len(self.unpacked), _PACK_SLICE)):
+            self.unpacked.popleft().pack()
 
     def workflow_missing(self, actor: RunActor) -> None:
         """The run's workflow is not registered: it waits, and says so."""

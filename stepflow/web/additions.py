@@ -45,6 +45,7 @@ from stepflow.web.schemas import (
     Readiness,
     WorkflowList,
 )
+from stepflow.web.system import PACE_EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +138,11 @@ class GetWorkflow(AnswerEndpoint):
         summary="Read a workflow",
         scope="read",
         replies={
-            200: Content(description="The workflow", schema=WorkflowView, example=_WORKFLOW_EXAMPLE)
+            200: Content(
+                description="The workflow",
+                schema=WorkflowView,
+                example={**_WORKFLOW_EXAMPLE, "pace": PACE_EXAMPLE},
+            )
         },
         errors=(ForbiddenError, WorkflowNotFoundError),
     )
@@ -149,7 +154,8 @@ class GetWorkflow(AnswerEndpoint):
         if found is None:
             raise WorkflowNotFoundError
         require_whole(principal, "read")
-        return json_answer(encode(found))
+        pace = self.engine.workflow_pace(wanted)
+        return json_answer(encode(msgspec.structs.replace(found, pace=pace)))
 
 
 class BatchTrigger(AnswerEndpoint):

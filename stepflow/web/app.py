@@ -28,6 +28,7 @@ from stepflow.web import (
     sessions,
     sse,
     stream_all,
+    system,
     tokens,
 )
 from stepflow.web.asgi import send_answer
@@ -88,6 +89,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     additions.ListEvents,
     additions.GetReady,
     additions.GetMetrics,
+    system.GetSystem,
     endpoints.GetOpenApi,
     docs_page.GetDocs,
     sessions.GetSession,

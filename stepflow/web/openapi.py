@@ -20,6 +20,17 @@ from stepflow.engine.protocol import BulkReport, BulkSkipped, WaitingEvent
 from stepflow.errors import InternalError, UnauthorizedError, UnavailableError
 from stepflow.model.audit import AuditEntry, AuditPage
 from stepflow.model.schedules import BackfillRun, BackfillView, ScheduleView
+from stepflow.model.system import (
+    CommitFigures,
+    JournalFigures,
+    LoopFigures,
+    MemoryFigures,
+    RunFigures,
+    SnapshotFigures,
+    StreamFigures,
+    SystemView,
+    WorkflowPace,
+)
 from stepflow.model.views import EventName, RunPage, RunView, StepView, WorkflowView
 from stepflow.model.why import NearMiss, WaitingFor, WhyView
 from stepflow.web import schemas
@@ -44,6 +55,7 @@ _NAMES: Final[Mapping[str, str]] = {
     "RunView": "Run",
     "StepView": "Step",
     "WorkflowView": "Workflow",
+    "SystemView": "System",
     "WaitingEvent": "AwaitedEvent",
     "ScheduleView": "Schedule",
     "BackfillView": "Backfill",
@@ -88,6 +100,15 @@ _STRUCTS: Final[tuple[type[msgspec.Struct], ...]] = (
     ScheduleView,
     BackfillView,
     BackfillRun,
+    SystemView,
+    WorkflowPace,
+    RunFigures,
+    JournalFigures,
+    CommitFigures,
+    SnapshotFigures,
+    LoopFigures,
+    StreamFigures,
+    MemoryFigures,
     schemas.WorkflowList,
     schemas.StatusEvent,
     schemas.StepEvent,

@@ -28,8 +28,10 @@ from stepflow.errors import (
 )
 from stepflow.model.audit import AuditEntry, AuditPage
 from stepflow.model.schedules import BackfillView, ScheduleView
+from stepflow.model.system import SystemView, WorkflowPace
 from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView, sse_frame
 from stepflow.model.why import WhyView
+from stepflow.web.system import _EXAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -480,6 +482,24 @@ class FakeEngine:
     def public_token(self, run_id: str, ttl_s: float | None = None) -> tuple[str, int]:
         expires_ms = CREATED_MS + int((ttl_s or 86_400) * 1000)
         return self._signer.sign_run(run_id, expires_ms), expires_ms
+
+    def workflow_pace(self, workflow_id: str) -> WorkflowPace:
+        return WorkflowPace(
+            workflow_id=workflow_id,
+            live=len(self.runs),
+            queued=0,
+            started_per_s=0.0,
+            completed_per_s=0.0,
+            failed_per_s=0.0,
+            cancelled_per_s=0.0,
+            window_s=1.0,
+            latency_p50_s=None,
+            latency_p99_s=None,
+            sampled=0,
+        )
+
+    def system(self) -> SystemView:
+        return msgspec.convert(_EXAMPLE, SystemView)
 
     def metrics(self) -> Mapping[str, float]:
         return {

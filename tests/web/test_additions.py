@@ -32,6 +32,8 @@ async def test_workflows_are_listed_and_read(client):
     listed = (await client.get("/workflows")).json()
     assert [workflow["id"] for workflow in listed["workflows"]] == ["welcome-user", "checkout"]
     one = (await client.get("/workflows/checkout")).json()
+    pace = one.pop("pace")
+    assert pace["workflowId"] == "checkout"
     assert one == listed["workflows"][1]
     assert set(one) == {"id", "description", "inputSchema", "outputSchema", "events", "schedule"}
     assert refused(await client.get("/workflows/unknown"), 404, "WORKFLOW_NOT_FOUND")
