@@ -79,7 +79,7 @@ async def count(number: int) -> int:
     return number + 1
 
 
-@flow.workflow("good")
+@flow.workflow("good", events=["enough"])
 async def good(ctx: Context) -> int:
     number = 0
     while await ctx.wait_for_event("more", "enough", timeout="50ms", default="more") == "more":

@@ -77,7 +77,8 @@ def test_whatever_way_a_run_kills_the_process_it_is_set_aside_and_all_others_go_
             assert server.get("/ready")["degraded"]["quarantinedRuns"] == number
             assert server.result(server.trigger("echo", number)) == number
             assert server.get(f"/runs/{good}")["status"] == "running"
-        story.server.post("/notify/enough", "enough")
+        # Kept for it, should it be counting at the moment.
+        assert story.server.post("/notify/enough", "enough").status_code == 200
         assert story.server.result(good) > 0
         # Mended and released, one of them goes to its end; the rest stay where they are.
         (tmp_path / "mended").touch()
