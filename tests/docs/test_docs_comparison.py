@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from tests.docs.test_docs_promises import NAMED, exists
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 TEXT: Final = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
 PEERS: Final = ["DBOS", "Temporal", "Restate", "Inngest", "Hatchet", "Trigger.dev", "Absurd"]
@@ -28,10 +30,11 @@ def test_each_claim_of_ours_has_a_page_and_a_test() -> None:
     for row in rows()[2:]:
         if row[0] in {"Needs", "Scale-out"}:
             continue
-        test = re.search(r"`(tests/[\w/]+\.py)`", row[1])
+        tests = [match[1] for match in NAMED.finditer(row[1])]
         assert re.search(r"\[page\]\([\w-]+\.md(#[\w-]+)?\)", row[1]), row[0]
-        assert test, row[0]
-        assert "def test_" in (ROOT / test[1]).read_text(encoding="utf-8"), row[0]
+        assert tests, row[0]
+        assert len(tests) == row[1].count("tests/"), row[0]
+        assert [test for test in tests if not exists(test)] == [], row[0]
 
 
 def test_the_facts_have_a_date_and_what_is_weaker_is_said_first() -> None:

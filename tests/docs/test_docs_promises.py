@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
 NAMED: Final = re.compile(r"`(tests/[\w/]+\.py(?:::\w+)+)(?:\[[^`]*\])?`")
 PROMISES: Final = ("guarantees.md", "security.md")
-OTHERS: Final = ("asvs.md",)
+OTHERS: Final = ("asvs.md", "complaints.md")
 BUGS: Final = "durability-bugs.md"
 EXCLUDED: Final = re.compile(r"^## What is not promised.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
