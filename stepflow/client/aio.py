@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from stepflow.client import wire
 from stepflow.client.transport import TIMEOUT_S, Address, dice, httpx, lost, new_key, whole
-from stepflow.client.watch import Watch
+from stepflow.client.watch import Following, Watch, WatchAll
 from stepflow.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
     from stepflow.clock import Clock
     from stepflow.errors import ApiError
+    from stepflow.model.all_event import AllEvent
     from stepflow.model.audit import AuditEntry, AuditPage
     from stepflow.model.durations import Duration
     from stepflow.model.schedules import BackfillView, ScheduleView
+    from stepflow.model.system import SystemView
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
     from stepflow.model.why import WhyView
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Client:
@@ -250,9 +253,15 @@ class Client:
         """Return a token that reads this run and its stream; good for 24 hours unless set."""
         return await self._ask(wire.token(run_id, ttl))
 
+    async def token_for(
+        self, *, tag: str = "", run_ids: Sequence[str] = (), ttl: Duration | None = None
+    ) -> wire.TokenGrant:
+        """Return a token that reads the runs with that tag, or these, and `stream_all` of them."""
+        return await self._ask(wire.wide_token(tag, run_ids, ttl))
+
     # ------------------------------------------------------------ watching
 
-    async def stream(
+    def stream(
         self, run_id: str, after: int | None = None, *, tries_max: int | None = None
     ) -> AsyncGenerator[RunEvent]:
         """Yield the run's events: history after event `after`, then live, until the run ends.
@@ -261,7 +270,29 @@ class Client:
         nothing is missed and nothing comes twice. For ever, unless `tries_max` bounds the
         reconnects without an event between them.
         """
-        watch = Watch(run_id, after, self._rule, tries_max)
+        return self._follow(Watch(run_id, after, self._rule, tries_max))
+
+    def stream_all(
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow_id: str = "",
+        tag: str = "",
+        run_ids: Sequence[str] = (),
+        after: str | None = None,
+        tries_max: int | None = None,
+    ) -> AsyncGenerator[AllEvent]:
+        """Yield the events of all runs, or of those that are wanted, from now on or after a cursor.
+
+        `after` is an event's `cursor`, or the `stream_cursor` of a page of runs: then nothing is
+        missed, over breaks and restarts too. A `resync` says that what was before it is not kept
+        any more: list the runs again. `status` is the run's, as the event leaves it. It never ends
+        by itself; for ever, unless `tries_max` bounds the reconnects without an event between them.
+        """
+        wanted = wire.RunsWanted(tuple(status), workflow_id, tag, tuple(run_ids))
+        return self._follow(WatchAll(wanted, after, self._rule, tries_max))
+
+    async def _follow(self, watch: Following[E]) -> AsyncGenerator[E]:
         while True:
             outcome: wire.Response | wire.Lost | None = None
             try:
@@ -364,6 +395,10 @@ class Client:
     async def ready(self) -> dict[str, Any]:
         """Return the state and what is degraded; `UnavailableError` while it is not ready."""
         return await self._ask(wire.ready())
+
+    async def system(self) -> SystemView:
+        """Return the service at a glance: commits, loop, streams, memory, each workflow's pace."""
+        return await self._ask(wire.system())
 
     async def metrics(self) -> str:
         """Return the metrics as Prometheus text."""

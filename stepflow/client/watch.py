@@ -1,4 +1,4 @@
-"""How a run's stream is followed across reconnects, without opening one. PURE.
+"""How a stream, of a run or of all, is followed across reconnects, without opening one. PURE.
 
 ::
 
@@ -11,20 +11,33 @@
 - **An answer that is not a stream** is raised, unless it says to come again (503, 429, a proxy).
 - **`resync`** brings the whole run, because the history before it is not there. If that run has
   ended, the end of the connection is the end of the stream.
+- **The stream of all runs** is never over: its connections end when the server says so, and are
+  opened again.
 - **`expired`**: the credential is over. It is raised: only the caller can get another one.
 - **Pauses** double from the server's `retry:` up to `PAUSE_S_MAX`; an event sets them back.
   The first connection is given up like any other request. After that the stream is followed for
-  ever, unless `tries_max` bounds the reconnects without an event between them.
+  ever, unless `tries_max` bounds the reconnects without an event between them. A comment counts as
+  one: a connection that was up for so long did not fail.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from abc import ABC, abstractmethod
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from stepflow.client.sse import ServerSentEvent, SseParser
-from stepflow.client.wire import Lost, Request, Response, RetryRule, refusal, stream_request
+from stepflow.client.wire import (
+    Lost,
+    Request,
+    Response,
+    RetryRule,
+    RunsWanted,
+    refusal,
+    stream_all_request,
+    stream_request,
+)
 from stepflow.errors import (
     ApiError,
     InternalError,
@@ -33,9 +46,12 @@ from stepflow.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from stepflow.model.all_event import AllEvent
 from stepflow.model.views import EventName, RunEvent
 
-__all__ = ["PAUSE_S_MAX", "Watch"]
+__all__ = ["PAUSE_S_MAX", "Following", "Watch", "WatchAll"]
+
+E = TypeVar("E")
 
 PAUSE_S_MAX: Final = 30.0
 _PAUSE_MS: Final = 1000
@@ -52,14 +68,15 @@ _KNOWN: Final[dict[str, EventName]] = {
 _ENDS: Final = frozenset({"complete", "error"})
 _ENDED_STATUSES: Final = frozenset({"completed", "failed", "cancelled"})
 _ID_DIGITS_MAX: Final = 19
+_HEARTBEAT: Final = b": still here"
 
 
 class _RunStatus(msgspec.Struct):
     status: str = ""
 
 
-class Watch:
-    """One run's stream. `over` is true once there is nothing to follow any more."""
+class Following(ABC, Generic[E]):
+    """One stream. `over` is true once there is nothing to follow any more."""
 
     __slots__ = (
         "_ended_by_resync",
@@ -70,18 +87,16 @@ class Watch:
         "_parser",
         "_retry_ms",
         "_rule",
-        "_run_id",
         "_tries_max",
+        "_what",
         "over",
     )
 
-    def __init__(
-        self, run_id: str, after: int | None, rule: RetryRule, tries_max: int | None = None
-    ) -> None:
-        self._run_id = run_id
+    def __init__(self, what: str, after: str, rule: RetryRule, tries_max: int | None) -> None:
+        self._what = what
         self._rule = rule
         self._tries_max = tries_max
-        self._last_event_id = str(after) if after else ""
+        self._last_event_id = after
         self._parser = SseParser(self._last_event_id)
         self._retry_ms = _PAUSE_MS
         self._failures = 0
@@ -95,9 +110,13 @@ class Watch:
         """The id after which the stream would go on; empty: from the start."""
         return self._last_event_id
 
+    @abstractmethod
     def request(self) -> Request:
         """Return the request that opens the stream where it stands."""
-        return stream_request(self._run_id, self._last_event_id)
+
+    @abstractmethod
+    def _read(self, sent: ServerSentEvent, name: EventName, data: bytes) -> E:
+        """Return the event, having taken note of what it means for the stream."""
 
     def opened(self, status: int) -> bool:
         """Take note of an answer's status; return whether its body is a stream to feed."""
@@ -109,9 +128,11 @@ class Watch:
         self._parser = SseParser(self._last_event_id)
         return True
 
-    def feed(self, chunk: bytes) -> list[RunEvent]:
-        """Return the run's events that `chunk` completes."""
-        events: list[RunEvent] = []
+    def feed(self, chunk: bytes) -> list[E]:
+        """Return the events that `chunk` completes."""
+        events: list[E] = []
+        if _HEARTBEAT in chunk:
+            self._failures = 0
         for sent in self._parser.feed(chunk):
             event = self._event(sent)
             if event is not None:
@@ -121,7 +142,7 @@ class Watch:
             self._retry_ms = self._parser.retry_ms
         return events
 
-    def _event(self, sent: ServerSentEvent) -> RunEvent | None:
+    def _event(self, sent: ServerSentEvent) -> E | None:
         name = _KNOWN.get(sent.event)
         if name is None or self.over or self._expired is not None:
             # A later server may send more kinds; a client that does not know them skips them.
@@ -129,15 +150,12 @@ class Watch:
         if name == "expired":
             # Raised when the connection ends, so that the events before it are still read.
             self._expired = UnauthorizedError(
-                f"The credential expired while run {self._run_id} was streamed; get another one "
+                f"The credential expired while {self._what} was streamed; get another one "
                 f"and go on after event {self._parser.last_event_id or 0}"
             )
             return None
         self._failures = 0
-        data = sent.data.encode()
-        self._ended_by_resync = name == "resync" and _has_ended(data)
-        self.over = name in _ENDS
-        return RunEvent(_number(sent.id), name, data)
+        return self._read(sent, name, sent.data.encode())
 
     def closed(self, outcome: Response | Lost | None, jitter: float) -> float | None:
         """Return how long to pause before the next connection; `None` when the stream is over.
@@ -171,12 +189,50 @@ class Watch:
 
     def _why(self, outcome: Response | Lost | None) -> ApiError:
         if outcome is None:
-            return UnavailableError(f"The stream of run {self._run_id} ended before the run did")
+            return UnavailableError(f"The stream of {self._what} ended before it was over")
         if isinstance(outcome, Response) and outcome.status < 400:
             return InternalError(
                 f"{self.request().name}: status {outcome.status}; is this a Stepflow API?"
             )
         return refusal(self.request(), outcome)
+
+
+class Watch(Following[RunEvent]):
+    """One run's stream."""
+
+    __slots__ = ("_run_id",)
+
+    def __init__(
+        self, run_id: str, after: int | None, rule: RetryRule, tries_max: int | None = None
+    ) -> None:
+        super().__init__(f"run {run_id}", str(after) if after else "", rule, tries_max)
+        self._run_id = run_id
+
+    def request(self) -> Request:
+        return stream_request(self._run_id, self._last_event_id)
+
+    def _read(self, sent: ServerSentEvent, name: EventName, data: bytes) -> RunEvent:
+        self._ended_by_resync = name == "resync" and _has_ended(data)
+        self.over = name in _ENDS
+        return RunEvent(_number(sent.id), name, data)
+
+
+class WatchAll(Following[AllEvent]):
+    """The stream of all runs, or of those that are wanted."""
+
+    __slots__ = ("_wanted",)
+
+    def __init__(
+        self, wanted: RunsWanted, after: str | None, rule: RetryRule, tries_max: int | None = None
+    ) -> None:
+        super().__init__("many runs", after or "", rule, tries_max)
+        self._wanted = wanted
+
+    def request(self) -> Request:
+        return stream_all_request(self._wanted, self._last_event_id)
+
+    def _read(self, sent: ServerSentEvent, name: EventName, data: bytes) -> AllEvent:
+        return AllEvent.of(sent.id or "", name, data)
 
 
 def _comes_again(error: ApiError) -> bool:

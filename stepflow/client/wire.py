@@ -50,6 +50,7 @@ from stepflow.model.audit import AuditEntry, AuditPage
 from stepflow.model.codec import encode
 from stepflow.model.durations import format_duration, parse_duration_ms
 from stepflow.model.schedules import BackfillView, ScheduleView
+from stepflow.model.system import SystemView
 from stepflow.model.views import RunPage, RunView, WorkflowView
 from stepflow.model.why import WhyView
 
@@ -71,6 +72,7 @@ __all__ = [
     "Request",
     "Response",
     "RetryRule",
+    "RunsWanted",
     "TokenGrant",
     "TriggeredRun",
     "base_url",
@@ -164,7 +166,7 @@ class AwaitedEvent(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class TokenGrant(msgspec.Struct, frozen=True, rename="camel"):
-    """A read-only token of one run."""
+    """A read-only token, and when it ends."""
 
     public_access_token: str
     expires_at: str
@@ -579,6 +581,7 @@ class BulkReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 _read_why: Final = _as(WhyView)
+_read_system: Final = _as(SystemView)
 _read_audit: Final = _as(_RunAudit)
 _read_acts: Final = _as(AuditPage)
 _read_bulk: Final = _as(BulkReport)
@@ -643,6 +646,19 @@ def token(run_id: str, ttl: Duration | None) -> Call[TokenGrant]:
     return _post(path, encode(body), _read_grant, repeatable=True)
 
 
+def wide_token(tag: str, run_ids: Sequence[str], ttl: Duration | None) -> Call[TokenGrant]:
+    """Make a read-only token of many runs; one that nobody got does no harm."""
+    body: dict[str, object] = {"tag": tag} if tag else {"runIds": list(run_ids)}
+    if ttl is not None:
+        body["ttl"] = _ttl(ttl)
+    return _post("/tokens", encode(body), _read_grant, repeatable=True)
+
+
+def system() -> Call[SystemView]:
+    """Read the service at a glance."""
+    return _get("/system", _read_system)
+
+
 def _ttl(ttl: Duration) -> str | float:
     return format_duration(parse_duration_ms(ttl)) if isinstance(ttl, timedelta) else ttl
 
@@ -673,6 +689,33 @@ def stream_request(run_id: str, last_event_id: str) -> Request:
     if last_event_id:
         headers.append(("Last-Event-ID", last_event_id))
     return Request("GET", _path("runs", run_id, "stream"), (), tuple(headers))
+
+
+@dataclass(frozen=True, slots=True)
+class RunsWanted:
+    """Of which runs, and which of their events, the stream of all is to tell."""
+
+    status: tuple[str, ...] = ()
+    workflow_id: str = ""
+    tag: str = ""
+    run_ids: tuple[str, ...] = ()
+
+    def params(self) -> tuple[tuple[str, str], ...]:
+        """Return it as a query."""
+        named = (("workflowId", self.workflow_id), ("tag", self.tag))
+        return (
+            *(pair for pair in named if pair[1]),
+            *(("status", status) for status in self.status),
+            *(("runId", run_id) for run_id in self.run_ids),
+        )
+
+
+def stream_all_request(wanted: RunsWanted, last_event_id: str) -> Request:
+    """Return the request that opens the stream of all runs after that cursor."""
+    headers = [("Accept", "text/event-stream")]
+    if last_event_id:
+        headers.append(("Last-Event-ID", last_event_id))
+    return Request("GET", "/stream", wanted.params(), tuple(headers))
 
 
 # ---------------------------------------------------------------- a run's end

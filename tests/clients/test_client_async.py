@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from stepflow import MEMORY, Stepflow
 from stepflow.auth.handlers import allow_all
-from stepflow.client import Client
+from stepflow.client import AllEvent, Client
 from stepflow.errors import (
     ConfigurationError,
     ConflictError,
@@ -317,6 +317,85 @@ async def test_a_stream_survives_restarts_without_a_gap_or_a_repeat(service: Ser
     ids = [event_id for event_id, _, _ in whole]
     assert ids == sorted(set(ids))
     assert [row for row in whole if row[1] == "step"][-1][2]["result"] == 2 * rounds
+
+
+async def test_the_stream_of_all_survives_restarts_without_a_gap_or_a_repeat(
+    service: Service,
+) -> None:
+    rounds = 6
+    async with Client(service.url, KEY, tries=50) as client:
+        before = (await client.list_runs()).stream_cursor
+        runs = [
+            await client.trigger("rounds", {"id": f"x{n}", "rounds": rounds}) for n in range(3)
+        ]
+
+        async def watched(after: str | None) -> list[AllEvent]:
+            events: list[AllEvent] = []
+            ended = 0
+            async with aclosing(client.stream_all(workflow_id="rounds", after=after)) as stream:
+                async for event in stream:
+                    events.append(event)
+                    ended += event.event == "complete"
+                    if ended == len(runs):
+                        return events
+            raise AssertionError("it ended by itself")
+
+        watchers = [asyncio.ensure_future(watched(before)) for _ in range(3)]
+        for number in range(rounds):
+            for n in range(3):
+                await client.notify(f"round-x{n}", 1)
+            if number % 2:
+                await asyncio.to_thread(service.restart)
+        whole = await watched(before)
+        for watcher in watchers:
+            assert await watcher == whole
+        assert {event.run_id for event in whole} == {run.id for run in runs}
+        assert {event.workflow_id for event in whole} == {"rounds"}
+        for run in runs:
+            own = rows(await read(client, run.id))
+            told = [(e.event, e.json()) for e in whole if e.run_id == run.id]
+            assert [(name, data) for _, name, data in own] == [
+                (name, {k: v for k, v in data.items() if k not in {"runId", "workflowId"}})
+                for name, data in told
+            ]
+        numbers = [int(event.cursor.rpartition("-")[2]) for event in whole]
+        assert numbers == sorted(set(numbers))
+
+
+async def test_the_stream_of_all_is_filtered_and_says_when_its_past_is_gone(client) -> None:
+    run = await client.trigger("echo", 1)
+    await client.result(run.id)
+    async with aclosing(client.stream_all(after="elsewhere-1", run_ids=[run.id])) as stream:
+        first = await anext(stream)
+    assert (first.event, first.run_id, first.workflow_id) == ("resync", "", "")
+    assert first.cursor == first.json()["streamCursor"]
+    begin = f"{first.cursor.rpartition('-')[0]}-0"
+    other = await client.trigger("echo", 2)
+    await client.result(other.id)
+    wanted = client.stream_all(after=begin, status=["completed"], run_ids=[other.id])
+    async with aclosing(wanted) as stream:
+        end = await anext(stream)
+    assert (end.run_id, end.event, end.json()["result"]) == (other.id, "complete", 2)
+
+
+async def test_a_token_for_many_runs_reads_them_and_their_stream(client, url) -> None:
+    run, other = await client.trigger("echo", 1), await client.trigger("echo", 2)
+    grant = await client.token_for(run_ids=[run.id], ttl="1h")
+    async with Client(url, token=grant.public_access_token) as reader:
+        assert (await reader.get_run(run.id)).id == run.id
+        with pytest.raises(RunNotFoundError):
+            await reader.get_run(other.id)
+        begin = (await client.list_runs()).stream_cursor.rpartition("-")[0]
+        async with aclosing(reader.stream_all(after=f"{begin}-0")) as stream:
+            assert (await anext(stream)).run_id == run.id
+    assert (await client.token_for(tag="red")).public_access_token.startswith("pat_")
+
+
+async def test_the_service_is_read_at_a_glance(client) -> None:
+    view = await client.system()
+    assert view.state == "ready"
+    assert view.streams.of_all == 0
+    assert {pace.workflow_id for pace in view.workflows} >= {"echo", "rounds"}
 
 
 async def test_waiting_for_a_result_survives_a_restart(service: Service) -> None:

@@ -186,3 +186,14 @@ def test_a_delayed_run_is_pending(client) -> None:
     assert (client.get_run(other.id)).due_at > view.due_at
     with pytest.raises(InvalidInputError, match="delay"):
         client.trigger("echo", 1, delay="soon")
+
+
+def test_the_stream_of_all_runs_is_followed(client) -> None:
+    before = client.list_runs().stream_cursor
+    run = client.trigger("echo", 7)
+    for event in client.stream_all(after=before, run_ids=[run.id]):
+        if event.event == "complete":
+            break
+    assert (event.run_id, event.workflow_id, event.json()["result"]) == (run.id, "echo", 7)
+    assert client.system().state == "ready"
+    assert client.token_for(run_ids=[run.id]).public_access_token.startswith("pat_")
