@@ -63,20 +63,20 @@ env: $(VENV)/.dev ## make .venv with everything that development needs
 system-deps: ## Chromium, a font, Node and strace for the tests, where apt-get can install them
 	@bash tools/system_deps.sh
 
-NODE_LOCK := $(wildcard tests/browser/package-lock.json)
-NODE_STAMP := $(if $(NODE_LOCK),tests/browser/node_modules/.stamp)
+NODE_LOCKS := $(wildcard tests/browser/package-lock.json clients/js/package-lock.json)
+NODE_STAMP := $(NODE_LOCKS:package-lock.json=node_modules/.stamp)
 
-tests/browser/node_modules/.stamp: $(NODE_LOCK)
+%/node_modules/.stamp: %/package-lock.json
 	@if command -v npm >/dev/null; then \
 		for try in 1 2 3; do \
-			npm ci --prefix tests/browser --loglevel error --no-audit --no-fund >/dev/null \
+			npm ci --prefix $* --loglevel error --no-audit --no-fund >/dev/null \
 				&& touch $@ && exit 0; \
 			echo "npm ci did not succeed (try $$try of 3)"; sleep $$((5 * try)); \
 		done; exit 1; \
-	else echo "no npm: browser tests will be skipped"; fi
+	else echo "no npm: tests of browsers and of clients/js will be skipped"; fi
 
 .PHONY: node-deps
-node-deps: $(NODE_STAMP) ## the browser tests' npm packages, as locked
+node-deps: $(NODE_STAMP) ## npm packages of the browser tests and of clients/js, as locked
 
 .PHONY: vendor
 vendor: ## put the dashboard's libraries where they belong, as their manifest asks
@@ -115,6 +115,8 @@ fresh: $(VENV)/.dev
 	for file in openapi.yaml stepflow/web/openapi.yaml; do
 		diff -u "$$file" "$$new" || { echo "$$file is stale: run make openapi"; exit 1; }
 	done
+	grep -q "$$(sha256sum openapi.yaml | cut -d' ' -f1)" clients/js/src/openapi.ts \
+		|| { echo "clients/js/src/openapi.ts is stale: run make openapi"; exit 1; }
 	$(BIN)/openapi-spec-validator openapi.yaml
 	echo "docs, openapi.yaml: fresh"
 
@@ -137,6 +139,10 @@ XDIST = -n $(JOBS) --dist loadgroup --max-worker-restart 0
 .PHONY: test
 test: $(VENV)/.dev $(NODE_STAMP) ## every test; TESTS= and PYTEST_ARGS= narrow it
 	@$(RUNNER) $(BIN)/pytest $(XDIST) -q -m "not torture" $(TESTS) $(PYTEST_ARGS)
+
+.PHONY: test-js
+test-js: $(VENV)/.dev $(NODE_STAMP) ## the npm package alone: types, Node's test runner, its adapters
+	@$(RUNNER) $(BIN)/pytest -n 0 -q tests/clients/test_js_client.py $(PYTEST_ARGS)
 
 .PHONY: torture
 torture: $(VENV)/.dev ## the long programme of faults; SECONDS= SEED= SEEDS= JOBS= PARTS= (docs/faults.md)
@@ -232,8 +238,10 @@ coverage: $(VENV)/.dev $(NODE_STAMP) ## every test, measured; fails below 100 % 
 # ------------------------------------------------------------------------------- generated files
 
 .PHONY: openapi
-openapi: $(VENV)/.dev ## write openapi.yaml from the routes
+openapi: $(VENV)/.dev clients/js/node_modules/.stamp ## write openapi.yaml from the routes, and the client's types from it
 	@$(BIN)/python -m stepflow.web.openapi openapi.yaml stepflow/web/openapi.yaml
+	if command -v npm >/dev/null; then node clients/js/tools/generate.mjs
+	else echo "no npm: clients/js/src/openapi.ts is stale now"; fi
 
 .PHONY: docs
 docs: $(VENV)/.dev ## write docs/configuration.md from the settings
@@ -250,5 +258,5 @@ sbom: $(VENV)/.dev ## write build/sbom.json: CycloneDX, each package with its ad
 .PHONY: clean
 clean: ## remove what these targets made, but no data
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist \
-		tests/browser/node_modules
+		tests/browser/node_modules clients/js/node_modules clients/js/dist clients/js/build
 	find . -name __pycache__ -prune -exec rm -rf {} +

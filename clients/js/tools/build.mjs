@@ -1,0 +1,24 @@
+// Builds `dist/`, which is published, and `build/tests/`, which node's test runner runs.
+
+import { execFileSync } from "node:child_process";
+import { readdirSync, rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+process.chdir(fileURLToPath(new URL("..", import.meta.url)));
+rmSync("dist", { recursive: true, force: true });
+rmSync("build", { recursive: true, force: true });
+
+// The types are checked here, too: what does not compile is not built.
+execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "."], { stdio: "inherit" });
+
+await build({
+  entryPoints: readdirSync("tests")
+    .filter((name) => /\.tsx?$/.test(name))
+    .map((name) => `tests/${name}`),
+  outdir: "build/tests",
+  format: "esm",
+  target: "es2022",
+  sourcemap: "inline",
+  jsx: "automatic",
+});

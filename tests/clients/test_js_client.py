@@ -1,0 +1,88 @@
+"""`clients/js`: built, its types checked and fresh, its test files run by Node."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "clients" / "js"
+FILES = sorted(path.name.split(".")[0] for path in (PACKAGE / "tests").glob("*.test.ts*"))
+# What a reader is shown need not be used further down.
+TSCONFIG = """{
+  "extends": "../../tests/tsconfig.json",
+  "compilerOptions": {"noUnusedLocals": false},
+  "include": ["."]
+}"""
+
+pytestmark = [
+    pytest.mark.tool("node"),
+    pytest.mark.tool("npm"),
+    # What is built is built once, and servers are started and killed.
+    pytest.mark.xdist_group("js-client"),
+    pytest.mark.timeout(300),
+]
+
+
+def node(*command: str) -> str:
+    if not (PACKAGE / "node_modules").is_dir():
+        pytest.skip("no node_modules in clients/js: make node-deps")
+    done = subprocess.run(
+        ["node", *command],
+        cwd=PACKAGE,
+        env=os.environ | {"STEPFLOW_PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built() -> None:
+    node("tools/build.mjs")
+
+
+def test_the_types_say_which_document_they_were_made_from() -> None:
+    digest = hashlib.sha256((ROOT / "openapi.yaml").read_bytes()).hexdigest()
+    first = (PACKAGE / "src" / "openapi.ts").read_text().partition("\n")
+    assert digest in first[0], "clients/js/src/openapi.ts is stale: make openapi"
+
+
+def test_the_types_are_what_the_document_gives(tmp_path: Path) -> None:
+    node("tools/generate.mjs", str(tmp_path / "openapi.ts"))
+    made = (tmp_path / "openapi.ts").read_text()
+    assert (PACKAGE / "src" / "openapi.ts").read_text() == made, "stale: make openapi"
+
+
+def test_client_and_tests_hold_under_strict_types(built: None) -> None:
+    node("node_modules/typescript/bin/tsc", "-p", "tests")
+
+
+def test_every_block_of_the_docs_holds_under_strict_types(built: None) -> None:
+    """The blocks of a page are one program, in order."""
+    target = PACKAGE / "build" / "docs"
+    target.mkdir(parents=True, exist_ok=True)
+    for page in (ROOT / "docs" / "javascript.md", PACKAGE / "README.md"):
+        fences = [token for token in MarkdownIt().parse(page.read_text()) if token.type == "fence"]
+        blocks = [fence.content for fence in fences if fence.info in {"ts", "tsx"}]
+        assert len(blocks) == sum(fence.info != "html" for fence in fences), "a block is no ts"
+        (target / f"{page.stem.lower()}.tsx").write_text("\n".join(blocks) + "export {};\n")
+    (target / "tsconfig.json").write_text(TSCONFIG)
+    node("node_modules/typescript/bin/tsc", "-p", "build/docs")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_node_runs(built: None, name: str) -> None:
+    out = node(
+        "--test", "--test-timeout=240000", "--test-reporter=tap", f"build/tests/{name}.test.js"
+    )
+    assert "# skipped 0" in out, "a test was skipped"
+    assert "# pass 0" not in out, "no test ran"
