@@ -73,16 +73,16 @@ export interface ReasonOptions extends CallOptions {
 
 export interface RunFilter {
   readonly status?: RunStatus | readonly RunStatus[] | undefined;
-  readonly workflowId?: string | readonly string[] | undefined;
-  readonly tag?: string | readonly string[] | undefined;
+  readonly workflowId?: string | undefined;
+  readonly tag?: string | undefined;
   readonly createdAfter?: Date | string | undefined;
   readonly createdBefore?: Date | string | undefined;
 }
 
 export interface StreamOptions {
-  readonly workflowId?: string | readonly string[] | undefined;
+  readonly workflowId?: string | undefined;
   readonly status?: RunStatus | readonly RunStatus[] | undefined;
-  readonly tag?: string | readonly string[] | undefined;
+  readonly tag?: string | undefined;
   readonly runId?: string | readonly string[] | undefined;
   /** A list's `streamCursor`, or the `lastEventId` of an earlier event: nothing since is missed. */
   readonly cursor?: string | undefined;
