@@ -83,7 +83,11 @@ _WORKFLOW_EXAMPLE: Final[dict[str, Any]] = {
 _READY_EXAMPLE: Final[dict[str, Any]] = {
     "status": "ready",
     "timestamp": "2024-01-15T10:30:00.000Z",
-    "degraded": {"missingWorkflows": [], "quarantinedRuns": 0},
+    "degraded": {
+        "missingWorkflows": [],
+        "quarantinedRuns": 0,
+        "stepThreads": {"limit": 32, "waiting": 0, "zombies": 0, "zombiesSince": None},
+    },
 }
 _BATCH_REPLY: Final = {
     "type": "array",

@@ -470,3 +470,36 @@ async def test_a_compensation_that_is_cut_from_inside_ends_the_run_and_tells_the
             error = error_of(await world.finished(run_id))
             assert error["message"] == "the end"
             assert [row["error"] for row in error["compensation"]] == [AMID, BEFORE]
+
+
+async def test_a_retry_keeps_what_was_not_begun_and_runs_again_what_was_being_undone() -> None:
+    world = World(cancel_grace_s=5.0)
+    first = True
+
+    async def does(name: str) -> str:
+        world.ran(name)
+        return name
+
+    async def undo(name: str) -> None:
+        if name == "two" and first:
+            await asyncio.sleep(3600)
+
+    async def w(ctx: Context) -> None:
+        for name in ("one", "two", "three"):
+            await ctx.step(name, does, name, compensate=undo)
+        if first:
+            await ctx.wait_for_event("go", timeout=None)
+
+    world.redeploy(w, retry=ONCE)
+    with world.clock.driving():
+        async with world:
+            run_id = await world.trigger("w")
+            await world.until(lambda: world.records(rec.WaitStarted))
+            await world.engine.cancel(run_id)
+            error = error_of(await world.finished(run_id))
+            assert [row["error"] for row in error["compensation"]] == [AMID, BEFORE]
+            first = False
+            world.life.ran.clear()
+            await world.engine.retry(run_id)
+            assert (await world.finished(run_id)).status == "completed"
+            assert [ran.name for ran in world.life.ran] == ["two", "three"]

@@ -83,6 +83,11 @@ async def test_a_step_says_that_it_waits_for_a_thread_and_which_steps_hold_them(
             await world.until(lambda: world.engine.sup.steps.waiting == 2)
             await world.clock.advance(3600)
             summary, row = await why(world, waiting[1])
+            on_the_wire = msgspec.json.decode(msgspec.json.encode(row))
+            assert set(on_the_wire["heldThreads"][0]) == {
+                *("runId", "workflowId", "key", "attempt", "since")
+            }
+            assert on_the_wire["zombies"] == 2
             assert (row.kind, row.name, row.key) == ("thread", "next", "next#1")
             assert (row.ahead, row.limit, row.zombies) == (1, "2 threads", 2)
             rows = row.held_threads
