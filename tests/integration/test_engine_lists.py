@@ -6,7 +6,7 @@ import asyncio
 import base64
 import contextlib
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +16,9 @@ from stepflow.engine.listing import decode_cursor, encode_cursor
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import InvalidInputError
 from tests.engine_kit import Service, reborn, service
+
+if TYPE_CHECKING:
+    from stepflow import Context
 
 
 async def walk(world: Service, limit: int, **where: Any) -> list[str]:
@@ -125,6 +128,31 @@ async def test_a_list_over_a_great_many_runs_goes_on_while_others_are_purged() -
         assert list(world.engine.sup.runs) == [keep]
         assert len(world.engine.sup.runs.order) <= 2001
         assert await walk(world, 10) == [keep]
+
+
+@pytest.mark.asyncio
+async def test_a_page_of_large_runs_is_opened_in_slices() -> None:
+    async def passes(world: Service, text: str) -> int:
+        ids = [await world.trigger("repeats", text) for _ in range(10)]
+        for run_id in ids:
+            await world.finished(run_id)
+        asked = asyncio.ensure_future(world.page(10))
+        count = 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert [row.id for row in asked.result().runs] == ids[::-1]
+        return count
+
+    async with service() as world:
+
+        @world.flow.workflow("repeats")
+        async def repeats(_ctx: Context, text: str) -> str:
+            return 2 * text
+
+        small = await passes(world, "x")
+        # Each holds its input twice and more: two of them are 128 KiB.
+        assert await passes(world, "x" * 40_000) >= small + 5
 
 
 @pytest.mark.asyncio
