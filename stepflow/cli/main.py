@@ -30,6 +30,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "repair": "stepflow.cli.data:repair",
     "openapi": "stepflow.cli.openapi:openapi",
     "new": "stepflow.cli.new:new",
+    "bench": "stepflow.cli.bench:bench",
 }
 
 
