@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 if TYPE_CHECKING:
     import contextvars
     import random
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from stepflow.clock import TimerHandle
 
@@ -310,6 +310,12 @@ class SimStepThreads:
     def waiting(self) -> int:
         """How many wait."""
         return len(self._queue)
+
+    def ahead_of(self, wanted: Iterable[Any]) -> dict[Any, int]:
+        """Return how many wait before each of these that waits."""
+        left = set(wanted)
+        queue = enumerate(job[0] for job in self._queue)
+        return {attempt: place for place, attempt in queue if attempt in left}
 
     def withdraw(self, attempt: Any) -> bool:
         """Take it out of the queue, if it is there."""
