@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 5c6d6912dd55e0c16e708427942b623cc109589eb871b79772fd7b95d3331817.
+// Made by `make openapi` from openapi.yaml, sha256 62f4137599a28a7aac9a008144a8d8ae4b78cc92b21a6e78fbefc15190ef7fb8.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -5838,7 +5838,13 @@ export interface operations {
                      *       "timestamp": "2024-01-15T10:30:00.000Z",
                      *       "degraded": {
                      *         "missingWorkflows": [],
-                     *         "quarantinedRuns": 0
+                     *         "quarantinedRuns": 0,
+                     *         "stepThreads": {
+                     *           "limit": 32,
+                     *           "waiting": 0,
+                     *           "zombies": 0,
+                     *           "zombiesSince": null
+                     *         }
                      *       }
                      *     }
                      */
