@@ -16,6 +16,7 @@ from stepflow.authoring.retention import Retention
 from stepflow.authoring.schedule import Schedule
 from stepflow.blocking import BlockingFlow, BlockingRun
 from stepflow.config import MEMORY, Settings
+from stepflow.engine.protocol import RunFilter
 from stepflow.errors import (
     AuthoringError,
     ConflictError,
@@ -81,6 +82,7 @@ __all__ = [
     "RunCancelledError",
     "RunFailedError",
     "RunFields",
+    "RunFilter",
     "RunHandle",
     "RunNotFoundError",
     "Schedule",

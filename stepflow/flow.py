@@ -357,7 +357,7 @@ class Stepflow:
         where = RunFilter(status=frozenset(status), workflow_id=workflow_id, tag=tag)
         return await self.engine.list_runs(where, limit=limit, cursor=cursor)
 
-    async def stream(self, run_id: str, after: int | None = None) -> AsyncIterator[RunEvent]:
+    async def stream(self, run_id: str, after: int | None = 0) -> AsyncIterator[RunEvent]:
         """Yield the run's events: history after id `after`, then live, until the run ends."""
         stream = await self.engine.stream(run_id, after or None)
         try:
