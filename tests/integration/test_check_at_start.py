@@ -196,8 +196,9 @@ def test_a_child_that_hangs_is_ended_by_its_time_and_said(serve, tmp_path) -> No
     server = serve(HANGING, STEPFLOW_CHECK_TIME_S="1")
     assert check_of(server)["status"] == "incomplete"
     server.says("it had not ended after 1 s (STEPFLOW_CHECK_TIME_S)")
-    pid = int((tmp_path / "child").read_text().split()[0])
-    assert not lives(pid)
+    # On a busy machine its time may end before it has said who it is.
+    if (tmp_path / "child").exists():
+        assert not lives(int((tmp_path / "child").read_text().split()[0]))
     trigger(server, "wait")
 
 

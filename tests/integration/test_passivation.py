@@ -280,7 +280,7 @@ def no_complaints() -> Generator[None]:
 
 async def waiting(world: World) -> str:
     run_id = await world.trigger("w")
-    await world.until(lambda: any(event == "go" for event, _ in world.engine.sup.waiters.rows()))
+    await world.until(lambda: "go" in world.engine.sup.waiters.events())
     await world.saved()
     await world.settle()
     return run_id

@@ -273,7 +273,7 @@ async def test_what_is_under_way_is_given_up() -> None:
             (first, second) = (r for r in sup.runs if r != run_id)
             assert (await world.finished(first)).status == "cancelled"
             assert world.actor(run_id).status == "running"
-            assert [event for event, _ in sup.waiters.rows()] == ["never"]
+            assert sup.waiters.events() == ["never"]
             assert not sup.steps.running
             await world.engine.cancel(second)
             assert error_of(await world.finished(run_id))["type"] == "RunCancelledError"
