@@ -36,7 +36,7 @@ UPGRADE: Final = (
     "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
-EXAMPLE: Final = re.compile(r"pat_\w{7}…")
+EXAMPLE: Final = re.compile(r"pat_\w{6}…")
 """The document's examples of tokens."""
 HOST: Final = Path(__file__).with_name("leaky_host.py")
 
