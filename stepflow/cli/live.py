@@ -9,7 +9,8 @@
         send it: stepflow notify approve-7 '{}'
 
 Rows of one name that are many are shown as one, with a count; what does not fit the screen is
-counted too.
+counted too. A wide terminal shows a waterfall beside the steps: when each went on, from the run's
+beginning to now or its end.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ __all__ = ["Live", "picture"]
 _MANY: Final = 8
 _WIDE: Final = 100
 _BAR: Final = 20
+_FALL: Final = 24
 _LINES_AROUND: Final = 7
 _STYLES: Final = {
     "completed": "green",
@@ -101,7 +103,8 @@ def picture(
     """Return the run as it is now."""
     # The other thread adds rows meanwhile: look at a copy.
     rows = list(watch.rows.values())
-    parts: list[RenderableType] = [_head(watch, now_ms), _steps(rows, now_ms, height, width)]
+    whole = (watch.began_ms, watch.ended_ms or now_ms) if width >= _WIDE else None
+    parts: list[RenderableType] = [_head(watch, now_ms), _steps(rows, now_ms, height, width, whole)]
     if watch.progress and not watch.ended:
         parts.append(Text(f"  progress: {progress_text(watch.progress)}", style="cyan"))
     if watch.emitted and not watch.ended:
@@ -135,13 +138,18 @@ def _outcome(watch: RunWatch, width: int) -> Text:
     return Text.assemble("  result ", (value_text(watch.result, width - 12) or "null", "green"))
 
 
-def _steps(rows: list[Row], now_ms: int, height: int, width: int) -> RenderableType:
+def _steps(
+    rows: list[Row], now_ms: int, height: int, width: int, whole: tuple[int, int] | None
+) -> RenderableType:
     table = Table.grid(padding=(0, 1), expand=False)
     table.add_column(width=3, justify="right")
     table.add_column(no_wrap=True)
     table.add_column(justify="right", style="dim", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(20, width - 40))
-    lines = list(_lines(rows, now_ms, _BAR if width >= _WIDE else _BAR // 2))
+    if whole is not None:
+        table.add_column(width=_FALL, no_wrap=True)
+    room_aside = 40 if whole is None else 40 + _FALL + 1
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(20, width - room_aside))
+    lines = list(_lines(rows, now_ms, _BAR if width >= _WIDE else _BAR // 2, whole))
     room = max(5, height - _LINES_AROUND)
     hidden = len(lines) - room
     for line in lines[hidden:] if hidden > 0 else lines:
@@ -151,15 +159,35 @@ def _steps(rows: list[Row], now_ms: int, height: int, width: int) -> RenderableT
     return table
 
 
-def _lines(rows: list[Row], now_ms: int, bar: int) -> Iterator[tuple[RenderableType, ...]]:
+def _lines(
+    rows: list[Row], now_ms: int, bar: int, whole: tuple[int, int] | None
+) -> Iterator[tuple[RenderableType, ...]]:
     counts = Counter(row.name for row in rows)
     shown: set[str] = set()
     for row in rows:
         if counts[row.name] <= _MANY:
-            yield _line(row, now_ms)
+            some, line = [row], _line(row, now_ms)
         elif row.name not in shown:
             shown.add(row.name)
-            yield _many([other for other in rows if other.name == row.name], now_ms, bar)
+            some = [other for other in rows if other.name == row.name]
+            line = _many(some, now_ms, bar)
+        else:
+            continue
+        yield line if whole is None else (*line[:3], _fall(some, now_ms, whole), line[3])
+
+
+def _fall(rows: list[Row], now_ms: int, whole: tuple[int, int]) -> Text:
+    """Return when the rows went on, between the run's beginning and its end, as a bar."""
+    begin_ms, end_ms = whole
+    span_ms = max(1, end_ms - begin_ms)
+    first = min(row.began_ms for row in rows)
+    last = max(now_ms if row.status == "running" else row.ended_ms for row in rows)
+    left = min(_FALL - 1, max(0, (first - begin_ms) * _FALL // span_ms))
+    right = min(_FALL, max(left + 1, -((begin_ms - last) * _FALL // span_ms)))
+    waits = all(row.kind != "step" for row in rows)
+    failed = any(row.status == "failed" for row in rows)
+    style = "red" if failed else "blue" if waits else "green"
+    return Text.assemble(" " * left, (("┄" if waits else "━") * (right - left), style))
 
 
 def _line(row: Row, now_ms: int) -> tuple[RenderableType, ...]:

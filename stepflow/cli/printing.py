@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stepflow.model.views import RunView
 
 __all__ = [
+    "COLOURS",
     "json_option",
     "print_json",
     "print_table",
@@ -35,6 +36,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
     click.echo(escaped_json(msgspec.json.encode(value).decode()))
+
+
+COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+"""Of a run's status, where the output is a terminal."""
 
 
 def state_text(run: RunView) -> str:

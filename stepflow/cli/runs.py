@@ -12,7 +12,9 @@ from stepflow.cli.connection import connect
 from stepflow.cli.control import audit, bulk, cancel, fork, pause, purge, resume, retry, why
 from stepflow.cli.errors import NOT_FOUND, Failure, failing
 from stepflow.cli.follow import follow, pick_display
+from stepflow.cli.follow_list import follow_list, pick_list_display
 from stepflow.cli.printing import (
+    COLOURS,
     json_option,
     print_json,
     print_table,
@@ -21,6 +23,7 @@ from stepflow.cli.printing import (
     state_text,
 )
 from stepflow.cli.render import detail, error_text, short, span, value_text
+from stepflow.cli.run_list import RunList
 from stepflow.cli.watching import RunWatch, millis
 from stepflow.clock import SystemClock
 from stepflow.errors import WorkflowNotFoundError
@@ -35,7 +38,6 @@ __all__ = ["notify", "read_json", "runs", "shown", "token", "trigger"]
 
 _STATUSES: Final = ("pending", "running", "completed", "failed", "cancelled")
 _CHILDREN_SHOWN: Final = 10
-_COLOURS: Final = {"completed": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 
 
 @click.command()
@@ -212,7 +214,7 @@ def shown(view: RunView) -> list[str]:
     now_ms = SystemClock().wall_ms()
     watch = RunWatch(view.id, view.workflow_id, now_ms)
     watch.resync(view)
-    status = click.style(state_text(view), fg=_COLOURS.get(view.status))
+    status = click.style(state_text(view), fg=COLOURS.get(view.status))
     took = span(max(0, (watch.ended_ms or now_ms) - watch.began_ms) / 1000)
     lines = [
         f"{view.id}  {view.workflow_id}  {status}  {took}",
@@ -260,16 +262,31 @@ def _beside(view: RunView) -> Iterator[str]:
 
 
 @runs.command("watch")
-@click.argument("run")
+@click.argument("run", required=False)
+@click.option(
+    "--status", type=click.Choice(_STATUSES), multiple=True, help="Only these; may be repeated."
+)
+@click.option("--workflow", default="", metavar="ID", help="Only runs of this workflow.")
+@click.option("--tag", default="", help="Only runs with this tag.")
 @json_option
-def watch_run(run: str, as_json: bool) -> None:
-    """Show RUN until it ends; what has happened already first.
+def watch_run(
+    run: str | None, status: tuple[str, ...], workflow: str, tag: str, as_json: bool
+) -> None:
+    """Show RUN until it ends, what has happened already first; or all runs, as they come and go.
 
-    The exit status is 0 when it completed and 1 when it failed or was cancelled.
+    With RUN the exit status is 0 when it completed and 1 when it failed or was cancelled. Without
+    one it is a live list, newest first, until Ctrl-C.
     """
+    if run is not None and (status or workflow or tag):
+        raise click.UsageError("--status, --workflow and --tag are for a list: leave out RUN")
     with connect() as client:
-        watch = _hinted(client, run)
-        code = follow(client, run, pick_display(watch, as_json=as_json), watch)
+        if run is None:
+            runs_watched = RunList(status)
+            display = pick_list_display(runs_watched, as_json=as_json)
+            code = follow_list(client, runs_watched, display, workflow_id=workflow, tag=tag)
+        else:
+            watch = _hinted(client, run)
+            code = follow(client, run, pick_display(watch, as_json=as_json), watch)
     sys.exit(code)
 
 

@@ -408,6 +408,29 @@ def test_ctrl_c_leaves_the_run_running_and_says_how_to_come_back(serve, place) -
     assert watching.wait() == 0
 
 
+def test_all_runs_are_watched_as_they_come_and_go_over_a_restart(serve, place) -> None:
+    server = serve()
+    url = server.ready()
+    how = {"cwd": place, "STEPFLOW_URL": url}
+    watching = Process("runs", "watch", "--workflow", "gated", cwd=place, env={"STEPFLOW_URL": url})
+    lines = Process("runs", "watch", "--json", cwd=place, env={"STEPFLOW_URL": url})
+    run_id = run_cli("trigger", "gated", '"a"', **how).out.split()[0]
+    watching.says(run_id)
+    until(lambda: run_cli("trigger", "gated", '"b"', **how).code == 0 and lines.out)
+    server.stop()
+    watching.says("connection lost")
+    serve(port=server.port).ready()
+    watching.says("connected again")
+    run_cli("notify", "gate-a", '"go"', "--run", run_id, **how)
+    watching.says("completed")
+    lines.says('"event":"complete"')
+    for each in (watching, lines):
+        each.signal(signal.SIGINT)
+        assert each.wait() == 130
+        assert "Traceback" not in each.err
+    assert run_cli("runs", "watch", run_id, "--tag", "x", **how).code == 2
+
+
 def test_in_a_terminal_the_steps_move(serve, place) -> None:
     url = serve().ready()
     main, side = pty.openpty()

@@ -263,3 +263,26 @@ def test_a_running_progress_is_shown() -> None:
     )
     assert "progress: 3 of 10  importing" in text
     assert "emitted: note [1]" in text
+
+
+def test_a_wide_terminal_shows_when_each_step_went_on() -> None:
+    watch = watched(event("status", {"status": "running"}))
+    watch.apply(began("first"), NOW)
+    watch.apply(ended("first"), NOW + 5_000)
+    watch.apply(began("rest", kind="sleep", dueAt="1970-01-01T00:20:00Z"), NOW + 5_000)
+    watch.apply(ended("rest", kind="sleep"), NOW + 10_000)
+    watch.apply(began("last"), NOW + 10_000)
+    watch.apply(ended("last", status="failed", error={"type": "E", "message": "m"}), NOW + 20_000)
+    lines = drawn(watch, NOW + 20_000, width=100).splitlines()
+    bars = {
+        name: next(line for line in lines if name in line) for name in ("first", "rest", "last")
+    }
+    assert bars["first"].count("━") == 6
+    assert bars["rest"].count("┄") == 6
+    assert bars["last"].count("━") == 12
+    starts = [
+        min(bars[n].index(c) for c in "━┄" if c in bars[n]) for n in ("first", "rest", "last")
+    ]
+    assert starts == sorted(starts)
+    assert starts[1] - starts[0] == starts[2] - starts[1] == 6
+    assert "━" not in drawn(watch, NOW + 20_000, width=80)
