@@ -38,7 +38,7 @@ from stepflow.testing.schedule import following, parse, text_of
 from stepflow.testing.seen import seen_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from stepflow.config import Settings
     from stepflow.model.views import RunView
@@ -75,6 +75,10 @@ class Outcome:
     records: Sequence[int] = field(repr=False)
     hasty: bool = field(default=False, repr=False)
     """Whether a kill overtook a move before it: without the kill that comes at another time."""
+    paused: bool = False
+    """Whether a pause was accepted; the run went on afterwards."""
+    retried: bool = False
+    """Whether it was retried after it had failed or was cancelled."""
 
     def calls(self, step: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each attempt at the steps of that name, in all lives."""
@@ -137,6 +141,7 @@ async def explore(  # noqa: PLR0913  what may differ from one author to the next
     setup: Callable[[], object] | None = None,
     stubs: Mapping[str, object] | None = None,
     cancel: bool = True,
+    operators: bool = False,
     same_result: bool = True,
     depth: int = 2,
     limit: int = 400,
@@ -149,9 +154,11 @@ async def explore(  # noqa: PLR0913  what may differ from one author to the next
     `events`: ids with payloads that others may send it, each once; unless a schedule says when, one
     comes when it is waited for. `invariant(outcome)` fails a schedule by raising or by returning
     `False`; `setup()` is called before each, to put the author's fakes back. `stubs` are those of
-    `WorkflowTest.stub`. `cancel=False`: nobody cancels. `same_result`: a run that was killed must
-    end as it does when it is not; off for results that draw new random values. `schedule` tries
-    that one alone. `flow` must be given with a workflow's id, and where several have the function.
+    `WorkflowTest.stub`. `cancel=False`: nobody cancels. `operators`: somebody pauses it at every
+    place and lets it go on, and retries it when it has failed. `same_result`: a run that was killed
+    must end as it does when it is not; off for results that draw new random values. `schedule`
+    tries that one alone. `flow` must be given with a workflow's id, and where several flows have
+    the function.
 
     Raises `ExploreError` for the first schedule that fails, which has the fewest moves. The same
     arguments try the same schedules in the same order.
@@ -175,7 +182,7 @@ async def explore(  # noqa: PLR0913  what may differ from one author to the next
             await explorer.attempt(_without_kills(moves))
         await explorer.attempt(moves)
         return explorer.report(0, 0)
-    return await explorer.search(depth=depth, limit=limit, cancel=cancel)
+    return await explorer.search(depth=depth, limit=limit, cancel=cancel, operators=operators)
 
 
 def _flow_of(workflow: str | Callable[..., Any]) -> Stepflow:
@@ -228,7 +235,7 @@ class _Explorer:
     records: int = 0
     searching: bool = False
 
-    async def search(self, *, depth: int, limit: int, cancel: bool) -> Exploration:
+    async def search(self, *, depth: int, limit: int, cancel: bool, operators: bool) -> Exploration:
         """Go from one length to the next, as far as `depth` and `limit` allow."""
         self.searching = True
         level: list[tuple[Schedule, Outcome]] = [((), await self.attempt(()))]
@@ -239,7 +246,9 @@ class _Explorer:
             longer = [
                 schedule
                 for before, outcome in level
-                for schedule in following(before, outcome.records, list(self.events), cancel=cancel)
+                for schedule in following(
+                    before, outcome.records, list(self.events), cancel=cancel, operators=operators
+                )
             ]
             room = limit - self.tried
             if len(longer) > room:
@@ -363,6 +372,10 @@ class _Lives:
         self.moved = 0
         """How many of the schedule's sends and cancels were answered."""
         self._cancels = False
+        self._pauses = False
+        self.paused = False
+        self.retried = False
+        self._retries = any(move.kind == "retry" for move in schedule)
         self._test: WorkflowTest | None = None
 
     @property
@@ -446,7 +459,9 @@ class _Lives:
             try:
                 await self.test.result(_RUN_ID)
             except (RunFailedError, RunCancelledError):
-                return
+                if self.retried or not self._retries:
+                    return
+                await self._retry()
             except (UnavailableError, OutcomeUnknownError):
                 # Killed just behind its end.
                 await self.test.settle()
@@ -458,6 +473,10 @@ class _Lives:
             await self._kill()
         elif due.kind == "cancel":
             await self._cancel()
+        elif due.kind == "pause":
+            await self._pause()
+        elif due.kind == "resume":
+            await self._resume()
         elif self.sent[due.event] == "not sent" and due.event not in self.on_the_way:
             self.on_the_way[due.event] = asyncio.ensure_future(self._send(due.event))
 
@@ -466,7 +485,18 @@ class _Lives:
         if not self._cancels:
             self.hands.tell("somebody cancels the run")
         self._cancels = True
-        asking = asyncio.ensure_future(self.explorer.flow.cancel(_RUN_ID, "explored"))
+        asking = await self._asked(self.explorer.flow.cancel(_RUN_ID, "explored"))
+        if asking is None:
+            self.hands.do(Due("cancel"))
+            return
+        self.moved += 1
+        with contextlib.suppress(ApiError):
+            asking.result()
+            self.cancelled = True
+
+    async def _asked(self, act: Coroutine[Any, Any, Any]) -> asyncio.Future[Any] | None:
+        """Return what the act came to; None where a kill leaves who asked without an answer."""
+        asking = asyncio.ensure_future(act)
         asking.add_done_callback(heard)
         while not asking.done() and not self.hands.dying:
             waking = asyncio.ensure_future(self.hands.woken.wait())
@@ -474,14 +504,55 @@ class _Lives:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             waking.cancel()
             self.hands.woken.clear()
-        if not asking.done():
-            asking.cancel()
-            self.hands.do(Due("cancel"))
+        if asking.done():
+            return asking
+        asking.cancel()
+        return None
+
+    async def _pause(self) -> None:
+        """Pause the run; it goes on when nothing moves any more, whatever happens meanwhile."""
+        if not self._pauses:
+            self.hands.tell("somebody pauses the run")
+        self._pauses = True
+        asking = await self._asked(self.explorer.flow.pause(_RUN_ID, "explored"))
+        if asking is None:
+            self.hands.do(Due("pause"))
             return
         self.moved += 1
         with contextlib.suppress(ApiError):
             asking.result()
-            self.cancelled = True
+            self.paused = True
+        # Also where the answer is that it is paused: that of before was lost.
+        self.hands.do(Due("resume"))
+
+    async def _resume(self) -> None:
+        await self.test.settle()
+        asking = await self._asked(self.explorer.flow.resume(_RUN_ID, "explored"))
+        if asking is None:
+            self.hands.do(Due("resume"))
+            return
+        with contextlib.suppress(ApiError):
+            asking.result()
+            self.hands.tell("somebody let the run go on")
+            self.paused = True
+
+    async def _retry(self) -> None:
+        """Retry the run, once; whom a kill leaves without an answer asks again."""
+        self.hands.tell("somebody retries the run")
+        while not self.retried:
+            asking = await self._asked(self.explorer.flow.retry(_RUN_ID, "explored"))
+            if asking is None:
+                await self.test.settle()
+                continue
+            try:
+                asking.result()
+            except (UnavailableError, OutcomeUnknownError):
+                await self.test.settle()
+            except ConflictError:
+                # It lives: only the answer was lost.
+                self.retried = True
+            else:
+                self.retried = True
 
     async def _send(self, label: str) -> None:
         """Send the event; who does not hear that it arrived sends it again."""
@@ -542,4 +613,6 @@ class _Lives:
             story=self.hands.story,
             records=self.hands.groups,
             hasty=self.hasty,
+            paused=self.paused,
+            retried=self.retried,
         )

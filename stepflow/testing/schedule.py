@@ -7,6 +7,8 @@ A **schedule** is a row of moves, each at a place in the row of records that the
     send paid-1 after record 3
     send paid-1 last          only when nothing else can happen: after every timeout
     cancel after record 4
+    pause after record 4      and it goes on when nothing else moves
+    retry when it has failed  or was cancelled, once
     replay after every result
 
 Moves come one after another, `; ` between them; the empty text means that nothing goes wrong and
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Move", "Schedule", "following", "parse", "text_of"]
 
-MoveKind = Literal["kill-before", "kill-after", "send", "cancel", "hold", "replay"]
+MoveKind = Literal[
+    "kill-before", "kill-after", "send", "cancel", "hold", "replay", "pause", "retry"
+]
 
 _AT: Final = r"(?P<at>[1-9][0-9]{0,8})"
 _PATTERNS: Final[tuple[tuple[MoveKind, re.Pattern[str]], ...]] = (
@@ -34,7 +38,21 @@ _PATTERNS: Final[tuple[tuple[MoveKind, re.Pattern[str]], ...]] = (
     ("hold", re.compile(r"send (?P<event>\S+) last")),
     ("cancel", re.compile(rf"cancel after record {_AT}")),
     ("replay", re.compile(r"replay after every result")),
+    ("pause", re.compile(rf"pause after record {_AT}")),
+    ("retry", re.compile(r"retry when it has failed")),
 )
+
+
+_WORDS: Final[dict[MoveKind, str]] = {
+    "kill-before": "kill before record {at}",
+    "kill-after": "kill after record {at}",
+    "send": "send {event} after record {at}",
+    "hold": "send {event} last",
+    "cancel": "cancel after record {at}",
+    "replay": "replay after every result",
+    "pause": "pause after record {at}",
+    "retry": "retry when it has failed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +65,7 @@ class Move:
 
     def __str__(self) -> str:
         """Return it in the words that `parse` reads."""
-        match self.kind:
-            case "kill-before":
-                return f"kill before record {self.at}"
-            case "kill-after":
-                return f"kill after record {self.at}"
-            case "send":
-                return f"send {self.event} after record {self.at}"
-            case "hold":
-                return f"send {self.event} last"
-            case "cancel":
-                return f"cancel after record {self.at}"
-            case "replay":
-                return "replay after every result"
+        return _WORDS[self.kind].format(at=self.at, event=self.event)
 
     @property
     def kills(self) -> bool:
@@ -95,13 +101,18 @@ def _parse(text: str, events: Sequence[str]) -> Move:
     message = (
         f"{text!r} is no move; moves are: kill before record N, kill after record N, "
         "send EVENT after record N, send EVENT last, cancel after record N, "
-        "replay after every result"
+        "replay after every result, pause after record N, retry when it has failed"
     )
     raise ValueError(message)
 
 
 def following(
-    schedule: Schedule, groups: Sequence[int], events: Sequence[str], *, cancel: bool
+    schedule: Schedule,
+    groups: Sequence[int],
+    events: Sequence[str],
+    *,
+    cancel: bool,
+    operators: bool = False,
 ) -> Iterator[Schedule]:
     """Yield the schedules with one move more.
 
@@ -121,15 +132,20 @@ def following(
         for event in free:
             if events.index(event) > after:
                 yield (*schedule, Move("hold", 0, event))
-    cancels = cancel and all(move.kind != "cancel" for move in schedule)
+        if operators:
+            yield (*schedule, Move("retry"))
+    wanted: list[MoveKind] = ["cancel"] if cancel else []
+    if operators:
+        wanted.append("pause")
+    acts = [kind for kind in wanted if all(move.kind != kind for move in schedule)]
     begin = 1
     for end in groups:
-        yield from ((*schedule, move) for move in _at(begin, end, last, free, cancels=cancels))
+        yield from ((*schedule, move) for move in _at(begin, end, last, free, acts))
         begin = end + 1
 
 
 def _at(
-    begin: int, end: int, last: Move | None, free: Sequence[str], *, cancels: bool
+    begin: int, end: int, last: Move | None, free: Sequence[str], acts: Sequence[MoveKind]
 ) -> Iterator[Move]:
     """Yield the moves that may come at the group of the records from `begin` to `end`."""
     place = last.at if last is not None else 0
@@ -140,5 +156,5 @@ def _at(
     if end >= place:
         for event in free:
             yield Move("send", end, event)
-        if cancels:
-            yield Move("cancel", end)
+        for kind in acts:
+            yield Move(kind, end)

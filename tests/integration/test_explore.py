@@ -445,3 +445,137 @@ async def test_the_flow_must_be_known() -> None:
     again.workflow("w")(elsewhere)
     with pytest.raises(TypeError, match="elsewhere"):
         await explore(elsewhere)
+
+
+# ------------------------------------------------------------ what operators do
+
+
+async def test_a_right_workflow_passes_pauses_at_every_place_and_kills_of_them() -> None:
+    flow = Stepflow()
+
+    @flow.workflow("pays")
+    async def pays(ctx: Context, order: str) -> bool:
+        await ctx.step("charge", bank.charge_once, order)
+        try:
+            await ctx.wait_for_event("receipt", timeout="1h")
+        except EventTimeoutError:
+            return False
+        return True
+
+    seen: list[Any] = []
+
+    def once(outcome: Any) -> None:
+        seen.append(outcome)
+        assert len(bank.charged) <= 1
+
+    found = await explore(
+        pays,
+        "o1",
+        events=["receipt"],
+        setup=bank.reset,
+        invariant=once,
+        operators=True,
+        limit=300,
+    )
+    assert found.depth == 2
+    paused = {outcome.schedule for outcome in seen if outcome.paused}
+    # At each place where the run lives, and what comes meanwhile and afterwards.
+    assert {f"pause after record {n}" for n in range(1, 5)} <= paused
+    assert any(re.search("pause.*; kill", text) for text in paused)
+    assert any(re.search("pause.*; send", text) for text in paused)
+    # Who cancels and then thinks better of it gets what the run would have come to.
+    assert any(outcome.retried and outcome.status == "completed" for outcome in seen)
+    assert all(outcome.cancelled for outcome in seen if outcome.retried)
+
+
+async def test_a_refund_by_hand_that_a_retry_does_not_know_is_found_and_compensation_mends_it() -> (
+    None
+):
+    flow = Stepflow()
+    paid: list[int] = []
+    tries: list[int] = []
+
+    async def charge() -> None:
+        paid.append(1)
+
+    async def refund() -> None:
+        paid.append(-1)
+
+    async def ship() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ValueError("no van today")
+
+    @flow.workflow("by-hand")
+    async def by_hand(ctx: Context) -> None:
+        await ctx.step("charge", charge)
+        try:
+            await ctx.step("ship", ship, retry=RetryPolicy(max_attempts=1))
+        except Exception:
+            await ctx.step("refund", refund)
+            raise
+
+    @flow.workflow("mended")
+    async def mended(ctx: Context) -> None:
+        await ctx.step("charge", charge, compensate=refund)
+        await ctx.step("ship", ship, retry=RetryPolicy(max_attempts=1))
+
+    def anew() -> None:
+        paid.clear()
+        tries.clear()
+
+    def shipped_is_paid(outcome: Any) -> None:
+        if outcome.status == "completed":
+            assert sum(paid) >= 1, "shipped and not paid"
+
+    options: dict[str, Any] = {
+        "setup": anew,
+        "invariant": shipped_is_paid,
+        "operators": True,
+        "cancel": False,
+        "same_result": False,
+        "depth": 1,
+    }
+    error = await failing(by_hand, **options)
+    assert error.schedule == "retry when it has failed"
+    assert "shipped and not paid" in error.reason
+    assert any("somebody retries the run" in line for line in error.story)
+    found = await explore(mended, **options)
+    assert found.endings["completed"] > 0
+
+
+async def test_an_operators_act_whose_answer_a_kill_takes_is_done_after_the_restart() -> None:
+    flow = Stepflow()
+    seen: list[Any] = []
+
+    @flow.workflow("fails-once")
+    async def fails_once(ctx: Context) -> None:
+        await ctx.step("note", note, "x")
+        await ctx.wait_for_event("go", timeout="1h")
+
+    async def tried(schedule: str) -> Any:
+        seen.clear()
+        await explore(fails_once, schedule=schedule, invariant=seen.append, same_result=False)
+        return seen[-1]
+
+    whole = await tried("pause after record 4; retry when it has failed")
+    assert (whole.paused, whole.retried) == (True, True)
+    last = whole.records[-1]
+    for record in range(5, last):
+        outcome = await tried(
+            f"pause after record 4; kill after record {record}; retry when it has failed"
+        )
+        assert (outcome.paused, outcome.retried, outcome.kills) == (True, True, 1)
+        assert outcome.status == "failed"
+
+
+async def test_without_being_asked_no_operator_acts() -> None:
+    flow = Stepflow()
+    seen: list[str] = []
+
+    @flow.workflow("notes")
+    async def notes(ctx: Context) -> str:
+        return await ctx.step("note", note, "x")
+
+    await explore(notes, invariant=lambda outcome: seen.append(outcome.schedule))
+    assert not any("pause" in text or "retry" in text for text in seen)
