@@ -538,7 +538,7 @@ class Stepflow:
         """
         from stepflow.integrations.mounting import mount  # noqa: PLC0415  as in asgi()
 
-        mount(self, app, path, lambda: self.asgi(**options))
+        mount(self, app, path, options)
 
     def wrap(
         self, host: ASGIApp, path: str = "/api/stepflow", **options: Unpack[HostOptions]

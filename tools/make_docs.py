@@ -12,6 +12,7 @@ import inspect
 import re
 import sys
 from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -163,6 +164,11 @@ def _cell(text: str | None) -> str:
     return (text or "").replace("|", "\\|")
 
 
+def example(path: Path) -> str:
+    return f"```python\n{path.read_text(encoding='utf-8')}```"
+
+
+EXAMPLES: Final = sorted((ROOT / "examples" / "hosts").glob("*.py"))
 GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_table,
     "routes": routes_table,
@@ -170,6 +176,7 @@ GENERATORS: Final[dict[str, Callable[[], str]]] = {
     "author-errors": author_errors_table,
     "operator-errors": operator_errors_table,
     "cli": cli_reference,
+    **{f"examples/hosts/{path.name}": partial(example, path) for path in EXAMPLES},
 }
 
 

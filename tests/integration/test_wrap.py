@@ -358,12 +358,12 @@ async def test_a_host_that_cannot_be_changed_is_told_what_to_write() -> None:
 
     flow = made()
     hosts: list[tuple[object, str]] = [
-        (Litestar(), "flow.wrap(app, '/flow')"),
+        (Litestar(), "StepflowPlugin(flow, '/flow')"),
         (flask.Flask("x"), "a2wsgi.WSGIMiddleware"),
         (object.__new__(ASGIHandler), "get_asgi_application"),
         (without_lifespan, "flow.wrap(app, '/flow')"),
     ]
     for host, words in hosts:
-        with pytest.raises(ConfigurationError, match=r"docs/embedding\.md") as caught:
+        with pytest.raises(ConfigurationError, match=r"docs/hosts\.md") as caught:
             flow.mount(host, "/flow")
         assert words in str(caught.value)

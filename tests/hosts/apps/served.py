@@ -1,0 +1,5 @@
+"""`flow.asgi()` by itself."""
+
+from hosted import flow
+
+app = flow.asgi()
