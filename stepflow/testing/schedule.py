@@ -134,10 +134,11 @@ def following(
                 yield (*schedule, Move("hold", 0, event))
         if operators:
             yield (*schedule, Move("retry"))
-    wanted: list[MoveKind] = ["cancel"] if cancel else []
-    if operators:
-        wanted.append("pause")
-    acts = [kind for kind in wanted if all(move.kind != kind for move in schedule)]
+    acts: list[MoveKind] = []
+    if cancel and all(move.kind != "cancel" for move in schedule):
+        acts.append("cancel")
+    if operators and all(move.kind != "pause" for move in schedule):
+        acts.append("pause")
     begin = 1
     for end in groups:
         yield from ((*schedule, move) for move in _at(begin, end, last, free, acts))
