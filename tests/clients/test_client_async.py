@@ -325,9 +325,7 @@ async def test_the_stream_of_all_survives_restarts_without_a_gap_or_a_repeat(
     rounds = 6
     async with Client(service.url, KEY, tries=50) as client:
         before = (await client.list_runs()).stream_cursor
-        runs = [
-            await client.trigger("rounds", {"id": f"x{n}", "rounds": rounds}) for n in range(3)
-        ]
+        runs = [await client.trigger("rounds", {"id": f"x{n}", "rounds": rounds}) for n in range(3)]
 
         async def watched(after: str | None) -> list[AllEvent]:
             events: list[AllEvent] = []

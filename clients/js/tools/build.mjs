@@ -12,6 +12,16 @@ rmSync("build", { recursive: true, force: true });
 // The types are checked here, too: what does not compile is not built.
 execFileSync(process.execPath, ["node_modules/typescript/bin/tsc", "-p", "."], { stdio: "inherit" });
 
+// One file, for pages that load it with a script tag.
+await build({
+  entryPoints: ["src/element.ts"],
+  outfile: "dist/stepflow-run.js",
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+});
+
 await build({
   entryPoints: readdirSync("tests")
     .filter((name) => /\.tsx?$/.test(name))
@@ -21,4 +31,15 @@ await build({
   target: "es2022",
   sourcemap: "inline",
   jsx: "automatic",
+});
+
+// The pages that a real browser loads.
+await build({
+  entryPoints: ["tests/pages/react.tsx", "tests/pages/follow.ts"],
+  outdir: "build/pages",
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  jsx: "automatic",
+  define: { "process.env.NODE_ENV": '"development"' },
 });
