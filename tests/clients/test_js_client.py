@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +78,28 @@ def test_every_block_of_the_docs_holds_under_strict_types(built: None) -> None:
         (target / f"{page.stem.lower()}.tsx").write_text("\n".join(blocks) + "export {};\n")
     (target / "tsconfig.json").write_text(TSCONFIG)
     node("node_modules/typescript/bin/tsc", "-p", "build/docs")
+
+
+def test_what_is_packed_is_the_package_and_each_of_its_paths_loads(
+    built: None, tmp_path: Path
+) -> None:
+    command = ["npm", "pack", "--ignore-scripts", "--json", "--pack-destination", str(tmp_path)]
+    done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=True)
+    [told] = json.loads(done.stdout)
+    files = {entry["path"] for entry in told["files"]}
+    assert all(name.startswith("dist/") for name in files - {"README.md", "package.json"})
+    place = tmp_path / "node_modules" / "@stepflow"
+    place.mkdir(parents=True)
+    subprocess.run(["tar", "-xf", tmp_path / told["filename"]], cwd=place, check=True)
+    (place / "package").rename(place / "client")
+    for name in ("eventsource-parser", "hono", "react", "fastify"):
+        (tmp_path / "node_modules" / name).symlink_to(PACKAGE / "node_modules" / name)
+    exports = json.loads((PACKAGE / "package.json").read_text())["exports"]
+    for path, named in exports.items():
+        assert {file.removeprefix("./") for file in named.values()} <= files
+        script = tmp_path / "load.mjs"
+        script.write_text(f"import '@stepflow/client{path[1:]}';")
+        node(str(script))
 
 
 @pytest.mark.parametrize("name", FILES)

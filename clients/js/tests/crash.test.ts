@@ -71,3 +71,44 @@ test("a call waits out a restart, and a trigger that was sent twice is one run",
   const again = await client.trigger("echo", 2, { idempotencyKey: "through" });
   assert.equal(again.runId, (await starting).runId);
 });
+
+test("the stream of many runs goes on after a kill, with each event once", async (t) => {
+  const service = await Service.start();
+  t.after(() => service.close());
+  const leaving = new AbortController();
+  t.after(() => leaving.abort());
+  const client = service.client();
+  const { streamCursor } = await client.listRuns();
+  const ids = ["m1", "m2"];
+  const runs = await Promise.all(ids.map((id) => client.trigger("rounds", { id, rounds: 2 })));
+  const seen = new Map<string, [string, unknown][]>(runs.map((run) => [run.runId, []]));
+  const cursors: string[] = [];
+  let over = 0;
+  const following = (async () => {
+    for await (const event of client.stream({ cursor: streamCursor, signal: leaving.signal })) {
+      assert.ok(event.event !== "resync");
+      const { runId, workflowId: _, ...data } = event.data as { runId: string; workflowId: string };
+      cursors.push(event.id ?? "");
+      seen.get(runId)?.push([event.event, data]);
+      if (event.event === "complete" && ++over === runs.length) return;
+    }
+  })();
+  for (const turn of [0, 1]) {
+    await until(() => cursors.length > turn * 10);
+    await service.kill();
+    await service.start();
+    for (const [i, run] of runs.entries()) {
+      await until(async () => {
+        const { steps = [] } = await client.getRun(run);
+        return steps.some((step) => step.key === `go#${turn + 1}` && step.status === "pending");
+      });
+      await client.notify(`go-${ids[i]}-${turn}`);
+    }
+  }
+  await following;
+  assert.equal(new Set(cursors).size, cursors.length, "an id came twice");
+  for (const run of runs) {
+    const fresh = (await service.freshRead(run.runId)).map(([, event, data]) => [event, data]);
+    assert.deepEqual(seen.get(run.runId), fresh);
+  }
+});
