@@ -1,4 +1,7 @@
-"""Events a second to 1,000 and to 5,000 subscribers of one run, beside the least and a library.
+"""Events a second to 1,000 and to 5,000 subscribers, beside the least and a library.
+
+Once to the subscribers of one run's stream, and once (under `all`) to those of `/stream`, which
+tells of all runs.
 
 The least is plain ASGI: one `send` of shared bytes an event and subscriber. The library is
 sse-starlette, once as its documentation shows it and once yielding shared bytes (`make sse-env`;
@@ -87,8 +90,11 @@ class Seen:
 class Bench:
     """The servers and how long the run is."""
 
-    def __init__(self, product_port: int, count: int, ticks: int, burst: int) -> None:
+    def __init__(
+        self, product_port: int, count: int, ticks: int, burst: int, *, of_all: bool = False
+    ) -> None:
         self._product = product_port
+        self._of_all = of_all
         self._count = count
         self._ticks = ticks
         self._burst = burst
@@ -104,11 +110,21 @@ class Bench:
         answer = self._post(self._product, f"/trigger/{workflow}", b"%d" % body)
         return str(json.loads(answer)["runId"])
 
+    @contextmanager
+    def _readers(self, run_id: str) -> Iterator[Crowd]:
+        """Yield readers that have all that the run, which waits, has told so far."""
+        while b'"state":"waiting"' not in ask(self._product, "GET", f"/runs/{run_id}")[1]:
+            time.sleep(0.01)
+        path = "/stream" if self._of_all else f"/runs/{run_id}/stream"
+        with crowd(self._product, path, self._count) as readers:
+            # Of a run: that it runs and waits. Of all: where the stream begins.
+            readers.until(1 if self._of_all else 2)
+            readers.reset()
+            yield readers
+
     def ours_one_by_one(self) -> Seen:
         run_id = self._trigger("ticker", self._ticks + 1)
-        with crowd(self._product, f"/runs/{run_id}/stream", self._count) as readers:
-            readers.until(2)  # it runs, and waits for the first tick
-            readers.reset()
+        with self._readers(run_id) as readers:
             before_s, began = cpu_s(self._product), time.perf_counter()
             for tick in range(1, self._ticks + 1):
                 self._post(self._product, f"/notify/tick?runId={run_id}", b"{}")
@@ -134,9 +150,7 @@ class Bench:
 
     def ours_burst(self) -> float:
         run_id = self._trigger("burst", self._burst)
-        with crowd(self._product, f"/runs/{run_id}/stream", self._count) as readers:
-            readers.until(2)
-            readers.reset()
+        with self._readers(run_id) as readers:
             began = time.perf_counter()
             self._post(self._product, f"/notify/go?runId={run_id}", b"{}")
             took = readers.until(2 * self._burst) - began
@@ -202,8 +216,10 @@ def main() -> None:
                 for way in ("dict", "bytes"):
                     name = "sse" if way == "dict" else "sse_bytes"
                     ports[name] = servers.enter_context(sse_starlette(way))
-            bench = Bench(port, count, max(5, ticks * counts[0] // count), burst)
-            figures = measure(bench, ports, options.repeats)
+            some = max(5, ticks * counts[0] // count)
+            figures = measure(Bench(port, count, some, burst), ports, options.repeats)
+            bench = Bench(port, count, some, burst, of_all=True)
+            figures["all"] = measure(bench, ports, options.repeats)
         facts |= figures if count == counts[0] else {f"at_{count}": figures}
     finish(facts, options.json)
 
