@@ -153,6 +153,12 @@ torture: $(VENV)/.dev ## the long programme of faults; SECONDS= SEED= SEEDS= JOB
 hosts: $(VENV)/.dev ## every host on every server, each check: a table, written to docs/hosts.md
 	@$(BIN)/python -m tests.hosts --write
 
+STREAMS ?= 10000
+
+.PHONY: test-streams
+test-streams: $(VENV)/.dev ## ten thousand open streams and a thousand that never read; STREAMS=
+	@STEPFLOW_PLENTY_STREAMS=$(STREAMS) $(BIN)/python -m pytest -q -n 0 tests/plenty/test_streams.py
+
 NAMES ?=
 
 .PHONY: bench

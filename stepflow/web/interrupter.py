@@ -167,12 +167,13 @@ class Interrupter:
     def _next_look_s(self, now_s: float) -> float:
         """Return in how many seconds something may be due: silence, a blocked send, an end."""
         still_s = now_s - self._since_s
-        comment_s = self._settings.stream_comment_s
-        delay_s = comment_s
+        comment_s, blocked_s = self._settings.stream_comment_s, self._settings.stream_blocked_s
+        # A send may begin at any time after this.
+        delay_s = min(comment_s, blocked_s)
         if self._doing == "sending":
-            delay_s = min(comment_s, self._settings.stream_blocked_s - still_s)
+            delay_s = min(delay_s, blocked_s - still_s)
         elif self._doing == "waiting":
-            delay_s = comment_s - still_s
+            delay_s = min(delay_s, comment_s - still_s)
         if self._expires_ms is not None:
             delay_s = min(delay_s, (self._expires_ms - self._clock.wall_ms()) / 1000)
         if self._ends_s is not None:

@@ -254,6 +254,18 @@ async def test_a_reader_that_reads_nothing_for_30_seconds_is_closed(app, engine,
     assert await no_task_is_left()
 
 
+async def test_a_blocked_reader_is_cut_off_in_time_however_rare_the_comments_are(
+    make_app: Callable[..., Starlette], engine, run, clock
+):
+    app = make_app(settings=Settings(stream_comment_s=3600, stream_blocked_s=30))
+    call = await watch(app)
+    call.hold()
+    engine.tell(RUN, 2, "emit", {})
+    await clock.advance(61)
+    assert call.done
+    assert not run.subscribers
+
+
 async def test_a_reader_that_reads_again_in_time_stays(app, engine, run, clock):
     call = await watch(app)
     call.hold()
