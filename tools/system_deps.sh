@@ -29,6 +29,8 @@ else
     need chromium chromium google-chrome
     need nodejs node
     need npm npm
+    # In front of the hosts of tests/hosts.
+    need nginx-light nginx
     need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu
     # Faults: system calls that fail, clocks that jump, file systems that lose their power.
     if [ "$(uname -s)" = Linux ]; then

@@ -14,8 +14,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from tests.hosts.hosts import HOSTS, SERVERS
-from tests.hosts.suite import NAMES, run_host
+from tests.hosts.front import NGINX, fronted
+from tests.hosts.hosts import HOSTS, SERVERS, Host, started
+from tests.hosts.suite import NAMES, run_checks, run_host
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "hosts.md"
 PLACE: Final = re.compile(r"(<!-- made by make hosts -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -23,6 +24,19 @@ PACKAGES: Final = (
     *("starlette", "fastapi", "litestar", "django", "flask", "a2wsgi", "quart"),
     *("uvicorn", "granian"),
 )
+
+
+def behind_nginx(host: Host, directory: Path) -> dict[str, dict[str, str]]:
+    """Return what is wrong behind nginx, by way and check."""
+    with (
+        started(host, directory / "told", "--root-path", "/gw") as told,
+        started(host, directory / "kept") as kept,
+        fronted(directory / "nginx", told=told.url, kept=kept.url) as nginx,
+    ):
+        return {
+            f"{host.name}, behind nginx, prefix {way}": run_checks(host, root)
+            for way, root in (("stripped", f"{nginx.url}/gw"), ("kept", nginx.url))
+        }
 
 
 def table(found: dict[str, dict[str, str]]) -> str:
@@ -41,6 +55,10 @@ def main(arguments: list[str]) -> int:
         if not names or any(name in host.name for name in names):
             with tempfile.TemporaryDirectory() as directory:
                 found[host.name] = run_host(host, Path(directory))
+    for host in HOSTS:
+        if host.prefix and NGINX is not None and (not names or "nginx" in names):
+            with tempfile.TemporaryDirectory() as directory:
+                found |= behind_nginx(host, Path(directory))
     made = table(found)
     print(made)
     wrong = [(h, k, text) for h, all_ in found.items() for k, text in all_.items() if text]

@@ -29,6 +29,8 @@ class Api:
     users: bool = False
     strays: bool = True
     """Whether what is no route below the prefix is ours to answer."""
+    fronted: bool = False
+    """Whether a proxy stands in front."""
     client: httpx.Client = field(init=False)
     opened: list[httpx.Client] = field(default_factory=list)
 

@@ -56,6 +56,21 @@ def run_host(host: Host, directory: Path) -> dict[str, str]:
     return wrong
 
 
+def run_checks(host: Host, root: str) -> dict[str, str]:
+    """Return what is wrong with the API behind a proxy at that address, by check."""
+    wrong: dict[str, str] = {}
+    made = Api(root, host.prefix, KEY, host.own, host.users, host.strays, fronted=True)
+    with closing(made) as api:
+        for check in CHECKS:
+            try:
+                check(api)
+            except Exception:  # noqa: BLE001  it is told, and the others are run
+                wrong[check.__doc__ or ""] = traceback.format_exc()
+            else:
+                wrong[check.__doc__ or ""] = ""
+    return wrong
+
+
 def ends(api: Api, process: Process) -> None:
     """With three streams open, SIGTERM ends each as a whole response, and then the process."""
     run, _ = api.talk()
