@@ -116,15 +116,24 @@ class Page:
 class Service:
     """`browser_app.py` as a process that can be killed and started again on the same data."""
 
-    def __init__(self, data: Path, *, serve: bool = False, app: Path = APP, **env: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *more: str,
+        serve: bool = False,
+        app: Path = APP,
+        base_path: str = "",
+        **env: str,
+    ) -> None:
         """`serve`, or another `app`: by `stepflow serve`, else a script with own pages."""
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{base_path}"
         self._env = os.environ | {"STEPFLOW_DATA_DIR": str(data), "STEPFLOW_API_KEYS": KEY} | env
         self._command = [sys.executable, str(APP), str(self.port)]
         if serve or app != APP:
             cli = "from stepflow.cli.main import main; main()"
             options = ["serve", str(app), "--data", str(data), "--port", str(self.port)]
+            options += ["--base-path", base_path, *more]
             self._command = [sys.executable, "-c", cli, *options]
         self._process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, headers={"X-API-Key": KEY}, timeout=30)

@@ -72,8 +72,8 @@ class Dashboard:
 
 
 @contextmanager
-def dashboard_service(data: Path, **env: str) -> Iterator[Service]:
-    service = Service(data, app=APP, **env)
+def dashboard_service(data: Path, *more: str, base_path: str = "", **env: str) -> Iterator[Service]:
+    service = Service(data, *more, app=APP, base_path=base_path, **env)
     try:
         yield service
     finally:

@@ -76,7 +76,7 @@ const commands = {
         method: request.method(),
         url: request.url(),
         type: request.resourceType(),
-        headers: await request.allHeaders().catch(() => request.headers()),
+        headers: await sentHeaders(request),
       })),
     );
   },
@@ -100,6 +100,12 @@ const commands = {
     return null;
   },
 };
+
+// What the network sent is never told of a worker's own script: after a moment, what is known.
+function sentHeaders(request) {
+  const known = new Promise((resolve) => setTimeout(resolve, 1000, request.headers()));
+  return Promise.race([request.allHeaders(), known]).catch(() => request.headers());
+}
 
 async function evaluate({ cdp }, expression) {
   const { result, exceptionDetails } = await cdp.send("Runtime.evaluate", {

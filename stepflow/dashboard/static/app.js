@@ -157,7 +157,7 @@ function Top({ page, inside, me, shared }) {
       >
         ?
       </button>
-      ${inside && html`<button type="button" class="ghost square" title=${`Sign out${me.name ? ` ${me.name}` : ""}`} aria-label="Sign out" onClick=${signOut}><${Icon} name="out" /></button>`}
+      ${inside && me.kind !== "open" && html`<button type="button" class="ghost square" title=${`Sign out${me.name ? ` ${me.name}` : ""}`} aria-label="Sign out" onClick=${signOut}><${Icon} name="out" /></button>`}
     </div>
   </header>`;
 }

@@ -13,7 +13,8 @@ export class ApiError extends Error {
 
 /**
  * Who is asking: `null` until it is known, else `{ kind, name, scopes }`; `kind` is "session" (a cookie
- * that no script can read), "key" (a header; the key is in this tab's memory alone) or "none".
+ * that no script can read), "open" (the server lets everybody in, or the host does), "key" (a header; the
+ * key is in this tab's memory alone) or "none".
  */
 export const who = new Store(null);
 
@@ -81,7 +82,7 @@ function signedOut() {
 export async function findOut() {
   try {
     const session = await ask("GET", ["session"]);
-    who.set(known("session", session));
+    who.set(known(session.session === false ? "open" : "session", session));
   } catch (error) {
     if (error.status === 0 || error.status === 503) throw error;
     if (who.value?.kind !== "key") who.set({ kind: "none", name: "", scopes: [] });

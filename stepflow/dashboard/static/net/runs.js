@@ -85,7 +85,11 @@ class OneRun {
         clearTimeout(this.settling);
         this.settling = setTimeout(() => (this.settled = true), 400);
         if (this.settled) this.take(event, data, at);
-        else this.#tell();
+        else {
+          // It may be history, or have happened since the run was read: then it is read once more.
+          this.#tell();
+          this.#later();
+        }
         if ((event === "complete" || event === "error") && this.settled !== undefined)
           this.feed.stop();
         if (event === "complete" || event === "error") this.feed.stop();
