@@ -204,14 +204,12 @@ def refuses(api: Api) -> None:
         (api.client.post("/notify/nothing", json=1), 404, "EVENT_NOT_FOUND"),
         (api.client.post("/trigger/double", json="x"), 400, "INVALID_INPUT"),
         (api.client.post("/trigger/double", content=b"{", headers=JSON), 400, "INVALID_INPUT"),
-        (
-            api.client.post(
-                "/trigger/double", content=b'"' + b"x" * (1 << 20) + b'"', headers=JSON
-            ),
-            413,
-            "PAYLOAD_TOO_LARGE",
-        ),
     ]
+    if not api.fronted:
+        # A proxy has a limit of its own, or loses an answer that comes before it has sent it all.
+        large = b'"' + b"x" * (1 << 20) + b'"'
+        answer = api.client.post("/trigger/double", content=large, headers=JSON)
+        asks.append((answer, 413, "PAYLOAD_TOO_LARGE"))
     for answer, status, code in asks:
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
         assert set(answer.json()) == {"error", "code"}
