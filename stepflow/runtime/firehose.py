@@ -148,7 +148,7 @@ class Firehose:
         self._news = False
         """Whether something came since the wave began."""
         self._passing: deque[tuple[int, _Row]] = deque()
-        """Events that are not journaled, each with the LSN that was durable then."""
+        """Events that are not journaled, each with the LSN behind which it is told."""
         self._passing_bytes = 0
         self.passed = 0
         """How many such events there were."""
@@ -295,7 +295,8 @@ class Firehose:
             return
         frame = b"event: %b\ndata: %b%b\n\n" % (event.event.encode(), event.data[:-1], about.tail)
         row = _Row(len(frame) + _ROW_BYTES, frame, event.event, "running", about)
-        self._passing.append((self.durable_lsn, row))
+        # Of a run that may still be lost nothing is told, and nothing before what it follows.
+        self._passing.append((max(self.durable_lsn, about.start_lsn), row))
         self._passing_bytes += row.nbytes
         self.passed += 1
         while len(self._passing) > _PASSING or self._passing_bytes > _PASSING_BYTES:
@@ -452,7 +453,10 @@ class Reader:
     def is_behind(self) -> bool:
         """Whether there is something to look at."""
         hose = self._hose
-        return self._position < hose.durable_lsn or self._passed < hose.passed
+        if self._position < hose.durable_lsn:
+            return True
+        passing = hose.passing(self._passed)
+        return passing is not None and passing[1] <= self._position
 
     # ------------------------------------------------------------ reading
 
@@ -494,8 +498,9 @@ class Reader:
             if passing is None:
                 self._passed = hose.passed
             else:
-                number, stop, row = passing
-                if stop < lsn:
+                number, behind, row = passing
+                stop = min(stop, behind)
+                if behind < lsn:
                     self._passed = number + 1
                     if takes_all or takes(row):
                         rows.append(row)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from stepflow import Context  # noqa: TC001  the workflow's annotation is read
+from stepflow.journal import recovery
 from stepflow.model.event_filter import EVERYTHING, EventFilter
+from stepflow.model.views import passing_emit
 from stepflow.runtime import firehose
 from tests.engine_kit import Service, service
 
@@ -287,7 +290,12 @@ async def test_a_restart_keeps_what_stands_before_the_newest_snapshot() -> None:
         assert await all_of(world, await beginning(world)) == whole
 
 
-async def test_damage_in_a_segment_that_nothing_else_needs_costs_the_streams_their_past() -> None:
+@pytest.mark.parametrize(
+    ("what", "offset"), [(b"damage", 0), (b"damage", 600)], ids=["its header", "a frame"]
+)
+async def test_damage_in_a_segment_that_nothing_else_needs_costs_the_streams_their_past(
+    what: bytes, offset: int
+) -> None:
     async with service() as world:
         await some_runs(world)
         assert await world.engine.snapshot()
@@ -297,9 +305,27 @@ async def test_damage_in_a_segment_that_nothing_else_needs_costs_the_streams_the
         await world.crash()
         first = min(name for name in world.disk.listdir() if name.startswith("wal-"))
         file = world.disk.open(first)
-        file.pwrite(b"damage", 600)
+        file.pwrite(what, offset)
         file.fdatasync()
         file.close()
+        await world.start()
+        assert [event.event for event in await all_of(world, begin)] == ["resync"]
+
+
+async def test_a_frame_whose_lengths_do_not_add_up_there_does_so_as_well(monkeypatch) -> None:
+    async with service() as world:
+        await some_runs(world)
+        assert await world.engine.snapshot()
+        begin = await beginning(world)
+        await world.crash()
+        whole = recovery.frame_records
+
+        def records(data: bytes, frame: Any) -> list[bytes]:
+            if frame.first_lsn == 2:
+                raise ValueError("the writer was wrong")
+            return whole(data, frame)
+
+        monkeypatch.setattr(recovery, "frame_records", records)
         await world.start()
         assert [event.event for event in await all_of(world, begin)] == ["resync"]
 
@@ -396,3 +422,214 @@ async def test_a_purged_run_is_not_told_again() -> None:
         assert set(by_run(await all_of(world, await beginning(world)))) == {kept}
         await world.restart()
         assert set(by_run(await all_of(world, await beginning(world)))) == {kept}
+
+
+async def test_what_passes_by_goes_to_who_reads_now_in_its_place_and_is_kept_nowhere() -> None:
+    async with service() as world:
+        register_passing(world)
+        begin = await beginning(world)
+        # Nobody reads: nothing at all is done.
+        await world.finished(await world.trigger("passing", 1))
+        assert world.engine.sup.hub.firehose.passed == 0
+        live = await world.engine.stream_all(EVERYTHING)
+        other = await world.engine.stream_all(EventFilter(workflow_id="other"))
+        run_id = await world.trigger("passing", 3)
+        await world.finished(run_id)
+        events = read(live)
+        assert [(e.event, e.id > 0) for e in events] == [
+            *[("status", True), ("emit", False), ("emit", False), ("emit", False)],
+            ("complete", True),
+        ]
+        assert [msgspec.json.decode(e.data)["data"] for e in events[1:4]] == [0, 1, 2]
+        assert list(by_run(events)) == [run_id]
+        assert read(other) == []
+        assert [e.event for e in await all_of(world, begin)].count("emit") == 0
+        live.close()
+        other.close()
+        assert world.engine.sup.hub.firehose.readers == 0
+
+
+def register_passing(world: Service) -> None:
+    @world.flow.workflow("passing")
+    async def passing(ctx: Context, count: int) -> int:
+        for number in range(count):
+            await ctx.emit("n", number, durable=False)
+        return count
+
+
+async def test_nothing_passes_by_of_a_run_that_may_still_be_lost() -> None:
+    async with service() as world:
+        register_passing(world)
+        listener = Listener(await world.engine.stream_all(EVERYTHING))
+        world.hold()
+        asking = asyncio.ensure_future(world.trigger("passing", 2))
+        await world.settle()
+        assert world.engine.sup.hub.firehose.passed == 2
+        assert listener.data == b""
+        calls = listener.calls
+        await world.settle()
+        assert listener.calls == calls, "it must not spin"
+        world.release()
+        await world.finished(await asking)
+        await world.settle()
+        names = re.findall(rb"^event: (\w+)$", listener.data, re.MULTILINE)
+        assert names == [b"status", b"emit", b"emit", b"complete"]
+        listener.stream.listen(None)
+        listener.stream.close()
+
+
+async def test_of_what_passes_by_so_much_is_kept_for_a_slow_reader(monkeypatch) -> None:
+    monkeypatch.setattr(firehose, "_PASSING", 2)
+    async with service() as world:
+        register_passing(world)
+        live = await world.engine.stream_all(EVERYTHING)
+        await world.finished(await world.trigger("passing", 5))
+        emits = [e for e in read(live) if e.event == "emit"]
+        assert [msgspec.json.decode(e.data)["data"] for e in emits] == [3, 4]
+        live.close()
+
+
+async def test_a_purged_run_that_passes_something_by_is_not_told() -> None:
+    async with service() as world:
+        live = await world.engine.stream_all(EVERYTHING)
+        run_id = await world.trigger("echo", 1)
+        await world.finished(run_id)
+        actor = world.actor(run_id)
+        await world.engine.purge(run_id)
+        world.engine.sup.hub.firehose.tell(actor, passing_emit("n", b"1"))
+        assert [e.event for e in read(live)] == []
+        live.close()
+
+
+# ---------------------------------------------------------------- who is woken, and when
+
+
+class Listener:
+    """What our own connection is to a reader: it writes what is new, when it is told to."""
+
+    def __init__(self, stream: Any, nbytes: int = 1 << 20) -> None:
+        self.stream = stream
+        self.nbytes = nbytes
+        self.data = b""
+        self.calls = 0
+        stream.listen(self.more)
+
+    def more(self) -> None:
+        self.calls += 1
+        self.data += self.stream.read(self.nbytes)
+
+
+async def test_readers_that_listen_are_written_to_as_it_becomes_durable() -> None:
+    async with service() as world:
+        listeners = [Listener(await world.engine.stream_all(EVERYTHING)) for _ in range(250)]
+        small = Listener(await world.engine.stream_all(EVERYTHING), 1)
+        run_id = await world.trigger("doubles", 1)
+        await world.finished(run_id)
+        await world.settle()
+        whole = listeners[0].data
+        assert whole.count(b"\n\n") == 6
+        assert {listener.data for listener in [*listeners, small]} == {whole}
+        assert small.calls > listeners[0].calls
+        # Bytes that several read from one place are the same object.
+        assert len({id(listener.data) for listener in listeners}) <= len(listeners)
+        for listener in [*listeners, small]:
+            listener.stream.listen(None)
+            listener.stream.close()
+        assert world.engine.sup.hub.firehose.idle == {}
+
+
+async def test_a_reader_that_fails_does_not_stop_the_others(caplog) -> None:
+    async with service() as world:
+        broken: Any = await world.engine.stream_all(EVERYTHING)
+        broken.listen(lambda: 1 / 0)
+        listener = Listener(await world.engine.stream_all(EVERYTHING))
+        await world.finished(await world.trigger("echo", 1))
+        await world.settle()
+        assert listener.data.count(b"\n\n") == 2
+        assert "a reader of all runs could not be woken" in caplog.text
+        broken.listen(None)
+        broken.close()
+        listener.stream.close()
+
+
+async def test_an_idle_reader_that_does_not_read_costs_a_commit_nothing() -> None:
+    async with service() as world:
+        await world.engine.stream_all(EVERYTHING)
+        hose = world.engine.sup.hub.firehose
+        await world.finished(await world.trigger("echo", 1))
+        assert hose.idle == {}
+        assert not hose._due
+
+
+async def test_a_task_waits_until_there_is_something_and_is_given_up_without_a_trace() -> None:
+    async with service() as world:
+        stream = await world.engine.stream_all(EVERYTHING)
+        waiting = asyncio.ensure_future(stream.changed())
+        await world.settle()
+        assert not waiting.done()
+        assert len(world.engine.sup.hub.firehose.idle) == 1
+        waiting.cancel()
+        await world.settle()
+        assert world.engine.sup.hub.firehose.idle == {}
+        waiting = asyncio.ensure_future(stream.changed())
+        await world.trigger("echo", 1)
+        await waiting
+        assert stream.read(1 << 20) != b""
+        stream.close()
+        await stream.changed()
+
+
+async def test_when_the_engine_ends_its_streams_all_readers_are_told() -> None:
+    async with service() as world:
+        stream = await world.engine.stream_all(EVERYTHING)
+        listener = Listener(await world.engine.stream_all(EVERYTHING))
+        waiting = asyncio.ensure_future(stream.changed())
+        await world.settle()
+        world.engine.begin_shutdown()
+        await waiting
+        await world.settle()
+        assert stream.ended
+        assert not stream.finished
+        assert listener.calls == 1
+        stream.close()
+        stream.close()
+        listener.stream.close()
+
+
+async def test_commits_cost_nothing_more_once_nobody_reads() -> None:
+    async with service() as world:
+        journal, hub = world.engine.sup.journal, world.engine.sup.hub
+        plain = journal.on_commit
+        stream = await world.engine.stream_all(EVERYTHING)
+        assert journal.on_commit != plain
+        stream.close()
+        await world.finished(await world.trigger("echo", 1))
+        assert journal.on_commit == plain == hub.commit
+
+
+async def test_who_watches_one_run_and_who_watches_all_share_one_encoding() -> None:
+    async with service() as world:
+        run_id = await world.trigger("gated")
+        own = await world.engine.stream(run_id)
+        live = await world.engine.stream_all(EVERYTHING, await beginning(world))
+        world.gate.set()
+        await world.finished(run_id)
+        assert by_run(read(live))[run_id] == [
+            (event.event, event.data) for event in own.read_events(100)
+        ]
+        own.close()
+        live.close()
+
+
+async def test_many_runs_are_told_with_their_own_names(monkeypatch) -> None:
+    monkeypatch.setattr(firehose, "_KNOWN_MAX", 2)
+    monkeypatch.setattr(firehose, "_JOINED", 2)
+    async with service() as world:
+        await some_runs(world)
+        begin = await beginning(world)
+        assert by_run(await all_of(world, begin)) == await own_streams(world)
+        streams = [await world.engine.stream_all(EVERYTHING, begin) for _ in range(4)]
+        read_by = [b"".join(iter(lambda s=stream: s.read(100), b"")) for stream in streams]
+        assert len(set(read_by)) == 1
+        for stream in streams:
+            stream.close()
