@@ -23,6 +23,7 @@ from stepflow.cli.lifecycle import ServeApp, base_path_of
 from stepflow.cli.loader import load_or_fail, target_directory
 from stepflow.cli.process import harden, tune_gc
 from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
+from stepflow.cli.service_manager import tell_service_manager
 from stepflow.clock import SystemClock
 from stepflow.engine.code_check import CodeReport  # noqa: TC001  loaded before the loop runs, not in it
 from stepflow.engine.local import LocalEngine
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["progress_line", "recovered_line", "serve"]
 
 _PROGRESS_S: Final = 1.0
+_MORE_US: Final = 30_000_000
+"""So much longer a service manager waits for a start that is under way, in microseconds."""
 _PRESETS: Final = ("all", "public", "private", "internal", "none")
 
 logger = logging.getLogger("stepflow.serve")
@@ -168,7 +171,7 @@ class _Service:
             make_config(
                 cast("ASGIApplication", self._app), self._flow.settings, host=host, port=port
             ),
-            begin_shutdown=self._flow.begin_shutdown,
+            begin_shutdown=self._begin_shutdown,
             on_started=self._listening,
         )
         code = server.run_to_end(lambda: self._app.exit_code)
@@ -190,6 +193,10 @@ class _Service:
             everywhere = f" (on every address: {host})" if shown != _in_url(host) else ""
             logger.info("listening on %s%s", self._url, everywhere)
             self._progress = asyncio.ensure_future(self._show_progress())
+
+    def _begin_shutdown(self) -> None:
+        tell_service_manager("STOPPING=1", "STATUS=ending streams, draining")
+        self._flow.begin_shutdown()
 
     def _engine_ready(self) -> None:
         self._ready = True
@@ -220,10 +227,13 @@ class _Service:
                 return
             progress = getattr(self._flow.engine, "progress", None)
             if progress is not None and progress.phase != "waiting":
-                logger.info("%s", progress_line(progress))
+                line = progress_line(progress)
+                logger.info("%s", line)
+                tell_service_manager(f"STATUS={line}", f"EXTEND_TIMEOUT_USEC={_MORE_US}")
 
     def _say(self) -> None:
         flow = self._flow
+        tell_service_manager(f"STATUS={self._url}", "READY=1")
         workflows = flow.engine.workflows()
         if not workflows:
             logger.warning("no workflow is registered: decorate one with @flow.workflow()")
