@@ -19,7 +19,7 @@ from stepflow.clock import SystemClock
 from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.engine.protocol import RunFilter
-from stepflow.errors import ApiError, StepflowError
+from stepflow.errors import ApiError, AuthoringError, StepflowError
 from stepflow.handles import FlowSchedules, RunHandle
 from stepflow.model.capsule import make_capsule
 from stepflow.model.codec import encode
@@ -125,6 +125,9 @@ class Stepflow:
         long, and how many, of its finished runs are kept. Raises `AuthoringError` for
         a bad option or a taken id.
         """
+        if callable(id):
+            # It would register nothing, and say nothing.
+            raise AuthoringError("write @flow.workflow(), with parentheses")
 
         def register(function: F) -> F:
             options = workflow_options(

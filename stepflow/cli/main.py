@@ -29,6 +29,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "backup": "stepflow.cli.data:backup",
     "repair": "stepflow.cli.data:repair",
     "openapi": "stepflow.cli.openapi:openapi",
+    "types": "stepflow.cli.types_command:types",
     "new": "stepflow.cli.new:new",
     "bench": "stepflow.cli.bench:bench",
 }

@@ -55,6 +55,14 @@ def test_an_id_or_alias_is_given_once(taken: str) -> None:
     assert [workflow.id for workflow in flow.registry.all()] == ["takes-order"]
 
 
+def test_the_decorator_without_parentheses_is_refused_and_not_ignored() -> None:
+    async def checkout(ctx: Context) -> None: ...
+
+    bare: Any = Stepflow(MEMORY).workflow
+    with pytest.raises(AuthoringError, match=r"@flow\.workflow\(\)"):
+        bare(checkout)
+
+
 def test_event_ids_are_filled_in_from_the_input() -> None:
     flow, _ = flow_with()
     workflow = flow.registry.find("takes-order")
