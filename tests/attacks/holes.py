@@ -9,17 +9,20 @@ import binascii
 import dataclasses
 import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from stepflow.auth import api_key, jwt_bearer, keys_file, public_token
-from stepflow.auth.chain import AuthChain
+from stepflow.auth.chain import AuthChain, NoCredentialsError
 from stepflow.auth.jwt_bearer import ClaimRules, JwtBearer
 from stepflow.auth.principal import ALL_SCOPES, ANONYMOUS
 from stepflow.auth.public_token import TokenSigner
+from stepflow.auth.sessions import Sessions
+from stepflow.dashboard import assets
 from stepflow.model import codec
-from stepflow.web import additions, asgi, control, endpoints, operations, problems, sse
+from stepflow.web import additions, asgi, control, endpoints, operations, policy, problems, sse
 from stepflow.web import app as web_app
 
 if TYPE_CHECKING:
@@ -154,6 +157,39 @@ def _deep(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(codec, "_check_depth", nothing)
 
 
+_whole_chain: Final = AuthChain.authenticate
+
+
+async def _no_credentials(
+    self: AuthChain, get: Any, token: str | None = None, client: str | None = None
+) -> Any:
+    cookie = get("cookie")
+    if cookie is not None:
+        raise NoCredentialsError
+    return await _whole_chain(self, get, token, client)
+
+
+def _cookie_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AuthChain, "authenticate", _no_credentials)
+    patch.setattr(policy, "_DECIDING", ())
+
+
+async def _kept(_self: object, _session: object) -> None:
+    return
+
+
+def _names_are_paths(patch: pytest.MonkeyPatch) -> None:
+    def find(_self: object, name: str) -> Any:
+        path = Path(assets.__file__).parent / "static" / name
+        return (
+            (assets.Asset(b"text/plain", path.read_bytes(), b'"x"'), False)
+            if path.is_file()
+            else None
+        )
+
+    patch.setattr(assets.Assets, "find", find)
+
+
 HOLES: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], tuple[str, ...]]]] = {
     "no MAC is compared": (_compare_nothing, ("tokens",)),
     "the start of a key is enough": (_prefix_of_a_key, ("keys",)),
@@ -198,6 +234,20 @@ HOLES: Final[dict[str, tuple[Callable[[pytest.MonkeyPatch], None], tuple[str, ..
         lambda patch: patch.setattr(endpoints, "_KEY", re.compile(b"(?s).*")),
         ("headers",),
     ),
+    "any page uses the session": (
+        lambda patch: patch.setattr(policy, "require_our_page", nothing),
+        ("sessions",),
+    ),
+    "a logout is forgotten": (
+        lambda patch: patch.setattr(Sessions, "end", _kept),
+        ("sessions",),
+    ),
+    "a session outlives its key": (
+        lambda patch: patch.setattr(AuthChain, "_named", lambda _self, who: who),
+        ("sessions",),
+    ),
+    "the cookie comes first": (_cookie_first, ("sessions",)),
+    "names of files are paths": (_names_are_paths, ("page-files",)),
     "JSON of any depth": (_deep, ("bodies",)),
     "integers of any length": (
         lambda patch: patch.setattr(codec, "_check_integers", nothing),

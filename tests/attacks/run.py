@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.attacks import tables_of_credentials as credentials
 from tests.attacks import tables_of_requests as requests
+from tests.attacks import tables_of_sessions as logins
 from tests.attacks.attack import mistakes
 from tests.attacks.door import ORIGIN, Door
 from tests.attacks.tables_of_key_sets import key_set, key_set_jwts
@@ -37,6 +38,8 @@ TABLES: Final[dict[str, Row]] = {
     "strangers": Row("what is there and what is not, without a credential", requests.strangers),
     "other-sites": Row("pages of other sites", requests.other_sites),
     "headers": Row("what a header's text may do", requests.header_texts),
+    "sessions": Row("cookies that are no session, and logins that are none", logins.sessions),
+    "page-files": Row("paths that lead out of the dashboard's files", logins.page_files),
     "bodies": Row("JSON, and what is none", requests.bodies),
 }
 

@@ -29,6 +29,8 @@ AT_LEAST = {
     "strangers": 80,
     "other-sites": 28,
     "headers": 90,
+    "sessions": 380,
+    "page-files": 60,
     "bodies": 200,
 }
 
