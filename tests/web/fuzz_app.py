@@ -6,11 +6,12 @@ import os
 from typing import Any
 
 from stepflow import Context, Stepflow
-from stepflow.config import MEMORY
+from stepflow.config import MEMORY, Settings
 
 os.environ.setdefault("STEPFLOW_API_KEYS", "fuzz-key-0123456789")
 
-flow = Stepflow(MEMORY)
+# A stream of all runs has no end of its own, and a caller that reads to the end would wait for it.
+flow = Stepflow(MEMORY, settings=Settings(stream_age_s=0.2))
 
 
 @flow.workflow("welcome-user")
