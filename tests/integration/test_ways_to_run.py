@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 import pytest
 import yaml
 
+from stepflow import Settings
+from stepflow.cli.main import main
 from stepflow.cli.service_manager import tell_service_manager
+from stepflow.errors import ConfigurationError, JournalCorruptError
 from tests.served import doomed, end_group
 
 ROOT = Path(__file__).parents[2]
@@ -137,3 +144,79 @@ def test_nginx_takes_the_configuration(tmp_path: Path, tool_path: dict[str, str]
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def image(name: str) -> Any:
+    """The JSON of the image's last instruction of that name."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    return json.loads([line for line in lines if line.startswith(f"{name} ")][-1].split(None, 1)[1])
+
+
+def commands() -> dict[str, list[str]]:
+    """What each file has run, as the words of one command."""
+    unit = re.findall(r"^ExecStart=(.*)$", (DEPLOY / "stepflow.service").read_text(), re.MULTILINE)
+    entry = image("ENTRYPOINT")
+    container = documents("kubernetes.yaml")[1]["spec"]["template"]["spec"]["containers"][0]
+    assert "command" not in container  # it would take the entry point's place
+    service = documents("compose.yaml")[0]["services"]["stepflow"]
+    assert "entrypoint" not in service
+    return {
+        "systemd": unit[0].split(),
+        "image": entry + image("CMD"),
+        "kubernetes": entry + container["args"],
+        "compose": entry + service["command"],
+    }
+
+
+@pytest.mark.parametrize("way", ["systemd", "image", "kubernetes", "compose"])
+def test_each_way_runs_a_command_line_that_there_is(way: str) -> None:
+    program, *words = commands()[way]
+    assert Path(program).name == "stepflow"
+    command = main.get_command(click.Context(main), words[0])
+    assert command is not None
+    told = command.make_context("serve", words[1:]).params
+    data = "/var/lib/stepflow" if way == "systemd" else "/data"
+    # A container is reached from outside; a unit's port by a proxy of its own machine.
+    host = "127.0.0.1" if way == "systemd" else "0.0.0.0"  # noqa: S104
+    assert (told["port"], told["data"], told["host"]) == (8000, data, host)
+    assert not told["no_auth"]
+
+
+def test_what_each_way_mounts_and_exposes_is_what_the_image_has() -> None:
+    docker = (ROOT / "Dockerfile").read_text()
+    assert image("VOLUME") == ["/data"]
+    assert "\nEXPOSE 8000\n" in docker
+    pod = documents("kubernetes.yaml")[1]["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["ports"] == [{"name": "http", "containerPort": 8000}]
+    assert {mount["mountPath"] for mount in container["volumeMounts"]} == {"/data", "/tmp"}  # noqa: S108
+    user = re.findall(r"^USER (\d+):(\d+)$", docker, re.MULTILINE)[-1]
+    context = pod["securityContext"]
+    assert (str(context["runAsUser"]), str(context["fsGroup"])) == user
+
+
+def test_each_way_gives_the_end_more_time_than_it_may_take() -> None:
+    """Open requests have `http_drain_s`, steps `drain_timeout_s`, then the disk its syncs."""
+    settings = Settings()
+    needed_s = settings.http_drain_s + settings.drain_timeout_s
+    pod = documents("kubernetes.yaml")[1]["spec"]["template"]["spec"]
+    grace = documents("compose.yaml")[0]["services"]["stepflow"]["stop_grace_period"]
+    unit = (DEPLOY / "stepflow.service").read_text()
+    for text in (
+        pod["terminationGracePeriodSeconds"],
+        grace.removesuffix("s"),
+        re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[0],
+    ):
+        assert int(text) > needed_s
+
+
+def test_the_unit_has_settings_that_there_are_and_prevents_starts_that_cannot_succeed() -> None:
+    unit = (DEPLOY / "stepflow.service").read_text()
+    known = {f"STEPFLOW_{field.name.upper()}" for field in fields(Settings)}
+    known |= {"STEPFLOW_API_KEYS", "STEPFLOW_LOG_FORMAT"}
+    assert set(re.findall(r"STEPFLOW_\w+", unit)) <= known
+    prevented = re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)[0].split()
+    assert {int(code) for code in prevented} == {
+        ConfigurationError.exit_code,
+        JournalCorruptError.exit_code,
+    }

@@ -1,0 +1,230 @@
+"""A service under load is ended and the next process takes over; what its clients saw of it.
+
+The clients are the product's own: each stream follows one run to its end, each trigger is sent with
+a key of its own and again until it is answered. The order at each restart:
+
+1. SIGTERM to the process that serves; it ends its streams and shuts its port
+2. the next process listens on the same port and waits for the directory's lock; meanwhile its
+   routes answer 503 (the first one is kept in its `stop` until the next says that it waits)
+3. the first leaves, the next recovers and serves; streams go on after their last event
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stepflow.client import Client
+from tests.cli_kit import Served
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = "restart-test-key-0123456789"
+_TRIES = 60
+
+APP = """
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from stepflow import Context, Stepflow
+
+flow = Stepflow()
+real_stop = flow.engine.stop
+
+
+async def stop() -> None:
+    # Leave when the next process has said that it waits for this one.
+    while Path("next").exists():
+        await asyncio.sleep(0.01)
+    await real_stop()
+
+
+flow.engine.stop = stop
+
+
+async def same(number: int) -> int:
+    return number
+
+
+@flow.workflow()
+async def beats(ctx: Context, plan: dict[str, int]) -> int:
+    for number in range(plan["count"]):
+        await ctx.sleep(f"before-{number}", plan["every_ms"] / 1000)
+        await ctx.step(f"beat-{number}", same, number)
+    return plan["count"]
+
+
+@flow.workflow()
+async def once(ctx: Context, number: int) -> int:
+    return await ctx.step("same", same, number)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    streams: int
+    triggers_per_s: int
+    restarts: int = 1
+    beats: int = 10
+    every_ms: int = 300
+
+
+@dataclass
+class Seen:
+    """What the clients saw. Gaps are in seconds and for reading: no test asks how long they are."""
+
+    triggers: int = 0
+    streams: int = 0
+    events: int = 0
+    stream_gap_s: float = 0.0
+    trigger_gap_s: float = 0.0
+    waits_for_the_lock: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def lines(self) -> str:
+        return (
+            f"{self.streams:,} streams, {self.events:,} events: none missed, none twice\n"
+            f"{self.triggers:,} triggers: each answered, each run once\n"
+            f"longest gap of a stream {self.stream_gap_s:.2f} s, "
+            f"longest time until a trigger was answered {self.trigger_gap_s:.2f} s"
+            if not self.faults
+            else "\n".join(["LOST", *self.faults])
+        )
+
+
+class Place:
+    """One directory and one port, and the processes that serve them in turn."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "flows.py").write_text(APP)
+        self.serving = self._start(0)
+        self.serving.ready()
+        self.port = self.serving.port
+
+    def _start(self, port: int) -> Served:
+        return Served(
+            "flows.py", cwd=self.root, port=port, STEPFLOW_API_KEYS=KEY, STEPFLOW_LOCK_WAIT_S="120"
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def hand_over(self) -> None:
+        """End the process and start the next, which has to wait for the lock."""
+        first, held = self.serving, self.root / "next"
+        held.touch()
+        try:
+            first.signal(signal.SIGTERM)
+            while _answers(self.port):
+                time.sleep(0.005)
+            self.serving = self._start(self.port)
+            self.serving.says("waiting for the data directory")
+        finally:
+            held.unlink()
+        code = first.wait()
+        assert code == 0, first.err
+        self.serving.ready()
+
+    def close(self) -> None:
+        self.serving.stop()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+async def restart_under(load: Load, root: Path) -> Seen:
+    """Put the load on a service in `root`, restart it, and return what was seen."""
+    place = await asyncio.to_thread(Place, root)
+    seen = Seen()
+    try:
+        # A client for each of the crowd's halves: a stream takes a connection for itself.
+        async with (
+            Client(place.url, KEY, tries=_TRIES) as streams,
+            Client(place.url, KEY, tries=_TRIES) as calls,
+        ):
+            await _under(place, load, seen, streams, calls)
+    finally:
+        await asyncio.to_thread(place.close)
+    return seen
+
+
+async def _under(place: Place, load: Load, seen: Seen, streams: Client, calls: Client) -> None:
+    plan = {"count": load.beats, "every_ms": load.every_ms}
+    answers = await calls.trigger_many("beats", [plan] * load.streams)
+    runs = [each.id for each in answers if not isinstance(each, Exception)]
+    assert len(runs) == load.streams, answers
+    opened = asyncio.Semaphore(0)
+    followers = [asyncio.create_task(_follow(streams, run, seen, opened)) for run in runs]
+    for _ in runs:
+        await opened.acquire()
+    over = asyncio.Event()
+    triggers = asyncio.create_task(_trigger(calls, load, seen, over))
+    for _ in range(load.restarts):
+        done = seen.triggers
+        while seen.triggers < done + load.triggers_per_s // 2:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(place.hand_over)
+        seen.waits_for_the_lock += 1
+    histories = await asyncio.gather(*followers)
+    over.set()
+    await triggers
+    for run, history in zip(runs, histories, strict=True):
+        whole = [event.id async for event in streams.stream(run) if event.id]
+        if history != whole:
+            seen.faults.append(f"stream of {run}: {history}, and whole it is {whole}")
+
+
+async def _follow(client: Client, run: str, seen: Seen, opened: asyncio.Semaphore) -> list[int]:
+    ids: list[int] = []
+    last_s = time.monotonic()
+    first = True
+    async for event in client.stream(run):
+        if first:
+            opened.release()
+            first = False
+            last_s = time.monotonic()
+        seen.stream_gap_s = max(seen.stream_gap_s, time.monotonic() - last_s)
+        last_s = time.monotonic()
+        if event.id:
+            ids.append(event.id)
+    seen.streams += 1
+    seen.events += len(ids)
+    return ids
+
+
+async def _trigger(client: Client, load: Load, seen: Seen, over: asyncio.Event) -> None:
+    """Trigger at the rate, whatever becomes of those before; then look for each run."""
+    sent: dict[int, asyncio.Task[Any]] = {}
+    start_s = time.monotonic()
+    while not over.is_set():
+        number = len(sent)
+        sent[number] = asyncio.create_task(_one(client, number, seen))
+        await asyncio.sleep(max(0, start_s + number / load.triggers_per_s - time.monotonic()))
+    answered = {number: await task for number, task in sent.items()}
+    for number, run in answered.items():
+        result = await client.result(run)
+        if result != number:
+            seen.faults.append(f"trigger {number}: {run} has the result {result}")
+    runs = [run.id async for run in client.iter_runs(workflow_id="once")]
+    if sorted(runs) != sorted(answered.values()):
+        seen.faults.append(f"{len(runs)} runs of {len(answered)} triggers")
+
+
+async def _one(client: Client, number: int, seen: Seen) -> str:
+    began_s = time.monotonic()
+    started = await client.trigger("once", number)
+    seen.trigger_gap_s = max(seen.trigger_gap_s, time.monotonic() - began_s)
+    seen.triggers += 1
+    return started.id
