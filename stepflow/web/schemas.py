@@ -86,7 +86,7 @@ class SessionView(_Body, frozen=True, kw_only=True):
     """Who calls, and what they may do."""
 
     name: str
-    kind: Literal["key", "jwt", "anonymous"]
+    kind: Literal["key", "jwt", "user", "anonymous"]
     scopes: list[ScopeName]
     session: bool
     """Whether the caller came by a session's cookie, and can log out."""

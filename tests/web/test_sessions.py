@@ -432,3 +432,9 @@ async def test_the_lifetime_is_a_setting(make_app, call_with, engine, signer, cl
     client = call_with(build_app(engine, policy, settings, clock), None)
     assert (await log_in(client)).json()["expiresAt"] == "2024-01-15T10:31:00.000Z"
     assert len(base64.urlsafe_b64decode(client.cookies["stepflow_session"][4:] + "=")) == 32
+
+
+async def test_a_hosts_own_user_is_told_who_they_are(make_app, call_with):
+    client = call_with(make_app(auth=lambda _request: Principal("ada")), None)
+    body = (await client.get("/session")).json()
+    assert (body["name"], body["kind"], body["session"]) == ("ada", "user", False)

@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 62f4137599a28a7aac9a008144a8d8ae4b78cc92b21a6e78fbefc15190ef7fb8.
+// Made by `make openapi` from openapi.yaml, sha256 2d1b44aa8e95409e325b3ac936b11285cc847c51bffaad472a2dee7939e6a8ed.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -1313,7 +1313,7 @@ export interface components {
         Session: {
             name: string;
             /** @enum {string} */
-            kind: "anonymous" | "jwt" | "key";
+            kind: "anonymous" | "jwt" | "key" | "user";
             scopes: ("admin" | "control" | "notify" | "read" | "trigger")[];
             session: boolean;
             /** Format: date-time */
