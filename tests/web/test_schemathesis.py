@@ -66,7 +66,7 @@ def test_schemathesis_with_all_checks_finds_nothing(url: str, tmp_path: Path):
     found = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.yaml"),
-            *("-H", f"X-API-Key: {KEY}", "--checks", "all", "--max-examples", "10"),
+            *("-H", f"X-API-Key: {KEY}", "--checks", "all", "--max-examples", "15"),
             *("--seed", "1", "--no-color", "--generation-database", "none"),
         ],
         cwd=ROOT,  # where schemathesis.toml is
