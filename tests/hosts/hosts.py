@@ -88,9 +88,6 @@ class Process:
 def _command(host: Host, options: list[str]) -> list[str]:
     target = f"{host.app}:{host.target}"
     match host.server:
-        case "hypercorn":
-            # Workers of its own hear nothing of SIGTERM until all streams have ended.
-            return ["hypercorn", "--workers", "0", "--bind", "127.0.0.1:0", *options, target]
         case "granian":
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
