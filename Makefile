@@ -149,6 +149,10 @@ torture: $(VENV)/.dev ## the long programme of faults; SECONDS= SEED= SEEDS= JOB
 	@exec $(BIN)/python -m tests.torture --seconds $(SECONDS) --jobs $(JOBS) \
 		$(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PARTS),--parts $(PARTS))
 
+.PHONY: newcomer
+newcomer: $(VENV)/.dev ## wheel, clean environment, first completed run: each command timed, each package weighed
+	@$(BIN)/python tools/newcomer.py $(ARGS)
+
 .PHONY: restart-load
 restart-load: $(VENV)/.dev ## restarts under 1,000 streams and 200 triggers a second: none lost, longest gap
 	@$(BIN)/python -m tests.restarts $(ARGS)

@@ -27,8 +27,10 @@ In another terminal:
 ```
 
 Kill the server in the middle (`kill -9`), start it again: the run goes on where it was. Everything
-is kept in `stepflow-data/`; its key is in `stepflow-data/api.key`.
+is kept in `stepflow-data/`; {key}
 """
+_KEY_MADE: Final = "its key is in `stepflow-data/api.key`."
+_KEY_SET: Final = "the API's keys are what you put into `STEPFLOW_API_KEYS`."
 
 _PYPROJECT: Final = """[project]
 name = "{name}"
@@ -55,7 +57,13 @@ def files_of(name: str, template: str = "service") -> dict[str, str]:
     steps = "\n".join(chosen.steps)
     return {
         "app.py": chosen.app,
-        "README.md": _README.format(name=plain, start=chosen.start, steps=steps),
+        "README.md": _README.format(
+            name=plain,
+            start=chosen.start,
+            steps=steps,
+            # Inside another application nobody makes a key.
+            key=_KEY_MADE if chosen.start.startswith("stepflow serve") else _KEY_SET,
+        ),
         "pyproject.toml": _PYPROJECT.format(name=plain, needs=needs),
         ".gitignore": _GITIGNORE,
     }
