@@ -1,4 +1,4 @@
-"""All examples in one service: what `make run` serves."""
+"""Four examples in one service: what `make run` serves."""
 
 from __future__ import annotations
 

@@ -95,6 +95,9 @@ def failing() -> Generator[None]:
         exit_code, hint = _BY_CODE.get(error.code, (FAILED, ""))
         if error.code == "UNAVAILABLE" and "no connection" in error.message:
             hint = "start it: stepflow serve app.py, or set STEPFLOW_URL to where it is"
+        if error.code == "NOT_FOUND" and error.message.startswith("There is no schedule"):
+            # Other than where there is no such route.
+            hint = "see what there is: stepflow schedules list"
         raise Failure(error.message, exit_code, hint) from error
     except OperatorError as error:
         raise Failure(str(error), error.exit_code) from error

@@ -224,10 +224,13 @@ def shown(view: RunView) -> list[str]:
     if view.reason:
         lines.append(f"  reason   {short(view.reason)}")
     lines += _beside(view)
+    until_ms = watch.ended_ms or now_ms
     for row in watch.rows.values():
         state = "pending" if row.status == "running" else row.status
-        took = span(row.elapsed_s(now_ms)) if row.began_ms else ""
-        lines.append(f"  {state:<10}{row.name}  {took}  {detail(row, now_ms)}".rstrip())
+        took = span(row.elapsed_s(until_ms)) if row.began_ms else ""
+        cut = watch.ended and row.status == "running"
+        what = "the run ended before it did" if cut else detail(row, now_ms)
+        lines.append(f"  {state:<10}{row.name}  {took}  {what}".rstrip())
     if watch.error:
         lines.append(f"  error    {error_text(watch.error)}")
         lines += (

@@ -635,6 +635,9 @@ def test_schedules_are_driven_from_the_command_line(place: Path, serve) -> None:
     assert dry == "2020-02-29T02:00:00.000Z  (dry run)\n"
     assert "run_" in run_cli("schedules", "backfill", "leap", *span, **how).out
     assert "have their run already" in run_cli("schedules", "backfill", "leap", *span, **how).err
+    nobody = run_cli("schedules", "pause", "leap-2", **how)
+    assert "There is no schedule 'leap-2'" in nobody.err
+    assert "next:  see what there is: stepflow schedules list" in nobody.err
     wrong = run_cli("schedules", "backfill", "leap", "--from", "now", "--to", "now", **how)
     assert wrong.code == 2
     assert "write it as" in wrong.err

@@ -93,3 +93,19 @@ def test_the_place_in_the_queue_is_in_the_status_and_in_a_row() -> None:
     lines = shown(run(status="pending", state="queued", queue=queue))
     assert "  queue    4, 3 ahead of it: trip: at most 2 at once" in lines
     assert state_text(run(status="pending", state="queued")) == "pending, queued"
+
+
+def test_what_a_run_that_has_ended_left_open_waits_for_nothing() -> None:
+    asked = {
+        "name": "answer",
+        "key": "answer#1",
+        "kind": "event",
+        "status": "pending",
+        "eventId": "answer-1",
+        "startedAt": "2024-01-15T10:30:02Z",
+    }
+    error = {"type": "RunCancelledError", "message": "cancelled"}
+    ended = shown(run(status="cancelled", state="cancelled", steps=[asked], error=error))
+    assert "  pending   answer  7.0s  the run ended before it did" in ended
+    live = shown(run(status="running", state="waiting", steps=[asked]))
+    assert any(line.endswith("waiting for event answer-1") for line in live)
