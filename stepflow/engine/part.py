@@ -107,12 +107,15 @@ class EnginePart:
         return actor
 
     async def _view(self, actor: RunActor, *, steps: bool = True) -> RunView:
+        place = None
+        if actor.status == "pending":
+            place = await self.sup.admission.place_in_slices(actor.id)
         # Rendered first, sent when everything it shows is durable.
         if steps:
             view = self._shown.view(actor)
         else:
             view = run_view(actor.peek(), actor.condition, steps=False, reason=actor.reason)
-        if view.status == "pending" and (place := self.sup.admission.place(actor.id)):
+        if place is not None and view.status == "pending":
             view = msgspec.structs.replace(view, queue=queue_view(place))
         lsn, journal = actor.lsn, self.sup.journal
         if lsn > journal.durable_lsn:

@@ -31,11 +31,14 @@ from stepflow.runtime.circles import CODE, circle_of, say_circle
 if TYPE_CHECKING:
     from stepflow.model.run import CallState, RunState
     from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.admission import Place
     from stepflow.runtime.unheard import Sent
 
 __all__ = ["Why"]
 
 _SHOWN_MAX = 100
+_LANES_MAX = 20_000
+"""So many keys of full limits are looked at, in one go of the loop, for where children stand."""
 _ZOMBIES_MAX = 10
 
 
@@ -44,21 +47,23 @@ class Why(EnginePart):
 
     async def why(self, run_id: str) -> WhyView:
         actor = await self._durable_run(run_id)
-        view = self._explain(actor, children=True)
+        place = await self.sup.admission.place_in_slices(run_id)
+        view = self._explain(actor, place, children=True)
         await self.sup.journal.durable(self.sup.journal.last_lsn)
         return view
 
-    def _explain(self, actor: RunActor, *, children: bool) -> WhyView:
+    def _explain(self, actor: RunActor, place: Place | None, *, children: bool) -> WhyView:
         state = actor.peek()
         if state.finished:
             return WhyView(summary=f"It is {state.status}: it waits for nothing.", waiting_for=[])
-        found = [*self._held(actor, state)]
+        found = [*self._held(actor, state, place)]
         calls = state.pending_calls()
         shown = calls[:_SHOWN_MAX]
+        lanes = _LANES_MAX // len(shown) if children and shown else 0
         session = actor.session
         ahead = {} if session is None else self.sup.steps.waiting_of(session)
         for call in shown:
-            row = self._call(call, children=children)
+            row = self._call(call, lanes=lanes)
             if call.key in ahead and row.kind == "step":
                 self._add_thread(row, call, ahead[call.key])
             found.append(row)
@@ -72,7 +77,7 @@ class Why(EnginePart):
 
     # ------------------------------------------------------------ what holds the whole run
 
-    def _held(self, actor: RunActor, state: RunState) -> list[WaitingFor]:
+    def _held(self, actor: RunActor, state: RunState, place: Place | None) -> list[WaitingFor]:
         found: list[WaitingFor] = []
         if self._state == "ready" and not self.sup.journal.has_room(RECORD_BYTES):
             why = self.sup.journal.why_no_room
@@ -84,7 +89,7 @@ class Why(EnginePart):
         if state.cancelling:
             found.append(self._cancelling(state))
         if state.status == "pending" and not state.paused:
-            found.append(self._pending(actor, state))
+            found.append(self._pending(actor, state, place))
         return found
 
     def _now_ms(self) -> int:
@@ -120,14 +125,14 @@ class Why(EnginePart):
         )
         return _with_act(found, state, "cancel")
 
-    def _pending(self, actor: RunActor, state: RunState) -> WaitingFor:
-        place = self.sup.admission.place(actor.id)
+    def _pending(self, actor: RunActor, state: RunState, place: Place | None) -> WaitingFor:
         if place is None:
             left = span(state.due - self._now_ms())
             due_at = rfc3339(state.due) if state.due else UNSET
             says = f"it is delayed, and begins in {left}" if state.due else "it is about to begin"
             return WaitingFor(kind="delay", name="delay", due_at=due_at, says=says)
-        says = f"it waits for its turn, {place.ahead} ahead of it: {place.limit}"
+        ahead = f", {place.ahead} ahead of it" if place.position else ""
+        says = f"it waits for its turn{ahead}: {place.limit}"
         if place.key:
             says += f" (here {place.key})"
         if place.holders:
@@ -137,8 +142,8 @@ class Why(EnginePart):
         found = WaitingFor(
             kind="queue",
             name=place.limit,
-            position=place.position,
-            ahead=place.ahead,
+            position=place.position or UNSET,
+            ahead=place.ahead if place.position else UNSET,
             limit=place.limit,
             held_by=place.holders or UNSET,
             due_at=rfc3339(place.free_at_ms) if place.free_at_ms else UNSET,
@@ -162,12 +167,12 @@ class Why(EnginePart):
 
     # ------------------------------------------------------------ its calls
 
-    def _call(self, call: CallState, *, children: bool) -> WaitingFor:
+    def _call(self, call: CallState, *, lanes: int) -> WaitingFor:
         found = of_call(call, self._now_ms())
         if call.kind == "event":
             self._add_sent(found, call.event)
         elif call.kind == "child":
-            self._add_child(found, call, children=children)
+            self._add_child(found, call, lanes=lanes)
         return found
 
     def _add_thread(self, found: WaitingFor, call: CallState, ahead: int) -> None:
@@ -218,11 +223,12 @@ class Why(EnginePart):
             times = "once" if first.times == 1 else f"{first.times} times"
             found.says += f"; {first.event_id!r} was sent {times}, {ago} ago, and nobody took it"
 
-    def _add_child(self, found: WaitingFor, call: CallState, *, children: bool) -> None:
+    def _add_child(self, found: WaitingFor, call: CallState, *, lanes: int) -> None:
         child = self.sup.runs.get(call.child)
-        if child is None or not children:
+        if child is None or not lanes:
             return
-        below = self._explain(child, children=False)
+        place = self.sup.admission.place(child.id, lanes)
+        below = self._explain(child, place, children=False)
         found.reason = below.summary
         held = next((row for row in below.waiting_for if row.circle), None)
         if held is not None:

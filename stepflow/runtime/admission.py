@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from stepflow.authoring.limits import Limit, priority_of
+from stepflow.clock import next_pass
 from stepflow.errors import RateLimitedError
 from stepflow.model import records as rec
 from stepflow.model.rates import RateRow
@@ -61,13 +62,15 @@ _AGAIN_S: Final = 5
 _BUCKETS_SLACK: Final = 1000
 _ROUND_MAX: Final = 100
 """Runs let in, in one go of the loop."""
+_LANES_SLICE: Final = 5000
+"""Lanes that a look at the queue counts in one go of the loop."""
 
 
 class Place(NamedTuple):
     """Where a run stands in the queue, and for what."""
 
     position: int
-    """From 1: so many would begin until it has, if all go in turn."""
+    """From 1: so many would begin until it has, if all go in turn. 0 where nobody counted."""
     ahead: int
     limit: str
     kind: str
@@ -593,29 +596,37 @@ class Admission:
         """Return how many runs of the workflow wait for their turn."""
         return sum(len(lane.rows) for lane in self._lanes.values() if lane.workflow == workflow)
 
-    def place(self, run_id: str) -> Place | None:
-        """Return where the run stands; None for one that waits for no limit."""
+    def place(self, run_id: str, lanes_max: int | None = None) -> Place | None:
+        """Return where the run stands; None for one that waits for no limit.
+
+        With more lanes than `lanes_max` nobody counts, and its position is 0.
+        """
         found = self.queued.get(run_id)
         if found is None:
             return None
         lane, row, _ = found
         bucket = self._waits_for(lane)
+        if lanes_max is not None and len(bucket.lanes) > lanes_max:
+            return _place(bucket, -1)
         own = bisect_left(lane.rows, row)
-        ahead = own + sum(
-            min(len(other.rows), own + (other.turn < lane.turn))
-            for other in bucket.lanes
-            if other is not lane
-        )
-        rate = bucket.limit.kind == "rate"
-        return Place(
-            position=ahead + 1,
-            ahead=ahead,
-            limit=str(bucket.limit),
-            kind=bucket.limit.kind,
-            key=bucket.key,
-            free_at_ms=bucket.row.free_at(bucket.limit.count) if rate else 0,
-            holders=tuple(islice(bucket.holders, _HOLDERS_SHOWN)),
-        )
+        return _place(bucket, own + _ahead(bucket.lanes, lane, own))
+
+    async def place_in_slices(self, run_id: str) -> Place | None:
+        """Return the same, counted a slice of the lanes in each pass of the loop.
+
+        A lane that moves meanwhile may be counted as it was or as it is.
+        """
+        found = self.queued.get(run_id)
+        if found is None or len(self._waits_for(found[0]).lanes) <= _LANES_SLICE:
+            return self.place(run_id)
+        lane, row, _ = found
+        bucket = self._waits_for(lane)
+        others = list(bucket.lanes)
+        own = ahead = bisect_left(lane.rows, row)
+        for start in range(0, len(others), _LANES_SLICE):
+            await next_pass()
+            ahead += _ahead(others[start : start + _LANES_SLICE], lane, own)
+        return _place(bucket, ahead) if run_id in self.queued else None
 
     def lanes_beside(self, run_id: str) -> int:
         """Return what `place` costs: how many lanes it looks at; 0 for a run in no queue."""
@@ -659,6 +670,28 @@ def _eligible_ms(state: RunState) -> int:
     """Return since when the run could have begun."""
     retried = max((act.ts for act in state.acts if isinstance(act, rec.RunRetried)), default=0)
     return retried or state.due or state.created_ms
+
+
+def _ahead(others: Iterable[Lane], lane: Lane, own: int) -> int:
+    """Return how many of the other lanes begin before what stands at `own` in this one."""
+    return sum(
+        min(len(other.rows), own + (other.turn < lane.turn))
+        for other in others
+        if other is not lane
+    )
+
+
+def _place(bucket: Bucket, ahead: int) -> Place:
+    rate = bucket.limit.kind == "rate"
+    return Place(
+        position=ahead + 1,
+        ahead=max(0, ahead),
+        limit=str(bucket.limit),
+        kind=bucket.limit.kind,
+        key=bucket.key,
+        free_at_ms=bucket.row.free_at(bucket.limit.count) if rate else 0,
+        holders=tuple(islice(bucket.holders, _HOLDERS_SHOWN)),
+    )
 
 
 def _drop_gone(bucket: Bucket) -> None:

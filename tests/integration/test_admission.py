@@ -11,7 +11,9 @@ from msgspec import UNSET
 
 from stepflow import Concurrency, Context, RateLimitedError
 from stepflow.engine import listing
+from stepflow.engine import why as whys
 from stepflow.model import records as rec
+from stepflow.runtime import admission
 from tests.engine_kit import Service, service
 from tests.harness import error_of, result_of
 
@@ -115,6 +117,61 @@ async def test_rows_of_a_list_show_the_place_in_the_queue_as_the_run_does() -> N
         places = [row.queue.position for row in page.runs if row.queue]
         assert sorted(places) == list(range(1, 9))
         assert next(row for row in page.runs if row.id == delayed).queue is UNSET
+
+
+async def test_a_place_among_many_keys_is_counted_in_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with service() as world:
+        limited(world, concurrency=[Concurrency(1), Concurrency(1, key="input.tenant")])
+        ids = [await world.trigger("held", {"tenant": n % 7}) for n in range(30)]
+        whole = [world.engine.sup.admission.place(run_id) for run_id in ids]
+        monkeypatch.setattr(admission, "_LANES_SLICE", 2)
+        counted: list[int] = []
+        real = admission._ahead
+
+        def ahead(others: Any, *rest: Any) -> int:
+            counted.append(len(others))
+            return real(others, *rest)
+
+        monkeypatch.setattr(admission, "_ahead", ahead)
+        for run_id, place in zip(ids[1:], whole[1:], strict=True):
+            assert await queue(world, run_id) == (place.position, place.ahead)  # type: ignore[union-attr]
+            why = await world.engine.why(run_id)
+            assert why.waiting_for[0].position == place.position  # type: ignore[union-attr]
+        assert max(counted) == 2
+        # One that begins while its place is counted has none.
+        looking = asyncio.ensure_future(view(world, ids[1]))
+        await asyncio.sleep(0)
+        await world.engine.cancel(ids[1], force=True)
+        assert (await looking).queue is UNSET
+
+
+async def test_why_of_many_queued_children_looks_at_so_many_keys_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with service() as world:
+        limited(world, concurrency=[Concurrency(1), Concurrency(1, key="input.tenant")])
+
+        @world.flow.workflow("crawl")
+        async def crawl(ctx: Context) -> None:
+            await asyncio.gather(
+                *(ctx.call("held", {"tenant": n}, name=f"page-{n}") for n in range(4))
+            )
+
+        parent = await world.trigger("crawl")
+        await world.settle()
+        told = (await world.engine.why(parent)).waiting_for
+        assert ["its turn, 0 ahead of it" in row.says for row in told] == [
+            False,
+            True,
+            False,
+            False,
+        ]
+        monkeypatch.setattr(whys, "_LANES_MAX", 11)
+        told = (await world.engine.why(parent)).waiting_for
+        assert ["its turn: held" in row.says for row in told] == [False, True, True, True]
+        assert not any("ahead of it" in row.says for row in told)
 
 
 async def test_what_a_page_spends_on_places_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
