@@ -43,6 +43,7 @@ class Lives:
     name: ClassVar[str]
     registry: ClassVar[Any]
     weights: ClassVar[dict[str, int]]
+    settings: Settings = SETTINGS
 
     def __init__(self, seed: int, focus: tuple[str, ...] = ()) -> None:
         self.seed = seed
@@ -89,7 +90,7 @@ class Lives:
         self.engine = local.LocalEngine(
             self.registry,
             MEMORY,
-            settings=SETTINGS,
+            settings=self.settings,
             clock=self.clock,
             disk=disk,
             entropy=random.Random(f"{self.name} {self.seed} {self.lives} entropy"),

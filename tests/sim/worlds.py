@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from tests.sim.admission import AdmissionWorld
 from tests.sim.compose import ComposeWorld
 from tests.sim.control import ControlWorld
+from tests.sim.kept import KeptWorld
 from tests.sim.planted_admission import ADMISSION_BUGS, ADMISSION_FOCUS
 from tests.sim.planted_compose import COMPOSE_BUGS, COMPOSE_FOCUS
 from tests.sim.planted_control import CONTROL_BUGS, CONTROL_FOCUS
+from tests.sim.planted_kept import KEPT_BUGS, KEPT_FOCUS
 from tests.sim.world import Report, simulating
 
 if TYPE_CHECKING:
@@ -98,6 +100,13 @@ WORLDS: Final = {
             AdmissionWorld,
             ADMISSION_BUGS,
             ADMISSION_FOCUS,
+        ),
+        World(
+            "kept",
+            "retention by age, count and bytes, of a workflow and of all",
+            KeptWorld,
+            KEPT_BUGS,
+            KEPT_FOCUS,
         ),
     )
 }
