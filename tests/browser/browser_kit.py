@@ -106,6 +106,14 @@ class Page:
         """Press a key, `j` or `Enter` or `Shift+Tab`, wherever the focus is."""
         self._do("press", key=key)
 
+    def type(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self._do("type", text=text)
+
+    def run_script(self, path: Path) -> None:
+        """Run a file in the page, as the browser's own tools do: no policy of the page stops it."""
+        self._do("run_script", path=str(path))
+
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         self._do("screenshot", path=str(path), whole=whole)
 

@@ -42,6 +42,15 @@ class Dashboard:
         """Press a key wherever the focus is."""
         self.page.press(key)
 
+    def type(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self.page.type(text)
+
+    def trouble(self) -> list[str]:
+        """Return errors that nobody caught, and violations of the page's policies."""
+        heard = self.page.heard()
+        return heard["violations"] + [line for line in heard["console"] if "uncaught" in line]
+
     def click(self, text: str, where: str = "main") -> None:
         """Click the button or link in `where` that says so, once it is there."""
         code = (

@@ -4,6 +4,7 @@
 // Pages are asked by the protocol's own `Runtime.evaluate`, which a page's
 // Content-Security-Policy does not stop. When standard input ends, so does the browser.
 
+import { readFile } from "node:fs/promises";
 import readline from "node:readline";
 import { chromium } from "playwright-core";
 
@@ -21,13 +22,16 @@ const FLAGS = [
   "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ];
 const POLL_MS = 20;
-const PATIENCE_MS = 90_000;
+const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 90_000);
 
 const pages = [];
 let context = null;
+let executablePath = "";
+let second = null;
 
 const commands = {
   async launch({ executable, profile }) {
+    executablePath = executable;
     context = await chromium.launchPersistentContext(profile, {
       executablePath: executable,
       headless: true,
@@ -36,8 +40,10 @@ const commands = {
     return context.browser()?.version() ?? "";
   },
 
-  async open({ url, width = 1280, height = 800, scheme = "light" }) {
-    const page = await context.newPage();
+  // `fresh`: as somebody else, who has none of the cookies of the others.
+  async open({ url, width = 1280, height = 800, scheme = "light", fresh = false }) {
+    const where = fresh ? await (await another()).newContext() : context;
+    const page = await where.newPage();
     await page.setViewportSize({ width, height });
     await page.emulateMedia({ colorScheme: scheme });
     const seen = { page, requests: [], console: [], violations: [] };
@@ -50,7 +56,7 @@ const commands = {
         globalThis.__violated(`${event.violatedDirective} ${event.blockedURI}`),
       ),
     );
-    seen.cdp = await context.newCDPSession(page);
+    seen.cdp = await where.newCDPSession(page);
     const response = await page.goto(url);
     pages.push(seen);
     return { page: pages.length - 1, status: response?.status() ?? 0 };
@@ -90,6 +96,16 @@ const commands = {
     return null;
   },
 
+  async type({ page, text }) {
+    await pages[page].page.keyboard.type(text);
+    return null;
+  },
+
+  async run_script({ page, path }) {
+    await evaluate(pages[page], `${await readFile(path, "utf8")};null`);
+    return null;
+  },
+
   async screenshot({ page, path, whole = false }) {
     await pages[page].page.screenshot({ path, fullPage: whole });
     return path;
@@ -105,6 +121,11 @@ const commands = {
 function sentHeaders(request) {
   const known = new Promise((resolve) => setTimeout(resolve, 1000, request.headers()));
   return Promise.race([request.allHeaders(), known]).catch(() => request.headers());
+}
+
+async function another() {
+  second ??= await chromium.launch({ executablePath, headless: true, args: FLAGS });
+  return second;
 }
 
 async function evaluate({ cdp }, expression) {
@@ -131,3 +152,4 @@ for await (const line of lines) {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
 await context?.close();
+await second?.close();

@@ -258,13 +258,16 @@ const said = (text, record) =>
 
 /** The name in a step key: without branch, occurrence or the author's own part. */
 export function nameOf(key = "") {
-  const last = key.slice(key.lastIndexOf("/") + 1);
-  return last.replace(/(#\d+|\[.*\])$/s, "") || key;
+  const own = key.indexOf("[");
+  const head = own < 0 ? key : key.slice(0, own);
+  return head.slice(head.lastIndexOf("/") + 1).replace(/#\d+$/, "") || key;
 }
 
 /** Return records as lines of the event log: `{ id, at, type, text, record }`. */
 export function logOf(records) {
-  return records.map((record) => ({
+  // An event's payload is a record of its own, which comes before those of the run.
+  const inOrder = records.toSorted((a, b) => a.lsn - b.lsn);
+  return inOrder.map((record) => ({
     id: record.rs,
     at: record.ts,
     type: record.t,

@@ -81,38 +81,44 @@ function signedOut() {
 /** Find out who asks: the session's cookie, if there is one. */
 export async function findOut() {
   try {
-    const session = await ask("GET", ["session"]);
-    who.set(known(session.session === false ? "open" : "session", session));
+    who.set(known(await ask("GET", ["session"])));
   } catch (error) {
     if (error.status === 0 || error.status === 503) throw error;
-    if (who.value?.kind !== "key") who.set({ kind: "none", name: "", scopes: [] });
+    if (error.status === 404 && key) who.set(known({ scopes: ALL }));
+    else signedOut();
   }
 }
 
 const ALL = ["trigger", "read", "notify", "control", "admin"];
-const known = (kind, said) => ({
-  kind,
-  name: said?.name ?? said?.principal ?? "",
-  scopes: said?.scopes ?? ALL,
-  expiresAt: said?.expiresAt,
+const known = ({ name = "", kind = "key", scopes, session = false, expiresAt }) => ({
+  kind: session ? "session" : kind,
+  name,
+  scopes,
+  expiresAt,
 });
 
 /** Sign in with an API key: into a cookie where the server has sessions, else into this tab's memory. */
 export async function signIn(text) {
   try {
-    const session = await ask("POST", ["session"], { body: { key: text } });
-    who.set(known("session", session ?? (await ask("GET", ["session"]).catch(() => null))));
+    who.set(known(await ask("POST", ["session"], { body: { key: text } })));
   } catch (error) {
     if (error.status !== 404 && error.status !== 405) throw error;
-    key = text;
-    try {
-      await ask("GET", ["runs"], { query: { limit: 1 } });
-    } catch (refused) {
-      if (refused.status === 401) key = "";
-      if (refused.status !== 403) throw refused;
-    }
-    who.set(known("key", null));
+    await trySilently(text);
   }
+}
+
+// A host that switched the session's routes off: the key goes with each request.
+async function trySilently(text) {
+  key = text;
+  try {
+    await ask("GET", ["runs"], { query: { limit: 1 } });
+  } catch (error) {
+    if (error.status !== 403) {
+      key = "";
+      throw error;
+    }
+  }
+  who.set(known({ scopes: ALL }));
 }
 
 /** End the session. */

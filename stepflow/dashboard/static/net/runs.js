@@ -13,6 +13,7 @@ import { Feed } from "./feed.js";
 import { follow, line, listen } from "./live.js";
 
 const AGAIN_MS = 700;
+const WHY_MS = 10_000;
 const RECORDS_MOST = 20_000;
 
 class OneRun {
@@ -42,7 +43,15 @@ class OneRun {
       this.unlisten = listen((news) => news.reload && this.read());
       this.unwatch = line.subscribe((state) => this.#poll(state));
       this.#poll(line.value);
+      this.asker = setInterval(() => this.#ask(), WHY_MS);
     }
+  }
+
+  // Its words count time, and grow old while nothing happens.
+  async #ask() {
+    if (document.hidden || this.run === null || ENDED.has(this.run.status)) return;
+    this.why = (await api.why(this.id).catch(() => null)) ?? this.why;
+    this.#tell();
   }
 
   stop() {
@@ -53,6 +62,7 @@ class OneRun {
     this.feed?.stop();
     clearTimeout(this.#timer);
     clearInterval(this.poller);
+    clearInterval(this.asker);
     cancelAnimationFrame(this.#frame);
   }
 
@@ -86,12 +96,9 @@ class OneRun {
         this.settling = setTimeout(() => (this.settled = true), 400);
         if (this.settled) this.take(event, data, at);
         else {
-          // It may be history, or have happened since the run was read: then it is read once more.
           this.#tell();
           this.#later();
         }
-        if ((event === "complete" || event === "error") && this.settled !== undefined)
-          this.feed.stop();
         if (event === "complete" || event === "error") this.feed.stop();
       },
       onState: (state) => line.set(state === "over" ? "live" : state),

@@ -101,7 +101,7 @@ function Make({ again }) {
       const body = { name, scopes };
       if (ttl) body.ttl = ttl;
       const answer = await api.makeKey(body);
-      setMade(answer.key ?? answer.secret);
+      setMade(answer.key);
       again();
     } catch (error) {
       setWrong(error.message);

@@ -39,7 +39,8 @@ export function SystemPage() {
   const now = history.last;
   const get = (name) => now.get(`stepflow_${name}`) ?? NaN;
   const times = history.times();
-  const seconds = (value) => duration(value * 1000);
+  const seconds = (value) =>
+    value > 0 && value < 0.001 ? `${Math.max(1, Math.round(value * 1e6))} µs` : duration(value * 1000);
   const half = history.quantiles("stepflow_journal_commit_seconds", 0.5);
   const most = history.quantiles("stepflow_journal_commit_seconds", 0.99);
   const lag = history.values("stepflow_loop_lag_seconds");

@@ -129,14 +129,14 @@ function Recent({ runs }) {
   return html`<div class="charts">
     <${Chart}
       label="Runs started"
-      times=${told.times}
+      times=${told.times} span=${told.span}
       lines=${[{ label: "started", values: told.started, colour: "accent", bars: true, fill: true }]}
       unit=${(value) => (Number.isInteger(value) ? count(value) : "")}
       said=${told.rateSaid}
     />
     <${Chart}
       label="Time to the end"
-      times=${told.ends}
+      times=${told.ends} span=${told.span}
       lines=${[
         { label: "completed", values: told.good, colour: "good", points: true },
         { label: "failed", values: told.bad, colour: "bad", points: true },
@@ -148,7 +148,7 @@ function Recent({ runs }) {
 }
 
 function figures(runs) {
-  if (runs.length < 2) return null;
+  if (runs.length < 3) return null;
   const made = runs.map((run) => millis(run.createdAt)).reverse();
   const from = made[0];
   const span = Math.max(1000, serverNow() - from);
@@ -163,13 +163,14 @@ function figures(runs) {
   const perMinute = (runs.length / span) * 60_000;
   return {
     times,
+    span: [from, from + span],
     started,
     ends: over.map((run) => millis(run.createdAt)),
     good: over.map((run, n) => (run.status === "completed" ? took[n] : null)),
     bad: over.map((run, n) => (run.status === "failed" ? took[n] : null)),
     rateSaid: `${rate(perMinute)} a minute over ${duration(span)}`,
     tookSaid: sorted.length
-      ? `half within ${duration(at(0.5))}, 95 % within ${duration(at(0.95))}, of ${plural(sorted.length, "run")}`
+      ? `half ${duration(at(0.5))}, 95 % ${duration(at(0.95))}`
       : "none has ended yet",
   };
 }

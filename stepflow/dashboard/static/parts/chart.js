@@ -17,29 +17,35 @@ function colour(box, name) {
 }
 
 /** `times` in milliseconds; `lines`: `[{ label, values, colour, fill, points, bars }]`; `unit` formats values. */
-export function Chart({ label, times, lines, unit, height = 150, said }) {
+export function Chart({ label, times, lines, unit, height = 150, said, span = undefined }) {
   const box = useRef(null);
   const plot = useRef(null);
   const look = useStore(theme);
   const where = useStore(zone);
+  const ends = useRef([0, 1]);
+  const [from, to] = span ?? [times[0], times.at(-1)];
+  ends.current = [from / 1000, Math.max(to, from + 1000) / 1000];
   const shape = lines.map((one) => one.label).join("|");
   const data = [times.map((ms) => ms / 1000), ...lines.map((one) => one.values)];
 
   useEffect(() => {
+    // Drawn for as long as this place is there; the reference to it goes a moment earlier.
+    const place = box.current;
+    if (!place) return undefined;
     const draw = () => {
       plot.current?.destroy();
-      const dim = colour(box.current, "dim");
-      const grid = { stroke: colour(box.current, "line"), width: 1 };
-      const font = `11px ${getComputedStyle(box.current).fontFamily}`;
+      const dim = colour(place, "dim");
+      const grid = { stroke: colour(place, "line"), width: 1 };
+      const font = `11px ${getComputedStyle(place).fontFamily}`;
       const axis = { stroke: dim, grid, ticks: { show: false }, font };
       const options = {
-        width: Math.max(120, box.current.clientWidth),
+        width: Math.max(120, place.clientWidth),
         height,
         padding: [8, 6, 0, 0],
         legend: { show: false },
         cursor: { show: false },
         scales: {
-          x: { time: true },
+          x: { time: true, range: () => ends.current },
           y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] },
         },
         axes: [
@@ -55,7 +61,7 @@ export function Chart({ label, times, lines, unit, height = 150, said }) {
         series: [
           {},
           ...lines.map((one) => {
-            const stroke = colour(box.current, one.colour ?? "accent");
+            const stroke = colour(place, one.colour ?? "accent");
             return {
               label: one.label,
               stroke,
@@ -71,13 +77,13 @@ export function Chart({ label, times, lines, unit, height = 150, said }) {
           }),
         ],
       };
-      plot.current = new uPlot(options, data, box.current);
+      plot.current = new uPlot(options, data, place);
     };
     draw();
     const watch = new ResizeObserver(() =>
-      plot.current?.setSize({ width: Math.max(120, box.current.clientWidth), height }),
+      plot.current?.setSize({ width: Math.max(120, place.clientWidth), height }),
     );
-    watch.observe(box.current);
+    watch.observe(place);
     const dark = matchMedia("(prefers-color-scheme: dark)");
     dark.addEventListener("change", draw);
     return () => {

@@ -1,6 +1,6 @@
 // A dialog over the page: the browser keeps the focus in it, and it goes back to where it was.
 import { html } from "../html.js";
-import { useEffect, useRef, useState } from "../vendor/hooks.js";
+import { useLayoutEffect, useRef, useState } from "../vendor/hooks.js";
 import { Icon } from "./icons.js";
 import { Store, useStore } from "./store.js";
 
@@ -26,7 +26,7 @@ export function Dialogs() {
 
 function Dialog({ title, make, wide }) {
   const ref = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current.showModal();
     const first =
       ref.current.querySelector("[autofocus]") ??

@@ -63,10 +63,11 @@ function Bar({ bar, scale, now, ended, on, onChoose, marks }) {
   const left = scale.at(bar.start);
   const right = scale.at(end);
   const wait = open && bar.due ? countdown(bar.due - now) : "";
-  const words = `${bar.name}, ${WORDS[bar.kind] ?? bar.kind}, ${bar.cancelled ? "cancelled" : bar.status}, ${duration(end - bar.start)}${bar.attempts > 1 ? `, ${bar.attempts} attempts` : ""}${wait ? `, ${wait}` : ""}`;
-  const branch = bar.key.includes("/") ? bar.key.slice(0, bar.key.lastIndexOf("/")) : "";
-  const own = bar.key.slice(branch ? branch.length + 1 : 0);
-  const part = own.startsWith(bar.name) ? own.slice(bar.name.length).replace(/^#1$/, "") : own;
+  const part = partOf(bar.key, bar.name);
+  const words = `${bar.name}${part}, ${WORDS[bar.kind] ?? bar.kind}, ${bar.cancelled ? "cancelled" : bar.status}, ${duration(end - bar.start)}${bar.attempts > 1 ? `, ${bar.attempts} attempts` : ""}${wait ? `, ${wait}` : ""}`;
+  // What is left is told in the bar where it has room, else behind it, else before it.
+  const inside = right - left > 0.2;
+  const behind = !inside && right < 0.72;
   return html`<div
     class="w-row ${on ? "on" : ""}"
     onClick=${(event) => !event.target.closest("button, a") && onChoose(on ? "" : bar.key)}
@@ -98,7 +99,11 @@ function Bar({ bar, scale, now, ended, on, onChoose, marks }) {
           style=${{ left: `${from * 100}%`, width: `max(3px, ${(to - from) * 100}%)` }}
         ></i>`;
       })}
-      ${wait && html`<span class="w-wait ${right > 0.72 ? "before" : ""}" style=${right > 0.72 ? { right: `${(1 - left) * 100}%` } : { left: `${right * 100}%` }}>${wait}</span>`}
+      ${wait && html`<span
+        class="w-wait ${inside ? "inside" : ""}"
+        style=${behind ? { left: `${right * 100}%` } : { right: `${(1 - (inside ? right : left)) * 100}%` }}
+        >${wait}</span
+      >`}
     </span>
     <span role="cell" class="w-took"
       >${bar.attempts > 1 && html`<span class="tries" title=${`${bar.attempts} attempts`}>×${bar.attempts}</span>`}${duration(end - bar.start)}</span
@@ -112,4 +117,14 @@ function titleOf(part, now) {
     return `${part.n ? `Attempt ${part.n}: ` : ""}${part.outcome ?? ""}, ${took}`;
   if (part.kind === "wait") return `Wait before the next attempt, ${took}`;
   return `${WORDS[part.kind] ?? part.kind}, ${took}`;
+}
+
+/** What tells a step from others of its name: its own key, or which one it is from the second on. */
+function partOf(key, name) {
+  for (const mark of ["[", "#"]) {
+    const first = key.startsWith(name + mark);
+    const at = first ? 0 : key.indexOf(`/${name}${mark}`) + 1;
+    if (first || at) return key.slice(at + name.length).replace(/^#1$/, "");
+  }
+  return key === name ? "" : key;
 }
