@@ -129,5 +129,5 @@ async def hostile(ctx: Context, bad: Bad) -> None:
     await ctx.step("work", work, bad.text, key=bad.text[:80])
     await ctx.emit("told", {"text": bad.text})
     ctx.progress(1, 2, bad.text)
-    await ctx.wait_for_event("wait", "evil-<b>event</b>", timeout=None)
+    await ctx.wait_for_event("wait", "evil-<b>event", timeout=None)
     await ctx.step("shout", shout, bad.text)

@@ -1,4 +1,4 @@
-"""The dashboard for everybody: by keys, by screen reader, in eight tabs, whatever it shows."""
+"""The dashboard for everybody: by keys, by screen reader, whatever it shows."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_no_page_has_a_serious_fault_for_those_who_do_not_see_it(
 def test_hostile_texts_are_texts_wherever_they_stand(browser: Browser, served: Service) -> None:
     run = served.post("/trigger/hostile", {"text": HOSTILE, "more": {HOSTILE[:40]: HOSTILE}})
     tab = sign_in(browser, served, f"#/runs/{run['runId']}")
-    tab.sees("evil-<b>event</b>")
+    tab.sees("evil-<b>event")
     tab.sees(HOSTILE[:40])
     tab.click("Event log")
     tab.page.until("document.querySelectorAll('.log-row').length >= 4")
@@ -96,7 +96,7 @@ def test_hostile_texts_are_texts_wherever_they_stand(browser: Browser, served: S
     )
     tab.sees("onerror=", ".log")
     tab.press("n")
-    tab.sees("evil-<b>event</b>", "dialog[open]")
+    tab.sees("evil-<b>event", "dialog[open]")
     tab.press("Escape")
     for where in ("#/runs", "#/workflows/hostile", "#/events", f"#/runs/{HOSTILE}"):
         tab.go(where)
@@ -130,32 +130,17 @@ def test_eight_tabs_are_all_live_over_one_stream(browser: Browser, served: Servi
     assert [seen for tab in tabs for seen in tab.page.requests(ending="/stream")] == []
 
 
-def test_eight_tabs_are_all_live_over_one_stream(browser: Browser, served: Service) -> None:
-    run = served.post("/trigger/order", ORDER)["runId"]
-    tabs = [sign_in(browser, served, f"#/runs/{run}" if n % 2 else "#/runs") for n in range(8)]
-    for tab in tabs:
-        tab.sees("Live", ".line")
-    served.post(f"/notify/paid-{ORDER['id']}", {"amount": 1})
-    for n, tab in enumerate(tabs):
-        tab.sees("It completed" if n % 2 else "completed")
-    other = served.post("/trigger/quick", {"steps": 1})["runId"]
-    for tab in tabs[::2]:
-        tab.page.until(f"Boolean(document.querySelector('[data-key={other}]'))")
-    # No tab holds a stream of its own: it is the worker's.
-    assert [seen for tab in tabs for seen in tab.page.requests(ending="/stream")] == []
-
-
 def test_everything_is_reached_by_keys(browser: Browser, served: Service) -> None:
     run = populate(served)
     tab = sign_in(browser, served)
-    tab.page.until("document.querySelectorAll('.run-row').length === 7")
+    tab.page.until("document.querySelectorAll('.run-row').length === 6")
     for key, page in zip(
         "wesyr", ("workflows", "events", "schedules", "system", "runs"), strict=True
     ):
         tab.press("g")
         tab.press(key)
         tab.page.until(f"location.hash === '#/{page}'")
-    tab.page.until("document.querySelectorAll('.run-row').length === 7")
+    tab.page.until("document.querySelectorAll('.run-row').length === 6")
     newest = served.http.get("/runs").json()["runs"]
     tab.press("j")
     tab.press("j")
@@ -164,7 +149,7 @@ def test_everything_is_reached_by_keys(browser: Browser, served: Service) -> Non
     tab.page.until(f"document.activeElement.dataset.key === {json.dumps(newest[0]['id'])}")
     # The focus stays with its row while others come in above it.
     served.post("/trigger/quick", {"steps": 1})
-    tab.page.until("document.querySelectorAll('.run-row').length === 8")
+    tab.page.until("document.querySelectorAll('.run-row').length === 7")
     focused = tab.page.eval("document.activeElement.dataset.key")
     assert focused == newest[0]["id"]
     tab.press("/")
@@ -172,7 +157,7 @@ def test_everything_is_reached_by_keys(browser: Browser, served: Service) -> Non
     tab.page.until("document.querySelectorAll('.run-row').length === 1")
     tab.press("Escape")
     tab.press("Escape")
-    tab.page.until("document.querySelectorAll('.run-row').length === 8")
+    tab.page.until("document.querySelectorAll('.run-row').length === 7")
     tab.go(f"#/runs/{run}")
     tab.sees("waits for the event")
     tab.press("j")
@@ -235,9 +220,9 @@ def test_filters_and_counts_follow_what_happens(browser: Browser, served: Servic
     tab.go("#/runs?q=tag%3Ashop")
     tab.page.until("document.querySelectorAll('.run-row').length === 1")
     tab.go("#/runs?workflow=quick")
-    tab.page.until("document.querySelector('.chip.s-completed b').innerText === '3'")
+    tab.page.until("document.querySelector('.chip.s-completed b')?.innerText === '3'")
     served.post("/trigger/quick", {"steps": 1})
-    tab.page.until("document.querySelector('.chip.s-completed b').innerText === '4'")
+    tab.page.until("document.querySelector('.chip.s-completed b')?.innerText === '4'")
     tab.go("#/runs?q=nothing-is-called-so")
     tab.sees("No run is like that")
 

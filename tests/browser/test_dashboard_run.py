@@ -79,10 +79,8 @@ def test_an_open_page_goes_on_when_the_server_is_killed_and_comes_back(
     tab.click("Event log")
     tab.sees("Run completed")
     records = served.http.get(f"/runs/{run}/export").text.splitlines()[1:]
-    want = [str(json.loads(line).get("rs", "")) for line in records]
-    tab.page.until(
-        f"JSON.stringify({LOG}.toSorted()) === JSON.stringify({json.dumps(sorted(want))})"
-    )
+    want = json.dumps(sorted(str(json.loads(line).get("rs", "")) for line in records))
+    tab.page.until(f"JSON.stringify({LOG}.toSorted()) === JSON.stringify({want})")
     # The list behind it has not missed a run that began and ended while the page looked elsewhere.
     tab.go("#/runs")
     tab.sees("completed")

@@ -18,8 +18,17 @@ export function SystemPage() {
     const look = async () => {
       if (document.hidden) return;
       try {
-        const [text, ready] = await Promise.all([api.metrics(), api.ready().catch(() => null)]);
-        history.add(Date.now(), readMetrics(text));
+        const [text, ready, system] = await Promise.all([
+          api.metrics(),
+          api.ready().catch(() => null),
+          api.system().catch(() => null),
+        ]);
+        const figures = readMetrics(text);
+        if (system) {
+          figures.set("resident_bytes", system.memory.rssBytes);
+          figures.set("streams", system.streams.ofRuns + system.streams.ofAll);
+        }
+        history.add(Date.now(), figures);
         if (!over) setState({ error: null, ready });
       } catch (error) {
         if (!over) setState((now) => ({ ...now, error }));
@@ -44,7 +53,7 @@ export function SystemPage() {
   const half = history.quantiles("stepflow_journal_commit_seconds", 0.5);
   const most = history.quantiles("stepflow_journal_commit_seconds", 0.99);
   const lag = history.values("stepflow_loop_lag_seconds");
-  const memory = history.values("stepflow_process_resident_bytes").some((one) => one !== null);
+  const memory = history.values("resident_bytes").some((one) => one !== null);
   const troubles = troublesOf(state.ready, get);
   return html`<section class="page" aria-label="System">
     <div class="toolbar">
@@ -95,16 +104,16 @@ export function SystemPage() {
       <${Chart}
         label="Open streams"
         times=${times}
-        lines=${[{ label: "streams", values: history.values("stepflow_stream_subscribers"), colour: "accent", fill: true }]}
+        lines=${[{ label: "streams", values: history.values("streams"), colour: "accent", fill: true }]}
         unit=${whole}
-        said=${count(get("stream_subscribers"))}
+        said=${count(now.get("streams") ?? NaN)}
       />
       <${Chart}
         label=${memory ? "Memory" : "Held by runs"}
         times=${times}
-        lines=${[{ label: "bytes", values: memory ? history.values("stepflow_process_resident_bytes") : sum(history.values("stepflow_runs_live_bytes"), history.values("stepflow_runs_finished_bytes")), colour: "accent", fill: true }]}
+        lines=${[{ label: "bytes", values: memory ? history.values("resident_bytes") : sum(history.values("stepflow_runs_live_bytes"), history.values("stepflow_runs_finished_bytes")), colour: "accent", fill: true }]}
         unit=${bytes}
-        said=${bytes(memory ? get("process_resident_bytes") : get("runs_live_bytes") + get("runs_finished_bytes"))}
+        said=${bytes(memory ? now.get("resident_bytes") : get("runs_live_bytes") + get("runs_finished_bytes"))}
       />
     </div>
     <div class="tiles">
