@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+from stepflow import api_key_auth
+from tests.served import KEY, flow_of_welcome, served
 
 if TYPE_CHECKING:
     from fake_engine import FakeEngine
@@ -39,6 +43,43 @@ export function result(event: components["schemas"]["StepEvent"]): unknown {
   return event.result;
 }
 """
+
+
+USE_SDK = """
+import { client } from "./made/client.gen";
+import { getRun, notifyEvent, streamRun, triggerWorkflow } from "./made/sdk.gen";
+
+declare const process: { argv: string[] };
+
+async function main(url: string, key: string): Promise<void> {
+  client.setConfig({ baseUrl: url, auth: ({ name }) => (name === "X-API-Key" ? key : "") });
+  const user = { userId: "u_1", email: "ada@example.com" };
+  const started = await triggerWorkflow({ path: { workflowId: "welcome-user" }, body: user });
+  if (started.data === undefined) throw new Error(started.error.code);
+  const path = { runId: started.data.runId };
+  const seen: string[] = [];
+  const onSseEvent = (event: { event?: string }): void => void seen.push(event.event ?? "");
+  const { stream } = await streamRun({ path, onSseEvent, sseMaxRetryAttempts: 1 });
+  await notifyEvent({ path: { eventId: "opened-u_1" }, body: { at: 1 } });
+  for await (const event of stream) void event;
+  const run = await getRun({ path });
+  const status: "pending" | "running" | "completed" | "failed" | "cancelled" | undefined =
+    run.data?.status;
+  const none = await getRun({ path: { runId: "run_0123456789abcdefABCDEF" } });
+  // @ts-expect-error there is no such field
+  void run.data?.colour;
+  // @ts-expect-error a run is needed
+  void (() => getRun({}));
+  const told = { last: seen.at(-1), status, result: run.data?.result, none: none.error?.code };
+  console.log(JSON.stringify(told));
+}
+void main(process.argv[2] ?? "", process.argv[3] ?? "");
+"""
+TSCONFIG = """{"compilerOptions": {
+  "strict": true, "exactOptionalPropertyTypes": false, "target": "ES2022", "module": "CommonJS",
+  "moduleResolution": "Node10", "lib": ["ES2022", "DOM", "DOM.Iterable", "DOM.AsyncIterable"],
+  "types": [], "outDir": "built"
+}, "include": ["use.ts", "made"]}"""
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -110,3 +151,29 @@ def test_openapi_typescript_makes_types_that_hold(tmp_path: Path):
     )
     (tmp_path / "use.ts").write_text(TYPED)
     run(str(bin_dir / "tsc"), "--noEmit", "--strict", "use.ts", cwd=tmp_path)
+
+
+@pytest.mark.tool("node")
+@pytest.mark.timeout(120)
+def test_hey_api_makes_a_client_that_triggers_streams_and_reads(tmp_path: Path):
+    """`@hey-api/openapi-ts` with nothing configured: its fetch client, its reader of streams."""
+    bin_dir = NODE_MODULES / ".bin"
+    if not (bin_dir / "openapi-ts").exists():
+        pytest.skip("no @hey-api/openapi-ts here: make node-deps")
+    told = run(
+        str(bin_dir / "openapi-ts"),
+        *("-i", str(ROOT / "openapi.yaml"), "-o", "made", "--no-log-file"),
+        cwd=tmp_path,
+    )
+    assert "warn" not in told.lower()
+    (tmp_path / "use.ts").write_text(USE_SDK)
+    (tmp_path / "tsconfig.json").write_text(TSCONFIG)
+    run(str(bin_dir / "tsc"), "-p", ".", cwd=tmp_path)
+    with served(flow_of_welcome(), auth=api_key_auth(KEY)) as url:
+        out = run("node", "built/use.js", url, KEY, cwd=tmp_path)
+    assert json.loads(out) == {
+        "last": "complete",
+        "status": "completed",
+        "result": {"success": True},
+        "none": "RUN_NOT_FOUND",
+    }
