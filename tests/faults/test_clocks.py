@@ -101,7 +101,8 @@ def test_summer_time_is_nobodys_business(tmp_path: Path) -> None:
             began = time.monotonic()
             naps = [server.trigger("nap", seconds) for seconds in (3, 4, 3600)]
             assert [server.result(nap) for nap in naps[:2]] == [2, 2]
-            assert woke(folder, naps[0]) >= began + 3
+            # An hour is what would be lost; the pretended clock itself may step by milliseconds.
+            assert woke(folder, naps[0]) >= began + 2.5
             assert server.get(f"/runs/{naps[2]}")["status"] == "running"
             assert server.get(f"/runs/{naps[0]}")["createdAt"].startswith(moment[:10])
 
