@@ -79,6 +79,8 @@ class Outcome:
     """Whether a pause was accepted; the run went on afterwards."""
     retried: bool = False
     """Whether it was retried after it had failed or was cancelled."""
+    forked: bool = False
+    """Whether it was forked after its end: then this tells of the fork, but for `attempts`."""
 
     def calls(self, step: str) -> list[tuple[Any, ...]]:
         """Return the arguments of each attempt at the steps of that name, in all lives."""
@@ -142,6 +144,7 @@ async def explore(  # noqa: PLR0913  what may differ from one author to the next
     stubs: Mapping[str, object] | None = None,
     cancel: bool = True,
     operators: bool = False,
+    forks: bool = False,
     same_result: bool = True,
     depth: int = 2,
     limit: int = 400,
@@ -155,10 +158,11 @@ async def explore(  # noqa: PLR0913  what may differ from one author to the next
     comes when it is waited for. `invariant(outcome)` fails a schedule by raising or by returning
     `False`; `setup()` is called before each, to put the author's fakes back. `stubs` are those of
     `WorkflowTest.stub`. `cancel=False`: nobody cancels. `operators`: somebody pauses it at every
-    place and lets it go on, and retries it when it has failed. `same_result`: a run that was killed
-    must end as it does when it is not; off for results that draw new random values. `schedule`
-    tries that one alone. `flow` must be given with a workflow's id, and where several flows have
-    the function.
+    place and lets it go on, and retries it when it has failed. `forks`: somebody forks it from each
+    step when it has ended; a fork does again what follows, under other idempotency keys.
+    `same_result`: a run that was killed must end as it does when it is not; off for results that
+    draw new random values. `schedule` tries that one alone. `flow` must be given with a workflow's
+    id, and where several flows have the function.
 
     Raises `ExploreError` for the first schedule that fails, which has the fewest moves. The same
     arguments try the same schedules in the same order.
@@ -182,7 +186,9 @@ async def explore(  # noqa: PLR0913  what may differ from one author to the next
             await explorer.attempt(_without_kills(moves))
         await explorer.attempt(moves)
         return explorer.report(0, 0)
-    return await explorer.search(depth=depth, limit=limit, cancel=cancel, operators=operators)
+    return await explorer.search(
+        depth=depth, limit=limit, cancel=cancel, operators=operators, forks=forks
+    )
 
 
 def _flow_of(workflow: str | Callable[..., Any]) -> Stepflow:
@@ -235,7 +241,9 @@ class _Explorer:
     records: int = 0
     searching: bool = False
 
-    async def search(self, *, depth: int, limit: int, cancel: bool, operators: bool) -> Exploration:
+    async def search(
+        self, *, depth: int, limit: int, cancel: bool, operators: bool, forks: bool
+    ) -> Exploration:
         """Go from one length to the next, as far as `depth` and `limit` allow."""
         self.searching = True
         level: list[tuple[Schedule, Outcome]] = [((), await self.attempt(()))]
@@ -247,7 +255,12 @@ class _Explorer:
                 schedule
                 for before, outcome in level
                 for schedule in following(
-                    before, outcome.records, list(self.events), cancel=cancel, operators=operators
+                    before,
+                    outcome.records,
+                    list(self.events),
+                    cancel=cancel,
+                    operators=operators,
+                    steps=[step.key for step in outcome.steps] if forks else (),
                 )
             ]
             room = limit - self.tried
@@ -375,7 +388,10 @@ class _Lives:
         self._pauses = False
         self.paused = False
         self.retried = False
+        self.run_id = _RUN_ID
+        """The run that is driven: in the end the fork."""
         self._retries = any(move.kind == "retry" for move in schedule)
+        self._fork_from = next((move.event for move in schedule if move.kind == "fork"), "")
         self._test: WorkflowTest | None = None
 
     @property
@@ -407,7 +423,7 @@ class _Lives:
                 self._hold_back()
                 failure = await self._drive()
                 if not failure:
-                    view = await explorer.flow.get_run(_RUN_ID)
+                    view = await explorer.flow.get_run(self.run_id)
                 for task in self.on_the_way.values():
                     task.cancel()
         except DivergedError as error:
@@ -455,9 +471,15 @@ class _Lives:
                     )
                 break
             await self.test.settle()
+        await self._until_its_end()
+        if self._fork_from:
+            await self._fork()
+            await self._until_its_end()
+
+    async def _until_its_end(self) -> None:
         while True:
             try:
-                await self.test.result(_RUN_ID)
+                await self.test.result(self.run_id)
             except (RunFailedError, RunCancelledError):
                 if self.retried or not self._retries:
                     return
@@ -467,6 +489,25 @@ class _Lives:
                 await self.test.settle()
             else:
                 return
+
+    async def _fork(self) -> None:
+        """Fork the run, once; whom a kill leaves without an answer looks whether there is one."""
+        self.hands.tell(f"somebody forks the run from {self._fork_from}")
+        flow = self.explorer.flow
+        # What it waits for again comes again.
+        self.held.clear()
+        self.sent = dict.fromkeys(self.explorer.events, "not sent")
+        while self.run_id == _RUN_ID:
+            asking = await self._asked(flow.fork(_RUN_ID, self._fork_from, reason="explored"))
+            if asking is not None:
+                with contextlib.suppress(UnavailableError, OutcomeUnknownError):
+                    self.run_id = asking.result().id
+                    return
+            await self.test.settle()
+            with contextlib.suppress(UnavailableError, OutcomeUnknownError):
+                for run in (await flow.list_runs()).runs:
+                    if run.lineage and run.lineage.run_id == _RUN_ID:
+                        self.run_id = run.id
 
     async def _do(self, due: Due) -> None:
         if due.kind == "kill":
@@ -485,7 +526,7 @@ class _Lives:
         if not self._cancels:
             self.hands.tell("somebody cancels the run")
         self._cancels = True
-        asking = await self._asked(self.explorer.flow.cancel(_RUN_ID, "explored"))
+        asking = await self._asked(self.explorer.flow.cancel(self.run_id, "explored"))
         if asking is None:
             self.hands.do(Due("cancel"))
             return
@@ -514,7 +555,7 @@ class _Lives:
         if not self._pauses:
             self.hands.tell("somebody pauses the run")
         self._pauses = True
-        asking = await self._asked(self.explorer.flow.pause(_RUN_ID, "explored"))
+        asking = await self._asked(self.explorer.flow.pause(self.run_id, "explored"))
         if asking is None:
             self.hands.do(Due("pause"))
             return
@@ -527,7 +568,7 @@ class _Lives:
 
     async def _resume(self) -> None:
         await self.test.settle()
-        asking = await self._asked(self.explorer.flow.resume(_RUN_ID, "explored"))
+        asking = await self._asked(self.explorer.flow.resume(self.run_id, "explored"))
         if asking is None:
             self.hands.do(Due("resume"))
             return
@@ -601,7 +642,7 @@ class _Lives:
             error = msgspec.json.decode(view.error)
         return Outcome(
             schedule=text_of(self.schedule),
-            run_id=_RUN_ID,
+            run_id=self.run_id,
             status="not ended" if view is None else view.status,
             result=result,
             error=error,
@@ -615,4 +656,5 @@ class _Lives:
             hasty=self.hasty,
             paused=self.paused,
             retried=self.retried,
+            forked=self.run_id != _RUN_ID,
         )

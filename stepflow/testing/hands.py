@@ -109,7 +109,7 @@ class Hands(TestSeams):
 
     def _wrote(self, records: Sequence[bytes]) -> None:
         self.groups.append(self.count + len(records))
-        waited: list[str] = []
+        waited: dict[str, str] = {}
         for data in records:
             self.count += 1
             record = decode_record(data)
@@ -117,10 +117,13 @@ class Hands(TestSeams):
                 self._began_ms = self._began_ms or record.ts
                 time = elapsed(record.ts - self._began_ms)
                 self.story.append(f"{self.count:>5}  {time:<12}  {words_of(record)}")
-            if isinstance(record, rec.WaitStarted) and record.event not in waited:
-                waited.append(record.event)
+            if isinstance(record, rec.WaitStarted):
+                waited[record.key] = record.event
+            elif isinstance(record, rec.WaitResolved | rec.WaitTimedOut):
+                # A fork keeps a wait with what came of it.
+                waited.pop(record.key, None)
         self.look()
-        for event in waited:
+        for event in dict.fromkeys(waited.values()):
             label = self._waited(event)
             if label is not None:
                 self.do(Due("send", label))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Move", "Schedule", "following", "parse", "text_of"]
 
 MoveKind = Literal[
-    "kill-before", "kill-after", "send", "cancel", "hold", "replay", "pause", "retry"
+    "kill-before", "kill-after", "send", "cancel", "hold", "replay", "pause", "retry", "fork"
 ]
 
 _AT: Final = r"(?P<at>[1-9][0-9]{0,8})"
@@ -40,6 +40,7 @@ _PATTERNS: Final[tuple[tuple[MoveKind, re.Pattern[str]], ...]] = (
     ("replay", re.compile(r"replay after every result")),
     ("pause", re.compile(rf"pause after record {_AT}")),
     ("retry", re.compile(r"retry when it has failed")),
+    ("fork", re.compile(r"fork from (?P<event>\S+) when it has ended")),
 )
 
 
@@ -52,12 +53,16 @@ _WORDS: Final[dict[MoveKind, str]] = {
     "replay": "replay after every result",
     "pause": "pause after record {at}",
     "retry": "retry when it has failed",
+    "fork": "fork from {event} when it has ended",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One thing that happens to the run; `event` is its label in the list of events."""
+    """One thing that happens to the run.
+
+    `event` is the label of an event in the list of events; of a fork it is the key of a step.
+    """
 
     kind: MoveKind
     at: int = 0
@@ -93,7 +98,7 @@ def _parse(text: str, events: Sequence[str]) -> Move:
             continue
         groups = found.groupdict()
         event = groups.get("event") or ""
-        if event and event not in events:
+        if kind != "fork" and event and event not in events:
             known = ", ".join(events) or "none"
             message = f"{text!r}: there is no event {event!r} in events=; there are: {known}"
             raise ValueError(message)
@@ -101,7 +106,8 @@ def _parse(text: str, events: Sequence[str]) -> Move:
     message = (
         f"{text!r} is no move; moves are: kill before record N, kill after record N, "
         "send EVENT after record N, send EVENT last, cancel after record N, "
-        "replay after every result, pause after record N, retry when it has failed"
+        "replay after every result, pause after record N, retry when it has failed, "
+        "fork from STEP when it has ended"
     )
     raise ValueError(message)
 
@@ -113,8 +119,9 @@ def following(
     *,
     cancel: bool,
     operators: bool = False,
+    steps: Sequence[str] = (),
 ) -> Iterator[Schedule]:
-    """Yield the schedules with one move more.
+    """Yield the schedules with one move more. `steps`: the keys to fork from.
 
     `groups`: the number of the last record of each group that the runs wrote under `schedule`; a
     group is on disk whole or not at all. Moves stand in the order of their places, so that no
@@ -134,6 +141,9 @@ def following(
                 yield (*schedule, Move("hold", 0, event))
         if operators:
             yield (*schedule, Move("retry"))
+        # A key that a schedule's text cannot hold is left out.
+        forks = (key for key in steps if re.fullmatch(r"[^\s;]+", key))
+        yield from ((*schedule, Move("fork", 0, key)) for key in forks)
     acts: list[MoveKind] = []
     if cancel and all(move.kind != "cancel" for move in schedule):
         acts.append("cancel")

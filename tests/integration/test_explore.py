@@ -569,6 +569,81 @@ async def test_an_operators_act_whose_answer_a_kill_takes_is_done_after_the_rest
         assert outcome.status == "failed"
 
 
+async def test_a_fork_that_pays_again_is_found_with_the_step_it_was_forked_from() -> None:
+    flow = Stepflow()
+    paid: set[str] = set()
+    effects: list[str] = []
+
+    async def charge(order: str, known: str) -> None:
+        if known not in paid:
+            paid.add(known)
+            effects.append(order)
+
+    @flow.workflow("by-key-of-the-step")
+    async def by_key_of_the_step(ctx: Context, order: str) -> None:
+        await ctx.step("look", note, order)
+        await ctx.step("charge", lambda o: charge(o, current_step().idempotency_key), order)
+        await ctx.step("mail", note, order)
+
+    @flow.workflow("by-order")
+    async def by_order(ctx: Context, order: str) -> None:
+        await ctx.step("look", note, order)
+        await ctx.step("charge", charge, order, f"order {order}")
+        await ctx.step("mail", note, order)
+
+    def anew() -> None:
+        paid.clear()
+        effects.clear()
+
+    def once(outcome: Any) -> None:
+        assert len(effects) <= 1, "paid twice"
+
+    options: dict[str, Any] = {"setup": anew, "invariant": once, "cancel": False}
+    await explore(by_key_of_the_step, "o1", operators=True, **options)
+    error = await failing(by_key_of_the_step, "o1", forks=True, **options)
+    # From the mail on it would have kept the charge.
+    assert error.schedule in {
+        "fork from look#1 when it has ended",
+        "fork from charge#1 when it has ended",
+    }
+    assert any("somebody forks the run from" in line for line in error.story)
+    found = await explore(by_order, "o1", forks=True, **options)
+    assert found.left_out == 0
+
+
+async def test_a_fork_is_made_once_whatever_a_kill_takes_and_hears_its_events_again() -> None:
+    flow = Stepflow()
+    seen: list[Any] = []
+
+    @flow.workflow("asks")
+    async def asks(ctx: Context) -> str:
+        await ctx.step("note", note, "x")
+        answer = await ctx.wait_for_event("go", timeout=None)
+        return await ctx.step("tell", note, answer)
+
+    async def tried(schedule: str) -> Any:
+        seen.clear()
+        await explore(asks, events={"go": "yes"}, schedule=schedule, invariant=seen.append)
+        return seen[-1]
+
+    for hold in ("", "send go last; "):
+        whole = await tried(f"{hold}fork from note#1 when it has ended")
+        assert (whole.forked, whole.status, whole.result) == (True, "completed", "yes")
+        assert whole.sent == {"go": "reached"}
+        assert len(whole.calls("note")) == 2
+    plain = await tried("")
+    assert not plain.forked
+    whole = await tried("fork from note#1 when it has ended")
+    for record in range(plain.records[-1], whole.records[-1] + 1):
+        killed = await tried(f"fork from note#1 when it has ended; kill after record {record}")
+        assert (killed.forked, killed.result, killed.kills) == (True, "yes", 1)
+        assert killed.run_id != plain.run_id
+        assert sum("run of asks started" in line for line in killed.story) <= 2
+    kept = await tried("fork from tell#1 when it has ended")
+    assert kept.sent == {"go": "not sent"}, "what it had heard is kept"
+    assert kept.result == "yes"
+
+
 async def test_without_being_asked_no_operator_acts() -> None:
     flow = Stepflow()
     seen: list[str] = []
