@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import yaml
 
 from stepflow import api_key_auth
 from tests.served import KEY, flow_of_welcome, served
@@ -168,6 +169,7 @@ def test_hey_api_makes_a_client_that_triggers_streams_and_reads(tmp_path: Path):
     assert "warn" not in told.lower()
     (tmp_path / "use.ts").write_text(USE_SDK)
     (tmp_path / "tsconfig.json").write_text(TSCONFIG)
+    (tmp_path / "package.json").write_text('{"type": "commonjs"}')
     run(str(bin_dir / "tsc"), "-p", ".", cwd=tmp_path)
     with served(flow_of_welcome(), auth=api_key_auth(KEY)) as url:
         out = run("node", "built/use.js", url, KEY, cwd=tmp_path)
@@ -177,3 +179,45 @@ def test_hey_api_makes_a_client_that_triggers_streams_and_reads(tmp_path: Path):
         "result": {"success": True},
         "none": "RUN_NOT_FOUND",
     }
+
+
+@pytest.mark.tool("node")
+def test_postman_imports_every_operation_with_its_credentials_and_can_send_one(tmp_path: Path):
+    if not (NODE_MODULES / "openapi-to-postmanv2").is_dir():
+        pytest.skip("no openapi-to-postmanv2 here: make node-deps")
+    script = str(Path(__file__).with_name("to_postman.cjs"))
+    made = json.loads(
+        run("node", script, str(NODE_MODULES), str(ROOT / "openapi.yaml"), cwd=tmp_path)
+    )
+    requests = [entry["request"] for folder in made["item"] for entry in folder["item"]]
+    found = {
+        (each["method"].lower(), "/" + "/".join(each["url"]["path"])): each for each in requests
+    }
+    document = yaml.safe_load((ROOT / "openapi.yaml").read_text())
+    operations = {
+        (method, re.sub(r"\{(\w+)\}", r":\1", path)): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in {"get", "post", "put", "patch", "delete"}
+    }
+    assert len(requests) == len(found)
+    assert set(found) == set(operations)
+    for key, operation in operations.items():
+        asks = operation.get("security", document.get("security", []))
+        # A sign-in has its key in the body, a sign-out its cookie.
+        if any("apiKey" in scheme for scheme in asks):
+            values = {each["key"]: each["value"] for each in found[key]["auth"]["apikey"]}
+            assert values == {"key": "X-API-Key", "value": "{{apiKey}}", "in": "header"}, key
+    trigger = found["post", "/trigger/:workflowId"]
+    # What is optional is off: made-up values would be sent otherwise.
+    headers = {each["key"]: each["value"] for each in trigger["header"] if not each.get("disabled")}
+    query = [each["key"] for each in trigger["url"]["query"] if not each.get("disabled")]
+    assert (query, set(headers)) == ([], {"Content-Type", "Accept"})
+    with served(flow_of_welcome(), auth=api_key_auth(KEY)) as url:
+        path = "/".join(trigger["url"]["path"]).replace(":workflowId", "anything")
+        answer = httpx.post(
+            f"{trigger['url']['host'][0].replace('{{baseUrl}}', url)}/{path}",
+            headers={**headers, "X-API-Key": KEY},
+            content=trigger["body"]["raw"],
+        )
+    assert answer.status_code == 200, answer.text
