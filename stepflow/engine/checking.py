@@ -42,6 +42,10 @@ _PATIENCE_S: Final = 1.0
 """So long a body may wait for something of its own."""
 
 
+_NAMED: Final = 5
+"""Keys in a line that may be long."""
+
+
 class Checked(msgspec.Struct, rename="camel", omit_defaults=True):
     """What the new code would make of one run."""
 
@@ -51,7 +55,8 @@ class Checked(msgspec.Struct, rename="camel", omit_defaults=True):
     new: list[str] = []
     """Calls that it asks for and that were never begun, by their keys."""
     unused: list[str] = []
-    """Recorded results, and calls under way, that it does not ask for any more."""
+    """Recorded results, and calls under way, that it does not ask for: any more, or, with `new`,
+    before those, where the check ends; they may be asked for behind them."""
     warnings: list[str] = []
     step: str = ""
     recorded: str = ""
@@ -65,7 +70,12 @@ class Checked(msgspec.Struct, rename="camel", omit_defaults=True):
             parts.append(f"step {self.step!r} has {self.recorded}, the code asks for {self.asked}")
         if self.new:
             parts.append(f"new: {', '.join(self.new)}")
-        if self.unused:
+        if self.unused and self.new:
+            # What comes behind a step that has no result is not known: the check runs none.
+            more = len(self.unused) - _NAMED
+            names = ", ".join(self.unused[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+            parts.append(f"unused, or asked for only behind them: {names}")
+        elif self.unused:
             parts.append(f"unused: {', '.join(self.unused)}")
         parts += self.warnings
         what = f": {'; '.join(parts)}" if parts else ""

@@ -125,6 +125,9 @@ async def test_an_edit_of_fifty_steps_in_flight_goes_as_it_was_foretold(edit: st
         assert set(unused) - {"wait"} <= set(row.unused)
         if not new:
             assert row.unused == unused
+        # Behind a step that has no result the check knows nothing, and does not claim to.
+        assert ("unused: " in row.line()) == (bool(row.unused) and not new)
+        assert ("unused, or asked for only behind them: " in row.line()) == bool(row.unused and new)
         assert bool(row.warnings) == (edit == "change arguments")
         async with world:
             # It sleeps until something happens to it: wake it.
