@@ -54,11 +54,13 @@ async def same(number: int) -> int:
     return number
 
 
-@flow.workflow()
+@flow.workflow(events=["the-end"])
 async def beats(ctx: Context, plan: dict[str, int]) -> int:
     for number in range(plan["count"]):
         await ctx.sleep(f"before-{number}", plan["every_ms"] / 1000)
         await ctx.step(f"beat-{number}", same, number)
+    # So that every stream is open at every restart.
+    await ctx.wait_for_event("end", "the-end", timeout=None)
     return plan["count"]
 
 
@@ -177,6 +179,8 @@ async def _under(place: Place, load: Load, seen: Seen, streams: Client, calls: C
             await asyncio.sleep(0.01)
         await asyncio.to_thread(place.hand_over)
         seen.waits_for_the_lock += 1
+    assert not any(each.done() for each in followers)
+    await calls.notify("the-end")
     histories = await asyncio.gather(*followers)
     over.set()
     await triggers

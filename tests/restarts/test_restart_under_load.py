@@ -23,6 +23,6 @@ async def test_streams_and_triggers_go_on_across_a_restart(
         sys.stdout.write(f"\n{seen.lines()}\n")
     assert seen.faults == []
     assert (seen.streams, seen.waits_for_the_lock) == (50, 1)
-    # A start, six timers, six steps and the end of each.
+    # Of each a start, six timers, six steps, an event and the end.
     assert seen.events >= 50 * 14
     assert seen.triggers > 20
