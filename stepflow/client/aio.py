@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stepflow.model.durations import Duration
     from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.system import SystemView
-    from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
+    from stepflow.model.views import RunEvent, RunPage, RunView, StepView, WorkflowView
     from stepflow.model.why import WhyView
 
 __all__ = ["Client"]
@@ -210,6 +210,10 @@ class Client:
     async def export_run(self, run_id: str, *, mask: Iterable[str] = ()) -> bytes:
         """Return the run as one file, secrets masked; `mask` names further ones."""
         return await self._ask(wire.export_run(run_id, mask))
+
+    async def get_step(self, run_id: str, key: str) -> StepView:
+        """Return one step of the run, by its key. Raises `NotFoundError` where none has it."""
+        return await self._ask(wire.get_step(run_id, key))
 
     async def why(self, run_id: str) -> WhyView:
         """Return what the run waits for."""

@@ -51,7 +51,7 @@ from stepflow.model.codec import encode
 from stepflow.model.durations import format_duration, parse_duration_ms
 from stepflow.model.schedules import BackfillView, ScheduleView
 from stepflow.model.system import SystemView
-from stepflow.model.views import RunPage, RunView, WorkflowView
+from stepflow.model.views import RunPage, RunView, StepView, WorkflowView
 from stepflow.model.why import WhyView
 
 if TYPE_CHECKING:
@@ -542,6 +542,11 @@ def export_run(run_id: str, mask: Iterable[str]) -> Call[bytes]:
     return _get(_path("runs", run_id, "export"), lambda response: response.body, *params)
 
 
+def get_step(run_id: str, key: str) -> Call[StepView]:
+    """Read one step."""
+    return _get(_path("runs", run_id, "steps", key), _read_step)
+
+
 def why(run_id: str) -> Call[WhyView]:
     """Ask why a run waits."""
     return _get(_path("runs", run_id, "why"), _read_why)
@@ -580,6 +585,7 @@ class BulkReport(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     next_cursor: str | None
 
 
+_read_step: Final = _as(StepView)
 _read_why: Final = _as(WhyView)
 _read_system: Final = _as(SystemView)
 _read_audit: Final = _as(_RunAudit)

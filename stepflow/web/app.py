@@ -27,6 +27,7 @@ from stepflow.web import (
     schedules,
     sessions,
     sse,
+    steps,
     stream_all,
     system,
     tokens,
@@ -68,6 +69,7 @@ ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
     additions.BatchTrigger,
     additions.ListRuns,
     explaining.GetWhy,
+    steps.GetStep,
     explaining.GetRunAudit,
     explaining.ListAudit,
     control.CancelRun,
@@ -114,8 +116,8 @@ PAGES: Final = frozenset(
         sessions.LogOut,
     }
 )
-# The rest of the path, slashes too.
-_FILE: Final = "{file}"
+_RESTS: Final = {"{file}": ".*", "{eventId}": r"[\s\S]+", "{stepKey}": r"[\s\S]+"}
+"""What is the rest of the path, slashes too, and what it has to be."""
 
 
 def make_service(
@@ -162,10 +164,15 @@ def build_routes(
 
 
 def _route(path: str, app: ASGIApp, origins: frozenset[bytes]) -> Route:
-    path = path.replace(_FILE, "{file:path}")
+    rest = next((name for name in _RESTS if path.endswith(name)), None)
+    if rest is not None:
+        path = path.replace(rest, f"{rest[:-1]}:path}}")
     route = Route(path, Cors(app, origins) if origins else app, include_in_schema=False)
+    pattern = route.path_regex.pattern.removesuffix("$")
+    if rest is not None:
+        pattern = pattern.replace(".*", _RESTS[rest])
     # Python's `$` also matches before a line break at the end, and `/health%0a` is no path of ours.
-    route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
+    route.path_regex = re.compile(pattern + r"\Z")
     return route
 
 

@@ -144,9 +144,14 @@ _PATH_PARAMS: Final[Mapping[str, dict[str, Any]]] = {
         "description": "The key's id: the part of the key that is no secret.",
         "example": "Ab3dEf9h",
     },
+    "stepKey": {
+        "schema": {"type": "string", "minLength": 1},
+        "description": "The step's key: the rest of the path, percent-encoded.",
+        "example": "charge#1",
+    },
     "eventId": {
         "schema": {"type": "string", "minLength": 1},
-        "description": "The event's id.",
+        "description": "The event's id: the rest of the path, percent-encoded.",
         "example": "paid-1042",
     },
 }

@@ -17,6 +17,7 @@ from stepflow.auth.handlers import AuthRequest, allow_all, api_key_auth
 from stepflow.auth.principal import Principal
 from stepflow.config import Settings
 from stepflow.errors import ApiError, ConfigurationError
+from stepflow.model.views import StepView
 from stepflow.web.app import ENDPOINTS, build_app, build_routes
 from stepflow.web.policy import Policy
 from stepflow.web.presets import Endpoints
@@ -59,7 +60,8 @@ SITE = "https://app.example.com"
 async def test_a_route_that_is_not_served_is_404_and_its_neighbours_are_not(
     make_app: Make, engine, call_with, choice, served
 ):
-    engine.begin(RUN)
+    run = engine.begin(RUN)
+    run.view.steps = [StepView(name="charge", status="pending", key="charge#1", kind="step")]
     client = call_with(make_app(endpoints=choice))
     for kind in ENDPOINTS:
         operation = kind.operation
@@ -70,6 +72,7 @@ async def test_a_route_that_is_not_served_is_404_and_its_neighbours_are_not(
             scheduleId="nightly",
             file="app.js",
             keyId="Ab3dEf9h",
+            stepKey="charge%231",
         )
         method = "HEAD" if path.endswith("/stream") else operation.method
         response = await client.request(method, path, headers={"Accept": "text/html"})

@@ -64,7 +64,7 @@ export type StepflowHandler = (request: Request, extra?: unknown) => Promise<Res
 
 const ROUTES: readonly [methods: string, path: RegExp, endpoint: Endpoint][] = [
   ["POST", /^\/trigger\/[^/]+(?:\/batch)?$/, "trigger"],
-  ["POST", /^\/notify\/[^/]+$/, "notify"],
+  ["POST", /^\/notify\/.+$/, "notify"],
   ["GET", /^\/runs\/[^/]+\/stream$/, "runsStream"],
   ["GET", /^\/stream$/, "runsStream"],
   ["GET", /^\/(?:runs|workflows|events|schedules|audit)$/, "runs"],

@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 2d1b44aa8e95409e325b3ac936b11285cc847c51bffaad472a2dee7939e6a8ed.
+// Made by `make openapi` from openapi.yaml, sha256 88c313e5b8604fb26fb40e04c3e586cb3c3164ba4e4e599f699cad12e5780c04.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -129,7 +129,7 @@ export interface paths {
             header?: never;
             path: {
                 /**
-                 * @description The event's id.
+                 * @description The event's id: the rest of the path, percent-encoded.
                  * @example paid-1042
                  */
                 eventId: string;
@@ -233,6 +233,37 @@ export interface paths {
          * @description In one sentence and as data: the event that nobody sent and ids like it that were, the retry and its last error, the queue, a pause, a child, missing code.
          */
         get: operations["explainRun"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/runs/{runId}/steps/{stepKey}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The run's id.
+                 * @example run_4fXo2bKq9TzW1mYc7RdE5h
+                 */
+                runId: string;
+                /**
+                 * @description The step's key: the rest of the path, percent-encoded.
+                 * @example charge#1
+                 */
+                stepKey: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * Read one step of a run
+         * @description The entry of the run's `steps` that has this key: a step, a sleep, an event or a child. The key is the rest of the path, percent-encoded, slashes too.
+         */
+        get: operations["getStep"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2453,7 +2484,7 @@ export interface operations {
             header?: never;
             path: {
                 /**
-                 * @description The event's id.
+                 * @description The event's id: the rest of the path, percent-encoded.
                  * @example paid-1042
                  */
                 eventId: string;
@@ -3063,6 +3094,128 @@ export interface operations {
                 };
             };
             /** @description Run not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "Run not found",
+                     *       "code": "RUN_NOT_FOUND"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Internal error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "Internal error",
+                     *       "code": "INTERNAL"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Service unavailable */
+            503: {
+                headers: {
+                    "Retry-After": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "Service unavailable",
+                     *       "code": "UNAVAILABLE"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+        };
+    };
+    getStep: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The run's id.
+                 * @example run_4fXo2bKq9TzW1mYc7RdE5h
+                 */
+                runId: string;
+                /**
+                 * @description The step's key: the rest of the path, percent-encoded.
+                 * @example charge#1
+                 */
+                stepKey: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The step */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "charge",
+                     *       "status": "completed",
+                     *       "key": "charge#1",
+                     *       "kind": "step",
+                     *       "result": {
+                     *         "charged": true
+                     *       },
+                     *       "attempts": 1,
+                     *       "startedAt": "2024-01-15T10:30:00.000Z",
+                     *       "completedAt": "2024-01-15T10:30:00.120Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Step"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    "WWW-Authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "Unauthorized",
+                     *       "code": "UNAUTHORIZED"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "error": "Forbidden",
+                     *       "code": "FORBIDDEN"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Error"];
+                };
+            };
+            /** @description Run not found; Not found */
             404: {
                 headers: {
                     [name: string]: unknown;
