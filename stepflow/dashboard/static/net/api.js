@@ -81,7 +81,9 @@ function signedOut() {
 /** Find out who asks: the session's cookie, if there is one. */
 export async function findOut() {
   try {
-    who.set(known(await ask("GET", ["session"])));
+    const found = await ask("GET", ["session"]);
+    // Neither a cookie nor a key of ours: there is nothing to sign out of.
+    who.set(known(found.session || key ? found : { ...found, kind: "open" }));
   } catch (error) {
     if (error.status === 0 || error.status === 503) throw error;
     if (error.status === 404 && key) who.set(known({ scopes: ALL }));
