@@ -237,8 +237,8 @@ peers: $(PEERS)/.stamp ## the same workflow on ours and on theirs, in turn (need
 	@$(BIN)/python -m benchmarks --keep peers
 
 .PHONY: pictures
-pictures: $(VENV)/.dev $(NODE_STAMP) ## make docs/images anew from real runs
-	@cd $(ROOT) && $(BIN)/python tools/make_pictures.py
+pictures: $(VENV)/.plots $(NODE_STAMP) ## make docs/images anew from real runs; NAMES="terminal page dashboard" chooses
+	@$(BIN)/python tools/make_pictures.py $(NAMES)
 
 # The rooms that durability and access rest on must be reached whole; the rest is told.
 .PHONY: coverage

@@ -1,7 +1,8 @@
-"""Make docs/images from real runs: the terminal that follows a run, and the page that watches one.
+"""Make docs/images from real runs: a terminal and a page that follow one, the dashboard.
 
-Starts the examples, triggers, and looks at them while they wait for their payment. The page needs
-Chromium and `make node-deps`.
+Starts the examples, triggers, and looks at them while they wait for their payment. The pages need
+Chromium, `make node-deps` and the `plots` group of dependencies. Arguments choose: `terminal`,
+`page`, `dashboard`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
 
 from browser_kit import Browser, free_port  # noqa: E402  the path is set above
+from dashboard_pictures import draw_dashboard  # noqa: E402
 
 from tests.conftest import find_tool  # noqa: E402
 
@@ -96,16 +98,22 @@ def draw_page(browser: Browser, directory: Path) -> None:
 
 
 def main() -> None:
-    """Draw both pictures."""
+    """Draw all pictures, or those that the arguments name."""
     node, chromium = find_tool("node"), find_tool("chromium")
     if node is None or chromium is None:
         sys.exit("needs node and Chromium: make system-deps node-deps")
+    wanted = set(sys.argv[1:]) or {"terminal", "page", "dashboard"}
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
-        draw_terminal(Path(name))
-        browser = Browser(node, chromium, Path(name) / "profile")
+        directory = Path(name)
+        if "terminal" in wanted:
+            draw_terminal(directory)
+        browser = Browser(node, chromium, directory / "profile")
         try:
-            draw_page(browser, Path(name))
+            if "page" in wanted:
+                draw_page(browser, directory)
+            if "dashboard" in wanted:
+                draw_dashboard(browser, directory, IMAGES)
         finally:
             browser.close()
 

@@ -7,6 +7,7 @@ import { Icon } from "./icons.js";
 import { LongList } from "./list.js";
 
 const ROW = 30;
+const narrow = matchMedia("(max-width: 720px)");
 const KINDS = { step: "step", sleep: "sleep", event: "event", child: "child", notify: "notify" };
 const WORDS = {
   step: "Step",
@@ -66,7 +67,7 @@ function Bar({ bar, scale, now, ended, on, onChoose, marks }) {
   const part = partOf(bar.key, bar.name);
   const words = `${bar.name}${part}, ${WORDS[bar.kind] ?? bar.kind}, ${bar.cancelled ? "cancelled" : bar.status}, ${duration(end - bar.start)}${bar.attempts > 1 ? `, ${bar.attempts} attempts` : ""}${wait ? `, ${wait}` : ""}`;
   // What is left is told in the bar where it has room, else behind it, else before it.
-  const inside = right - left > 0.2;
+  const inside = right - left > (narrow.matches ? 0.55 : 0.2);
   const behind = !inside && right < 0.72;
   return html`<div
     class="w-row ${on ? "on" : ""}"
@@ -100,7 +101,7 @@ function Bar({ bar, scale, now, ended, on, onChoose, marks }) {
         ></i>`;
       })}
       ${wait && html`<span
-        class="w-wait ${inside ? "inside" : ""}"
+        class="w-wait ${inside ? "inside" : ""} ${bar.kind === "step" ? "dashed" : ""}"
         style=${behind ? { left: `${right * 100}%` } : { right: `${(1 - (inside ? right : left)) * 100}%` }}
         >${wait}</span
       >`}
