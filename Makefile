@@ -167,6 +167,14 @@ STREAMS ?= 10000
 test-streams: $(VENV)/.dev ## ten thousand open streams and a thousand that never read; STREAMS=
 	@STEPFLOW_PLENTY_STREAMS=$(STREAMS) $(BIN)/python -m pytest -q -n 0 tests/plenty/test_streams.py
 
+RUNS ?= 100000
+EVENTS ?= 500
+MINUTES ?= 10
+
+.PHONY: dashboard-soak
+dashboard-soak: $(VENV)/.dev $(NODE_STAMP) ## a tab left open on the list of runs: long tasks, memory; RUNS= EVENTS= MINUTES=
+	@$(BIN)/python -m tests.browser.dashboard_soak --runs $(RUNS) --events $(EVENTS) --minutes $(MINUTES)
+
 NAMES ?=
 
 .PHONY: bench

@@ -117,6 +117,10 @@ class Page:
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         self._do("screenshot", path=str(path), whole=whole)
 
+    def metrics(self) -> dict[str, float]:
+        """Collect garbage; return what the browser counts: `JSHeapUsedSize`, `Nodes` and more."""
+        return self._do("metrics")
+
     def shut(self) -> None:
         self._do("shut")
 

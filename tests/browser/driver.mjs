@@ -111,6 +111,15 @@ const commands = {
     return path;
   },
 
+  // What the browser itself counts, after a collection: `Nodes` has those, too, that no tree has any more.
+  async metrics({ page }) {
+    const { cdp } = pages[page];
+    await cdp.send("Performance.enable");
+    await cdp.send("HeapProfiler.collectGarbage");
+    const { metrics } = await cdp.send("Performance.getMetrics");
+    return Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
+  },
+
   async shut({ page }) {
     await pages[page].page.close();
     return null;
