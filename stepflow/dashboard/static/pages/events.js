@@ -5,6 +5,7 @@ import { hashOf } from "../lib/routes.js";
 import { api, lacks } from "../net/api.js";
 import { notifyDialog } from "../parts/acts.js";
 import { Act, Empty, Failed, Loading } from "../parts/bits.js";
+import { Icon } from "../parts/icons.js";
 import { useData } from "../parts/use.js";
 import { useState } from "../vendor/hooks.js";
 
@@ -29,7 +30,7 @@ export function EventsPage() {
       <p class="dim">What live runs wait for from outside.</p>
       <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
         <label class="search"
-          ><span class="offscreen">Search events</span
+          ><${Icon} name="search" /><span class="offscreen">Search events</span
           ><input
             type="search"
             placeholder="Search events"
