@@ -61,7 +61,8 @@ def workflow_test(request: pytest.FixtureRequest) -> WorkflowTests:
                 ...
     """
     options: dict[str, Any] = {}
-    for marker in reversed(list(request.node.iter_markers("stepflow"))):
+    node: pytest.Item = getattr(request, "node")  # noqa: B009  it has no type before pytest 9.2
+    for marker in reversed(list(node.iter_markers("stepflow"))):
         options.update(marker.kwargs)
     for name in ("replay", "seed"):
         given = request.config.getoption(f"--stepflow-{name}")

@@ -162,7 +162,7 @@ def test_everything_is_reached_by_keys(browser: Browser, served: Service) -> Non
     tab.sees("waits for the event")
     tab.press("j")
     tab.page.until("document.querySelector('aside.step')")
-    assert tab.page.eval("document.activeElement.dataset.key") == "charge#1"
+    tab.page.until("document.activeElement.dataset.key === 'charge#1'")
     tab.press("Escape")
     tab.page.until("!document.querySelector('aside.step')")
     tab.press("l")
@@ -181,6 +181,7 @@ def test_everything_is_reached_by_keys(browser: Browser, served: Service) -> Non
             " || Boolean(document.activeElement.closest('dialog'))"
         )
     tab.press("Escape")
+    tab.page.until("!document.querySelector('dialog[open]')")
     tab.press("t")
     tab.page.until("document.querySelector('.tools').innerText.includes('UTC')")
     tab.press("d")
