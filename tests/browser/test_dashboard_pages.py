@@ -181,7 +181,7 @@ def test_everything_is_reached_by_keys(browser: Browser, served: Service) -> Non
             " || Boolean(document.activeElement.closest('dialog'))"
         )
     tab.press("Escape")
-    tab.page.until("!document.querySelector('dialog[open]')")
+    tab.page.until("!document.querySelector('dialog')")
     tab.press("t")
     tab.page.until("document.querySelector('.tools').innerText.includes('UTC')")
     tab.press("d")
