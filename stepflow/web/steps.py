@@ -10,7 +10,7 @@ from stepflow.errors import ForbiddenError, NotFoundError, RunNotFoundError
 from stepflow.model.views import StepView
 from stepflow.web.endpoints import encode
 from stepflow.web.operations import AnswerEndpoint, Content, Operation, run_id_of
-from stepflow.web.policy import require_run, require_whole
+from stepflow.web.policy import require_visible, require_whole
 from stepflow.web.problems import json_answer
 
 if TYPE_CHECKING:
@@ -58,11 +58,10 @@ class GetStep(AnswerEndpoint):
 
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         principal = await self.principal(scope)
-        run_id = run_id_of(scope)
-        await require_run(self.engine, principal, run_id)
+        view = await self.engine.get_run(run_id_of(scope))
+        require_visible(principal, view)
         require_whole(principal, "read")
         key: str = scope["path_params"]["stepKey"]
-        view = await self.engine.get_run(run_id)
         for step in () if view.steps is UNSET else view.steps:
             if step.key == key:
                 return json_answer(encode(step))
