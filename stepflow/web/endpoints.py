@@ -12,6 +12,7 @@ import inspect
 import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 from weakref import ref
 
 import msgspec
@@ -60,6 +61,8 @@ __all__ += ["trigger_result"]
 
 encode = msgspec.json.Encoder().encode
 
+# What the document says of `stepflow serve`, and a caller of this service has no use for.
+_SERVERS: Final = re.compile(rb"^servers:\n(?:[ ].*\n)+", re.MULTILINE)
 _KEY: Final = re.compile(rb"[\x21-\x7e][\x20-\x7e]{0,255}")
 ANY_JSON: Final = {"$ref": "#/components/schemas/JsonValue"}
 RUN_EXAMPLE: Final[dict[str, Any]] = {
@@ -371,6 +374,17 @@ def openapi_yaml() -> bytes:
     return resources.files("stepflow.web").joinpath("openapi.yaml").read_bytes()
 
 
+def _served_below(scope: AsgiScope, route: str) -> str:
+    """Return where a caller finds the API: the prefix of proxy, mount and `--base-path`, or `/`."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    # Servers put root_path in front of the path, or leave it out.
+    whole = path if f"{path}/".startswith(f"{root}/") else root + path
+    # A handler at an address of the host's own says nothing of where the other routes are.
+    below = whole.removesuffix(route) if whole.endswith(route) else root
+    return "/" + quote(below.strip("/"), safe="/-._~!$&'()*+,;=:@")
+
+
 class GetOpenApi(AnswerEndpoint):
     """Serve the document."""
 
@@ -391,4 +405,6 @@ class GetOpenApi(AnswerEndpoint):
     )
 
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
-        return text_answer(b"application/yaml", openapi_yaml())
+        # Relative to the address that it is read from: host and scheme are the caller's own.
+        server = f'servers:\n  - url: "{_served_below(scope, self.operation.path)}"\n'
+        return text_answer(b"application/yaml", _SERVERS.sub(server.encode(), openapi_yaml(), 1))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
+import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -230,6 +231,10 @@ def heads(api: Api) -> None:
             bare = httpx.get(api.root + api.prefix, headers=html, follow_redirects=True)
             assert bare.status_code == 200
             assert str(bare.url).startswith(f"{api.root}{api.prefix}/")
+        # And so says the document of itself.
+        read = browser.get("/openapi.yaml")
+        [server] = yaml.safe_load(read.text)["servers"]
+        assert str(read.url.join(server["url"])).rstrip("/") == api.root + api.prefix
 
 
 def tokens(api: Api) -> None:

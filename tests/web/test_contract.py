@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from stepflow.errors import ConflictError, OutcomeUnknownError, RateLimitedError, UnavailableError
+from stepflow.web.endpoints import GetOpenApi, openapi_yaml
 
 if TYPE_CHECKING:
     import httpx
@@ -312,6 +315,42 @@ async def test_the_document_is_the_packaged_one(stranger):
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/yaml"
     assert response.content.startswith(b'openapi: "3.1.0"\n')
+    packaged = openapi_yaml().splitlines()
+    served = response.content.splitlines()
+    at = packaged.index(b"servers:")
+    assert packaged[at + 1 : at + 3] == [
+        b'  - url: "http://127.0.0.1:8000"',
+        b"    description: stepflow serve",
+    ]
+    assert served == [*packaged[: at + 1], b'  - url: "/"', *packaged[at + 3 :]]
+
+
+@pytest.mark.parametrize(
+    ("path", "root_path", "server"),
+    [
+        ("/openapi.yaml", "", "/"),
+        ("/gw/openapi.yaml", "/gw", "/gw"),
+        ("/openapi.yaml", "/gw", "/gw"),
+        ("/gw/api/stepflow/openapi.yaml", "/gw/api/stepflow", "/gw/api/stepflow"),
+        # FastAPI's routes are its own, with the prefix in the path.
+        ("/api/stepflow/openapi.yaml", "", "/api/stepflow"),
+        ("/api/stepflow/openapi.yaml", "/gw", "/gw/api/stepflow"),
+        # A handler of the host's, at an address of its own.
+        ("/the/spec", "/gw", "/gw"),
+        ("/the/spec", "", "/"),
+        # It is a path whatever a proxy says, and one line of YAML.
+        ("/openapi.yaml", "//evil.example/x", "/evil.example/x"),
+        ('/a"b/\n ü/openapi.yaml', '/a"b/\n ü', "/a%22b/%0A%20%C3%BC"),
+    ],
+)
+async def test_the_document_says_where_it_is_served(path: str, root_path: str, server: str) -> None:
+    async def receive() -> Any:
+        raise AssertionError("nothing to read")
+
+    scope: Any = {"type": "http", "path": path, "root_path": root_path}
+    service: Any = SimpleNamespace(engine=None, settings=None)
+    answer = await GetOpenApi(service).answer(scope, receive)
+    assert yaml.safe_load(answer.body)["servers"] == [{"url": server}]
 
 
 # ---------------------------------------------------------------- whatever else is asked
