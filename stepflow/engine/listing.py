@@ -6,6 +6,8 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
+from msgspec import UNSET, UnsetType
+
 from stepflow.clock import next_pass
 from stepflow.engine.part import EnginePart, queue_view
 from stepflow.engine.protocol import EVENTS_MAX, RunFilter, WaitingEvent
@@ -14,6 +16,7 @@ from stepflow.model.views import RunPage, RunView, run_view
 
 if TYPE_CHECKING:
     from stepflow.model.run import RunSummary
+    from stepflow.model.views import RunCounts
 
 __all__ = ["Listing", "decode_cursor", "encode_cursor", "matches"]
 
@@ -76,9 +79,20 @@ class Listing(EnginePart):
             if nbytes > self.settings.page_bytes_max:
                 next_cursor = encode_cursor(last)
                 break
+        page = RunPage(
+            runs=rows,
+            next_cursor=next_cursor,
+            stream_cursor=stream_cursor,
+            counts=self._counts(where),
+        )
         journal = sup.journal
         await journal.durable(journal.last_lsn)
-        return RunPage(runs=rows, next_cursor=next_cursor, stream_cursor=stream_cursor)
+        return page
+
+    def _counts(self, where: RunFilter) -> RunCounts | UnsetType:
+        if where.tag or where.created_after_ms or where.created_before_ms or where.ids:
+            return UNSET
+        return self.sup.tally.counts(where.workflow_id)
 
     async def waiting_events(
         self, *, limit: int = EVENTS_MAX, cursor: str = ""

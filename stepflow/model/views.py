@@ -26,6 +26,7 @@ __all__ = [
     "EventName",
     "Lineage",
     "QueueView",
+    "RunCounts",
     "RunEvent",
     "RunPage",
     "RunView",
@@ -140,12 +141,25 @@ class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
     reason: str | UnsetType = UNSET
 
 
+class RunCounts(msgspec.Struct, kw_only=True, frozen=True):
+    """How many runs have each status."""
+
+    pending: int
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
 class RunPage(msgspec.Struct, rename="camel", kw_only=True):
     """One page of `GET /runs`, newest first."""
 
     runs: list[RunView]
     next_cursor: str | None
     stream_cursor: str
+    counts: RunCounts | UnsetType = UNSET
+    """Of all runs, or of the workflow that was asked for, whatever status was. Absent where a tag
+    or a time was asked for: nobody counts those."""
 
 
 class WorkflowView(msgspec.Struct, rename="camel", kw_only=True):

@@ -489,6 +489,7 @@ class Admission:
         sup = self._sup
         admission = () if door is None else self.rates(door)
         record = actor.record(rec.RunReleased, admission=admission)
+        sup.tally.let_go(actor.state.workflow)
         if door is not None:
             self.take(actor.id, door, record.lsn, record.ts)
         deadline = actor.state.deadline_ms

@@ -102,7 +102,11 @@ class _Adopting:
         actor.restore(state)
         sup.adopt_run(actor, state.started.lsn if state.started else 0)
         sup.idempotency.add(state.summary(), state.id)
+        if state.status == "pending":
+            sup.tally.held(state.workflow)
         if found.failure:
+            if state.finished:
+                sup.tally.found_aside(state)
             sup.set_aside(actor, found.failure, releasable=False)
             if state.status == "running":
                 # What it holds it keeps until somebody has looked at it, and cancels it.

@@ -81,7 +81,9 @@ def _end_now(actor: RunActor, message: msg.CancelAsked) -> None:
         reason=message.reason,
     )
     actor.sup.note_act(state.acts[-1], state.workflow)
-    if forced:
+    if not forced:
+        actor.sup.tally.let_go(state.workflow)
+    else:
         # After its own end, which has cancelled them: how they end is no result of it any more.
         for call in pending:
             cancel_child(actor, call, "the parent run was cancelled", force=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stepflow.authoring.retention import Kept
     from stepflow.model.outline import Outline
-    from stepflow.model.run import RunState
+    from stepflow.model.run import RunState, RunStatus
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
@@ -42,19 +42,22 @@ class Ended(NamedTuple):
 
     run_id: str
     workflow: str
-    completed: bool
+    status: RunStatus
     lsn: int
     rs: int
     ended_ms: int
     size: int
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
 
 
 def ended_of(run_id: str, run: RunState | Outline) -> Ended:
     """Return the row of a run that has ended."""
     # A name that each row held by itself would take as much as the row.
     name = intern(run.workflow)
-    completed = run.status == "completed"
-    return Ended(run_id, name, completed, run.lsn, run.rs, run.updated_ms, run.nbytes)
+    return Ended(run_id, name, run.status, run.lsn, run.rs, run.updated_ms, run.nbytes)
 
 
 class Limits(NamedTuple):
@@ -73,11 +76,13 @@ class Table:
     has ended since the start.
     """
 
-    __slots__ = ("bytes", "completed", "ended_bytes", "ended_total", "others")
+    __slots__ = ("bytes", "completed", "ended_bytes", "ended_total", "failed", "others")
 
     def __init__(self) -> None:
         self.completed: dict[str, Ended] = {}
         self.others: dict[str, Ended] = {}
+        self.failed = 0
+        """How many of the others; the rest was cancelled."""
         self.bytes = 0
         self.ended_total = 0
         self.ended_bytes = 0
@@ -128,7 +133,11 @@ class Retention:
         table = self.tables.get(row.workflow)
         if table is None:
             table = self.tables[row.workflow] = Table()
-        (table.completed if row.completed else table.others)[row.run_id] = row
+        if row.status == "completed":
+            table.completed[row.run_id] = row
+        else:
+            table.others[row.run_id] = row
+            table.failed += row.status == "failed"
         table.bytes += row.size
         self.bytes += row.size
         self.runs += 1
@@ -162,7 +171,11 @@ class Retention:
 
     def _forget(self, row: Ended) -> None:
         table = self.tables[row.workflow]
-        del (table.completed if row.completed else table.others)[row.run_id]
+        if row.status == "completed":
+            del table.completed[row.run_id]
+        else:
+            del table.others[row.run_id]
+            table.failed -= row.status == "failed"
         table.bytes -= row.size
         self.bytes -= row.size
         self.runs -= 1

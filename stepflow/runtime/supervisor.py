@@ -48,6 +48,7 @@ from stepflow.runtime.runs import Runs
 from stepflow.runtime.schedules import SCHEDULE, Schedules
 from stepflow.runtime.seams import Seams
 from stepflow.runtime.steps import StepRunner
+from stepflow.runtime.tally import Tally
 from stepflow.runtime.timers import Timers
 from stepflow.runtime.tracing import open_traces
 from stepflow.runtime.unheard import Unheard
@@ -132,6 +133,7 @@ class Supervisor:
         "steps",
         "stopping",
         "strict",
+        "tally",
         "time",
         "timers",
         "traces",
@@ -176,6 +178,7 @@ class Supervisor:
         self.steps = StepRunner(self, settings.threads)
         self.idempotency = IdempotencyKeys(int(settings.idempotency_ttl_s * 1000))
         self.retention = Retention(self)
+        self.tally = Tally(self)
         self.audit = AuditTable()
         self.unheard = Unheard()
         self.recorder.on_act = self.note_act
@@ -342,6 +345,7 @@ class Supervisor:
         self.started_total += 1
         self.started_by[workflow.id] += 1
         if due:
+            self.tally.held(workflow.id)
             self.timers.add(due, actor.id, RELEASE_TIMER)
         elif plain:
             if activated:
@@ -361,6 +365,7 @@ class Supervisor:
     ) -> None:
         """Let a new run begin that has limits or a deadline, or let it wait for its turn."""
         if record.held:
+            self.tally.held(record.workflow)
             self.admission.enter(actor)
             return
         if actor.state.deadline_ms:
@@ -399,6 +404,8 @@ class Supervisor:
         self.live += 1
         self.live_by[run.workflow] += 1
         self.recorder.live_bytes += run.nbytes
+        if run.status == "pending":
+            self.tally.held(run.workflow)
         if run.events:
             self.waiters.declare(run.events, run_id)
         if run.key:
@@ -466,6 +473,8 @@ class Supervisor:
         state = actor.state
         self.live += 1
         self.live_by[state.workflow] += 1
+        if state.status == "pending":
+            self.tally.held(state.workflow)
         self.recorder.live_bytes += nbytes
         self.retention.revived(actor)
         if state.started is not None and state.started.events:

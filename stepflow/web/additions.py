@@ -254,7 +254,11 @@ class ListRuns(AnswerEndpoint):
         switch="runs",
         tag="Runs",
         summary="List runs",
-        description="Newest first; rows carry no `steps`. A page goes on where `nextCursor` says.",
+        description=(
+            "Newest first; rows carry no `steps`. A page goes on where `nextCursor` says. `counts` "
+            "says how many runs have each status, of all or of that `workflowId`, whatever the "
+            "page shows; it is absent where `tag` or a time is asked for."
+        ),
         scope="read",
         params=(
             Param(
@@ -314,6 +318,13 @@ class ListRuns(AnswerEndpoint):
                     "runs": [{k: v for k, v in RUN_EXAMPLE.items() if k != "steps"}],
                     "nextCursor": None,
                     "streamCursor": "1-42",
+                    "counts": {
+                        "pending": 0,
+                        "running": 12,
+                        "completed": 5012,
+                        "failed": 3,
+                        "cancelled": 1,
+                    },
                 },
             )
         },

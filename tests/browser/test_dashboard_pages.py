@@ -9,7 +9,7 @@ import pytest
 
 from tests.browser.browser_kit import HERE
 from tests.browser.dashboard_app import HOSTILE
-from tests.browser.dashboard_kit import ORDER, dashboard_service, sign_in
+from tests.browser.dashboard_kit import ORDER, Dashboard, dashboard_service, sign_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,6 +226,57 @@ def test_filters_and_counts_follow_what_happens(browser: Browser, served: Servic
     tab.page.until("document.querySelector('.chip.s-completed b')?.innerText === '4'")
     tab.go("#/runs?q=nothing-is-called-so")
     tab.sees("No run is like that")
+
+
+def chips(tab: Dashboard) -> dict[str, str]:
+    """Return what stands beside each status."""
+    told: dict[str, str] = tab.page.eval(
+        "Object.fromEntries([...document.querySelectorAll('.chip')].map((each) =>"
+        " each.innerText.split(/\\s+/).slice(0, 2)))"
+    )
+    return told
+
+
+def test_the_counts_are_of_all_runs_however_few_the_page_has_loaded(
+    browser: Browser, served: Service
+) -> None:
+    made = served.post("/trigger/quick/batch", [{"steps": 0}] * 333)
+    served.post("/trigger/nap?delay=1h", None)
+    served.post("/trigger/ledger", "o-7")
+    tab = sign_in(browser, served, "#/runs?status=failed")
+    tab.page.until("document.querySelector('.chip.s-completed b')?.innerText === '333'")
+    # Neither the filter nor what it leaves out changes what there is.
+    every = {"pending": "1", "running": "0", "completed": "333", "failed": "1", "cancelled": "0"}
+    assert chips(tab) == every
+    tab.go("#/runs")
+    tab.page.until("document.querySelectorAll('.run-row').length > 1")
+    tab.sees("200 runs loaded", ".status-line")
+    assert chips(tab) == every
+    for row in made[:3]:
+        served.http.delete(f"/runs/{row['runId']}").raise_for_status()
+    served.post("/trigger/quick", {"steps": 1})
+    tab.page.until("document.querySelector('.chip.s-completed b').innerText === '331'")
+    tab.go("#/runs?workflow=nap")
+    tab.page.until("document.querySelector('.chip.s-completed b').innerText === '0'")
+    assert chips(tab) == dict.fromkeys(every, "0") | {"pending": "1"}
+    # Of a tag nobody keeps count: what stands there is of the rows that are here.
+    served.post("/trigger/order", ORDER)
+    tab.go("#/runs?q=tag%3Ashop")
+    tab.page.until("document.querySelector('.chip.s-running b')?.innerText === '1'")
+    assert "loaded" in tab.page.eval("document.querySelector('.chip.s-running b').title")
+
+
+def test_how_a_workflow_goes_is_what_the_server_has_measured(
+    browser: Browser, served: Service
+) -> None:
+    served.post("/trigger/quick/batch", [{"steps": 1}] * 250)
+    tab = sign_in(browser, served, "#/workflows/quick")
+    # More than the page has loaded, and none that it has counted by itself.
+    tab.sees("of 250 runs", ".charts")
+    tab.sees("a minute over the last", ".charts")
+    told = served.http.get("/workflows/quick").json()["pace"]
+    assert told["sampled"] == 250
+    tab.sees("0 runs under way")
 
 
 def test_it_is_the_same_below_a_prefix(browser: Browser, tmp_path: Path) -> None:

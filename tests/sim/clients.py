@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from stepflow.clock import next_pass
 from stepflow.engine.protocol import RunFilter
@@ -22,6 +23,7 @@ from stepflow.errors import (
     RunNotFoundError,
     UnavailableError,
 )
+from stepflow.model.run import RunStatus
 from tests.sim.answers import ANCHORED, NOTHING
 from tests.sim.program import START_EVENT, WORKFLOW
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from stepflow.engine.local import LocalEngine
-    from stepflow.model.views import RunView
+    from stepflow.model.views import RunPage, RunView
     from tests.sim.answers import Answers
     from tests.sim.ledger import Ledger
     from tests.sim.loop import SimClock
@@ -255,6 +257,13 @@ class Clients:
     async def _look(self, _: Action) -> None:
         await self.look()
 
+    def _count(self, page: RunPage) -> None:
+        """What the page says of all runs is what counting its rows says."""
+        counted = Counter(row.status for row in page.runs)
+        said = page.counts and {name: getattr(page.counts, name) for name in get_args(RunStatus)}
+        if page.next_cursor is None and counted != Counter(said):
+            self.ledger.wrong(f"there are {dict(counted)} runs, and the list says {said}")
+
     async def look(self) -> dict[str, RunView]:
         """Read everything at one moment and compare it."""
         engine = self.engine
@@ -282,6 +291,7 @@ class Clients:
                 self.answers.view(view, known[run_id])
         for row in page.runs:
             self.answers.view(row, known.get(row.id, NOTHING))
+        self._count(page)
         strangers = {row.id for row in page.runs} - views.keys()
         if not strangers:
             # Somebody's run that nobody was told of may be there: it is known from now on.

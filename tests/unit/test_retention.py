@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from stepflow.authoring.retention import Kept
 from stepflow.config import Settings
 from stepflow.runtime.retention import Ended, Retention
+
+if TYPE_CHECKING:
+    from stepflow.model.run import RunStatus
 
 _runs = st.lists(st.tuples(st.booleans(), st.integers(0, 1000), st.integers(1, 50)), max_size=40)
 
@@ -78,7 +81,8 @@ def rows_of(runs: list[tuple[bool, int, int]], workflow: str = "w") -> list[Ende
     ended_ms = 0
     for number, (completed, pause_ms, size) in enumerate(runs, 1):
         ended_ms += pause_ms
-        rows.append(Ended(f"run{number}", workflow, completed, number, 3, ended_ms, size))
+        status: RunStatus = "completed" if completed else "failed"
+        rows.append(Ended(f"run{number}", workflow, status, number, 3, ended_ms, size))
     return rows
 
 

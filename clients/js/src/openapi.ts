@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 88c313e5b8604fb26fb40e04c3e586cb3c3164ba4e4e599f699cad12e5780c04.
+// Made by `make openapi` from openapi.yaml, sha256 7224ac0655a0990b56b008da05b87572925730c07b9a6461cf68cbc5b6e55428.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -204,7 +204,7 @@ export interface paths {
         };
         /**
          * List runs
-         * @description Newest first; rows carry no `steps`. A page goes on where `nextCursor` says.
+         * @description Newest first; rows carry no `steps`. A page goes on where `nextCursor` says. `counts` says how many runs have each status, of all or of that `workflowId`, whatever the page shows; it is absent where `tag` or a time is asked for.
          */
         get: operations["listRuns"];
         put?: never;
@@ -1280,6 +1280,14 @@ export interface components {
             /** @default true */
             awaited: boolean;
         };
+        /** @description How many runs have each status. */
+        RunCounts: {
+            pending: number;
+            running: number;
+            completed: number;
+            failed: number;
+            cancelled: number;
+        };
         /** @description Why a run or a step failed. */
         RunError: {
             type: string;
@@ -1311,6 +1319,7 @@ export interface components {
             runs: components["schemas"]["Run"][];
             nextCursor: string | null;
             streamCursor: string;
+            counts?: components["schemas"]["RunCounts"];
         };
         /** @description Whose child a run is; `key` is that of the call that awaits it. */
         RunParent: {
@@ -2940,7 +2949,14 @@ export interface operations {
                      *         }
                      *       ],
                      *       "nextCursor": null,
-                     *       "streamCursor": "1-42"
+                     *       "streamCursor": "1-42",
+                     *       "counts": {
+                     *         "pending": 0,
+                     *         "running": 12,
+                     *         "completed": 5012,
+                     *         "failed": 3,
+                     *         "cancelled": 1
+                     *       }
                      *     }
                      */
                     "application/json": components["schemas"]["RunPage"];

@@ -33,6 +33,8 @@ export interface RunPage {
   readonly nextCursor: string | null;
   /** Where `stream` goes on so that nothing between the list and the stream is missed. */
   readonly streamCursor: string;
+  /** How many runs have each status, of all or of one workflow; absent where a tag or a time was asked for. */
+  readonly counts?: Schemas["RunCounts"];
 }
 
 /** Workflows by id, as `createClient<Workflows>()` takes them. */

@@ -19,6 +19,9 @@ const PAGE = 200;
 const LOADED_MOST = 100_000;
 const ROW = 34;
 const HYDRATED_MOST = 20;
+const COUNTED_MS = 1000;
+// What no event tells, such as a purge, is seen by then.
+const COUNTED_ANYWAY_MS = 15_000;
 const RANGES = { "15m": 9e5, "1h": 36e5, "24h": 864e5, "7d": 6048e5 };
 const RUN_ID = /^run_[A-Za-z0-9]{8,64}$/;
 
@@ -27,11 +30,15 @@ class RunList {
   rows = new RunRows();
   error = null;
   loaded = false;
+  /** How many runs have each status, as the server says; null where it does not. */
+  counts = null;
   #cursor = null;
   #loading = null;
   #refresh = 0;
   #frame = 0;
   #asked = 0;
+  #count = 0;
+  #counted = 0;
 
   constructor(filter, changed) {
     this.filter = filter;
@@ -46,6 +53,7 @@ class RunList {
     this.stopListening = listen((news) => (news.reload ? this.reload() : this.take(news.patches)));
     this.stopWatching = line.subscribe((state) => this.#poll(state));
     this.#poll(line.value);
+    this.recounter = setInterval(() => !document.hidden && this.#recount(), COUNTED_ANYWAY_MS);
     this.reload();
   }
 
@@ -53,7 +61,9 @@ class RunList {
     this.stopListening?.();
     this.stopWatching?.();
     clearTimeout(this.#refresh);
+    clearTimeout(this.#count);
     clearInterval(this.poller);
+    clearInterval(this.recounter);
     cancelAnimationFrame(this.#frame);
     this.#loading?.abort();
   }
@@ -85,11 +95,28 @@ class RunList {
     };
   }
 
+  // Pages come out of their turn; only the one that was asked for last says how many there are.
+  async #page(query, signal) {
+    const mine = (this.#counted += 1);
+    const page = await api.runs(query, signal);
+    if (mine === this.#counted) this.counts = page.counts ?? null;
+    return page;
+  }
+
+  async #recount() {
+    clearTimeout(this.#count);
+    this.#count = 0;
+    const { workflow, tag, since } = this.filter;
+    if (tag || since) return;
+    await this.#page({ workflowId: workflow, limit: 1 }).catch(() => null);
+    this.#tell();
+  }
+
   async reload() {
     this.#loading?.abort();
     const loading = (this.#loading = new AbortController());
     try {
-      const page = await api.runs(this.#query(), loading.signal);
+      const page = await this.#page(this.#query(), loading.signal);
       this.rows.clear();
       this.rows.take(page.runs.map(rowOf));
       this.#cursor = page.nextCursor;
@@ -126,7 +153,7 @@ class RunList {
   async refresh() {
     clearTimeout(this.#refresh);
     this.#refresh = 0;
-    const page = await api.runs(this.#query()).catch(() => null);
+    const page = await this.#page(this.#query()).catch(() => null);
     if (page === null) return;
     this.rows.take(page.runs.map(rowOf));
     const there = new Set(page.runs.map((run) => run.id));
@@ -150,7 +177,9 @@ class RunList {
       this.rows.drop((row) => status.includes(row.status));
       if (!tag && !since) this.#hydrate(strange, fit);
     }
-    if (born) this.#refresh ||= setTimeout(() => this.refresh(), 1000);
+    if (born) this.#refresh ||= setTimeout(() => this.refresh(), COUNTED_MS);
+    else if (fit.some((patch) => patch.status))
+      this.#count ||= setTimeout(() => this.#recount(), COUNTED_MS);
     this.#tell();
   }
 
@@ -191,7 +220,7 @@ export function RunsPage() {
   const list = useMemo(() => new RunList(filter, () => redraw((n) => n + 1)), [served]);
   const workflows = useWorkflowIds();
   const tally = useRef({}).current;
-  const counts = list.loaded ? countsOf(list.rows, tally) : null;
+  const counts = list.loaded ? (list.counts ?? countsOf(list.rows, tally)) : null;
   const now = useNow(1000);
   const [chosen, setChosen] = useState("");
   const [atTop, setAtTop] = useState(true);
@@ -268,7 +297,7 @@ export function RunsPage() {
               onClick=${() => change({ status: toggled(filter.status, status).join(",") })}
             >
               <i aria-hidden="true"></i
-              >${status}${counts && html` <b title=${list.more ? "Of the runs that are loaded" : undefined}>${number(counts, status, list, filter)}</b>`}
+              >${status}${counts && html` <b title=${list.counts ? undefined : "Of the runs that are loaded"}>${list.counts ? count(counts[status]) : number(counts, status, list, filter)}</b>`}
             </button>`,
         )}
       </div>
@@ -376,7 +405,8 @@ function Row({ run, on, now, choose }) {
   </div>`;
 }
 
-// A status that was not asked for is not counted; of a list that goes on, nobody knows the end.
+// Of a tag or a time the server counts nothing, so the rows that are here are counted. A status that
+// was not asked for is not among them; of a list that goes on, nobody knows the end.
 const number = (counts, status, list, filter) =>
   filter.status.length && !filter.status.includes(status)
     ? "–"

@@ -60,6 +60,8 @@ function Workflow({ workflow }) {
     wakes: (news) => news.patches.some((patch) => patch.workflowId === workflow.id),
   });
   const runs = recent.data?.runs ?? [];
+  const view = useData(() => api.workflow(workflow.id), { every: 5000, on: [workflow.id] });
+  const { pace } = view.data ?? {};
   return html`<div class="main">
     <header class="run-head">
       <div class="run-title"><h2 class="big">${workflow.id}</h2></div>
@@ -81,9 +83,18 @@ function Workflow({ workflow }) {
           <dt>Runs</dt>
           <dd><a href=${hashOf("runs", "", { workflow: workflow.id })}>all of this workflow</a></dd>
         </div>
+        ${
+          pace &&
+          html`<div>
+            <dt>Now</dt>
+            <dd>
+              ${plural(pace.live, "run")} under way${pace.queued > 0 && html`, ${count(pace.queued)} queued`}
+            </dd>
+          </div>`
+        }
       </dl>
     </header>
-    <${Recent} runs=${runs} />
+    <${Recent} runs=${runs} pace=${pace} />
     <div class="run-body halves">
       <${TriggerForm} workflow=${workflow} runs=${runs} />
       <div class="card">
@@ -122,8 +133,8 @@ function Workflow({ workflow }) {
 
 const BUCKETS = 40;
 
-/** How often it was started and how long it took, as the latest runs tell. */
-function Recent({ runs }) {
+/** How often it is started and how long it takes, as the server has measured; the latest runs drawn. */
+function Recent({ runs, pace }) {
   const told = useMemo(() => figures(runs), [runs]);
   if (!told) return null;
   return html`<div class="charts">
@@ -132,7 +143,7 @@ function Recent({ runs }) {
       times=${told.times} span=${told.span}
       lines=${[{ label: "started", values: told.started, colour: "accent", bars: true, fill: true }]}
       unit=${(value) => (Number.isInteger(value) ? count(value) : "")}
-      said=${told.rateSaid}
+      said=${pace ? `${rate(pace.startedPerS * 60)} a minute over the last ${duration(pace.windowS * 1000)}` : "…"}
     />
     <${Chart}
       label="Time to the end"
@@ -142,7 +153,7 @@ function Recent({ runs }) {
         { label: "failed", values: told.bad, colour: "bad", points: true },
       ]}
       unit=${duration}
-      said=${told.tookSaid}
+      said=${pace ? tookSaid(pace) : "…"}
     />
   </div>`;
 }
@@ -158,9 +169,6 @@ function figures(runs) {
   const times = started.map((_, n) => from + ((n + 0.5) * span) / BUCKETS);
   const over = runs.filter((run) => ENDED.has(run.status) && run.status !== "cancelled").reverse();
   const took = over.map((run) => millis(run.updatedAt) - millis(run.createdAt));
-  const sorted = [...took].sort((a, b) => a - b);
-  const at = (part) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))];
-  const perMinute = (runs.length / span) * 60_000;
   return {
     times,
     span: [from, from + span],
@@ -168,11 +176,13 @@ function figures(runs) {
     ends: over.map((run) => millis(run.createdAt)),
     good: over.map((run, n) => (run.status === "completed" ? took[n] : null)),
     bad: over.map((run, n) => (run.status === "failed" ? took[n] : null)),
-    rateSaid: `${rate(perMinute)} a minute over ${duration(span)}`,
-    tookSaid: sorted.length
-      ? `half ${duration(at(0.5))}, 95 % ${duration(at(0.95))}`
-      : "none has ended yet",
   };
+}
+
+function tookSaid({ sampled, latencyP50S, latencyP99S }) {
+  if (!sampled) return "none has ended in the last 5 minutes";
+  const [half, most] = [latencyP50S, latencyP99S].map((each) => duration(each * 1000));
+  return `half ${half}, 99 % ${most}, of ${plural(sampled, "run")}`;
 }
 
 function TriggerForm({ workflow, runs }) {
