@@ -13,11 +13,12 @@ from stepflow.engine.protocol import RunFilter
 from stepflow.model.codec import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from stepflow.engine.protocol import Engine
     from stepflow.errors import ApiError
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
+    from stepflow.model.why import WhyView
 
 __all__ = ["Awaited", "Caller", "EngineCaller", "Started"]
 
@@ -81,7 +82,13 @@ class Caller(Protocol):
 
     async def retry(self, run_id: str) -> RunView: ...
 
+    async def fork(
+        self, run_id: str, from_step: str, *, results: Mapping[str, object] | None = None
+    ) -> Started: ...
+
     async def purge(self, run_id: str) -> None: ...
+
+    async def why(self, run_id: str) -> WhyView: ...
 
     def stream(self, run_id: str, after: int | None = None) -> AsyncGenerator[RunEvent]: ...
 
@@ -141,11 +148,26 @@ class EngineCaller:
     async def cancel(self, run_id: str) -> RunView:
         return await self._engine.cancel(run_id)
 
+    async def pause(self, run_id: str) -> RunView:
+        return await self._engine.pause(run_id)
+
     async def resume(self, run_id: str) -> RunView:
         return await self._engine.resume(run_id)
 
+    async def retry(self, run_id: str) -> RunView:
+        return await self._engine.retry(run_id)
+
+    async def fork(
+        self, run_id: str, from_step: str, *, results: Mapping[str, object] | None = None
+    ) -> Started:
+        pinned = {step: encode(value) for step, value in (results or {}).items()}
+        return _Started(await self._engine.fork(run_id, from_step, results=pinned or None))
+
     async def purge(self, run_id: str) -> None:
         await self._engine.purge(run_id)
+
+    async def why(self, run_id: str) -> WhyView:
+        return await self._engine.why(run_id)
 
     async def stream(self, run_id: str, after: int | None = None) -> AsyncGenerator[RunEvent]:
         stream = await self._engine.stream(run_id, after)

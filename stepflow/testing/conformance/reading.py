@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from stepflow.model.views import RunEvent
     from stepflow.testing.conformance.callers import Caller
 
-__all__ = ["ENDS", "NO_RUN", "decoded", "fresh", "read_events", "rows_of", "until_waiting"]
+__all__ = ["ENDS", "NO_RUN", "decoded", "fresh", "read_events", "rows_of", "until_asking"]
+__all__ += ["until_event", "until_waiting"]
 
 NO_RUN: Final = "run_0000000000000000000000"
 """The id of no run."""
@@ -33,13 +34,30 @@ async def read_events(caller: Caller, run_id: str, after: int | None = None) -> 
         return [event async for event in stream]
 
 
-async def until_waiting(caller: Caller, run_id: str) -> None:
-    """Return once the run is seen to wait for an event."""
+async def until_event(caller: Caller, run_id: str, is_it: Callable[[RunEvent], bool]) -> None:
+    """Return once the run has told the event that is looked for."""
     async with aclosing(caller.stream(run_id)) as stream:
         async for event in stream:
-            if event.event == "status" and event.json().get("kind") == "event":
+            if is_it(event):
                 return
-    raise AssertionError(f"{run_id} ended and never waited")
+    raise AssertionError(f"{run_id} ended and never told what was looked for")
+
+
+async def until_asking(caller: Caller, run_id: str, kind: str = "event", times: int = 1) -> None:
+    """Return once the run is seen to have asked for so many calls of the kind."""
+    seen: set[str] = set()
+
+    def is_it(event: RunEvent) -> bool:
+        if event.event == "status" and event.json().get("kind") == kind:
+            seen.add(event.json()["key"])
+        return len(seen) == times
+
+    await until_event(caller, run_id, is_it)
+
+
+async def until_waiting(caller: Caller, run_id: str) -> None:
+    """Return once the run is seen to wait for an event."""
+    await until_asking(caller, run_id)
 
 
 def rows_of(events: Sequence[RunEvent]) -> list[tuple[int, str, Any]]:

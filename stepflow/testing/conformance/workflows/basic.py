@@ -1,4 +1,4 @@
-"""The workflows that the claims run: `register` gives them to a flow."""
+"""Runs that echo, count, wait, keep events and fail: what most claims need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stepflow.model.retry import RetryPolicy
 if TYPE_CHECKING:
     from stepflow.flow import Stepflow
 
-__all__ = ["Order", "register"]
+__all__ = ["Order", "register_basic"]
 
 
 @dataclass
@@ -30,8 +30,8 @@ def _refuse() -> None:
     raise ValueError("refused on purpose")
 
 
-def register(flow: Stepflow) -> None:
-    """Register the workflows that the claims run."""
+def register_basic(flow: Stepflow) -> None:
+    """Register them."""
 
     @flow.workflow("conformance-echo")
     async def echo(ctx: Context, value: Any) -> Any:
