@@ -91,12 +91,20 @@ run: $(VENV)/.run ## start the server on examples/; APP=, DATA=, PORT=, SERVE_AR
 # ------------------------------------------------------------------------------- check
 
 .PHONY: check
-check: lint types rooms fresh ## lint, types, rooms, generated files: all that needs no test
+check: lint lint-js types rooms fresh ## lint, types, rooms, generated files: all that needs no test
 
 .PHONY: lint
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . \
 		&& $(BIN)/shellcheck tools/*.sh .ci/run && echo "ruff, shellcheck: ok"
+
+# Biome is one of the packages of clients/js. CI must have it; elsewhere its absence is said.
+.PHONY: lint-js
+lint-js: clients/js/node_modules/.stamp
+	@if [ -x clients/js/node_modules/.bin/biome ]; then
+		cd clients/js && node_modules/.bin/biome check --error-on-warnings --log-level=warn . && echo "biome: ok"
+	elif [ -n "$${CI:-}" ]; then echo "no biome in CI: make node-deps"; exit 1
+	else echo "no npm: clients/js is not linted"; fi
 
 .PHONY: types
 types: $(VENV)/.dev
@@ -121,8 +129,9 @@ fresh: $(VENV)/.dev
 	echo "docs, openapi.yaml: fresh"
 
 .PHONY: format
-format: $(VENV)/.dev ## let ruff mend and format what it can
+format: $(VENV)/.dev ## let ruff, and biome in clients/js, mend and format what they can
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+	if [ -x clients/js/node_modules/.bin/biome ]; then cd clients/js && node_modules/.bin/biome check --write .; fi
 
 # ------------------------------------------------------------------------------- test
 

@@ -4,9 +4,9 @@ import { Credentials, type GetToken } from "./credentials.js";
 import { runFailure } from "./errors.js";
 import { finished } from "./fold.js";
 import type { Followed } from "./follow.js";
-import { Http, segment, type Call } from "./http.js";
+import { type Call, Http, segment } from "./http.js";
 import { linked } from "./pause.js";
-import { flat, subscription, type RunCallbacks, type RunSubscription, type SubscribeOptions } from "./subscription.js";
+import { flat, type RunCallbacks, type RunSubscription, type SubscribeOptions, subscription } from "./subscription.js";
 import type {
   AnyWorkflows,
   AwaitedEvent,
@@ -251,9 +251,7 @@ export class StepflowClient<W extends WorkflowTypes<W> = AnyWorkflows> {
       lastEventId: options.lastEventId,
       ends: true,
     };
-    return subscription(idOf(run), stream, options, (signal) =>
-      this.getRun(run, { signal, accessToken }),
-    );
+    return subscription(idOf(run), stream, options, (signal) => this.getRun(run, { signal, accessToken }));
   }
 
   /** Watch many runs in one connection, without end: leave the loop, or abort the signal. */
@@ -373,9 +371,7 @@ export class StepflowClient<W extends WorkflowTypes<W> = AnyWorkflows> {
 }
 
 /** Return a client; `createClient<Workflows>()` knows your workflows' inputs and outputs. */
-export function createClient<W extends WorkflowTypes<W> = AnyWorkflows>(
-  options: ClientOptions,
-): StepflowClient<W> {
+export function createClient<W extends WorkflowTypes<W> = AnyWorkflows>(options: ClientOptions): StepflowClient<W> {
   return new StepflowClient<W>(options);
 }
 

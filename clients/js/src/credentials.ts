@@ -58,11 +58,7 @@ export class Credentials {
   }
 
   /** Return another credential than `used`; many calls that fail at once ask for it once. */
-  async renew(
-    used: Credential,
-    reason: "refused" | "expired",
-    signal: AbortSignal | undefined,
-  ): Promise<Credential> {
+  async renew(used: Credential, reason: "refused" | "expired", signal: AbortSignal | undefined): Promise<Credential> {
     if (this.#now !== undefined && this.#now !== used) return this.#now;
     return this.#renew(reason, signal);
   }
@@ -72,7 +68,8 @@ export class Credentials {
     if (get === undefined) throw new TypeError("this credential cannot be renewed");
     this.#renewal ??= (async () => {
       try {
-        return (this.#now = credentialOf(await get({ reason, signal })));
+        this.#now = credentialOf(await get({ reason, signal }));
+        return this.#now;
       } finally {
         this.#renewal = undefined;
       }

@@ -5,7 +5,7 @@
 
 import { Credentials } from "./credentials.js";
 import { Http, segment } from "./http.js";
-import { subscription, type RunCallbacks } from "./subscription.js";
+import { type RunCallbacks, subscription } from "./subscription.js";
 import type { ConnectionState, Run, RunEvent, Step } from "./types.js";
 
 const CSS = `
@@ -67,7 +67,10 @@ export class StepflowRunElement extends Base {
 
   #watch(): void {
     const runId = this.getAttribute("run-id");
-    if (!runId) return this.#show("No run-id");
+    if (!runId) {
+      this.#show("No run-id");
+      return;
+    }
     // Not the whole client: what the page loads is what it needs.
     const http = new Http({
       url: (this.getAttribute("url") ?? "").replace(/\/+$/, ""),

@@ -77,12 +77,7 @@ export class RunCancelledError extends StepflowError {
   }
 }
 
-type ErrorClass = new (
-  message: string,
-  code: StepflowErrorCode,
-  status: number,
-  retryAfterS?: number,
-) => StepflowError;
+type ErrorClass = new (message: string, code: StepflowErrorCode, status: number, retryAfterS?: number) => StepflowError;
 
 // `satisfies`: a code that the document gains does not compile until it has its class here.
 const CLASSES = {
@@ -103,12 +98,7 @@ const CLASSES = {
 } satisfies Record<ErrorCode, ErrorClass>;
 
 /** Return the error that an answer stands for; `call` names the request in its message. */
-export function refusal(
-  call: string,
-  status: number,
-  body: string,
-  retryAfter: string | null = null,
-): StepflowError {
+export function refusal(call: string, status: number, body: string, retryAfter: string | null = null): StepflowError {
   const seconds = retryAfter !== null && /^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) : undefined;
   const problem = problemOf(body);
   if (problem) {
@@ -147,7 +137,5 @@ function problemOf(body: string): { error: string; code: ErrorCode } | undefined
 /** Return the error of a run that has ended without a result. */
 export function runFailure(run: Pick<Run, "id" | "status" | "error">): StepflowError {
   const error = run.error ?? { type: "Unknown", message: "no error was recorded" };
-  return run.status === "cancelled"
-    ? new RunCancelledError(run.id, error)
-    : new RunFailedError(run.id, error);
+  return run.status === "cancelled" ? new RunCancelledError(run.id, error) : new RunFailedError(run.id, error);
 }

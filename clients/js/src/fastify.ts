@@ -19,7 +19,10 @@ export const stepflowPlugin: FastifyPluginAsync<HandlerOptions> = async (app, op
     } catch (error) {
       request.log.error(error);
       if (reply.raw.headersSent) reply.raw.destroy();
-      else reply.raw.writeHead(500, { "Content-Type": "application/json" }).end('{"error":"Internal error","code":"INTERNAL"}');
+      else
+        reply.raw
+          .writeHead(500, { "Content-Type": "application/json" })
+          .end('{"error":"Internal error","code":"INTERNAL"}');
     }
   });
 };

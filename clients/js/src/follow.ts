@@ -14,18 +14,18 @@
 //   up like any request; after that there is no end of trying, unless `triesMax` bounds it.
 // - Silence is neither event nor comment. It is measured while somebody waits for more.
 
+import type { Credential } from "./credentials.js";
 import {
   InternalError,
   OutcomeUnknownError,
   RateLimitedError,
+  refusal,
   StepflowError,
   UnauthorizedError,
   UnavailableError,
-  refusal,
 } from "./errors.js";
-import { EventSourceLost, openEventSource, readBody, type Batch, type Frame, type Reading } from "./frames.js";
-import { name, type Call, type Http, type Query } from "./http.js";
-import type { Credential } from "./credentials.js";
+import { type Batch, EventSourceLost, type Frame, openEventSource, type Reading, readBody } from "./frames.js";
+import { type Call, type Http, name, type Query } from "./http.js";
 import { backoffMs, linked, onWake, pause } from "./pause.js";
 import type { ConnectionState } from "./types.js";
 
@@ -155,10 +155,7 @@ class Watch {
     throw refusal(name(this.#call), response.status, body, response.headers.get("retry-after"));
   }
 
-  async #openEventSource(
-    make: NonNullable<Followed["eventSource"]>,
-    signal: AbortSignal,
-  ): Promise<Reading | null> {
+  async #openEventSource(make: NonNullable<Followed["eventSource"]>, signal: AbortSignal): Promise<Reading | null> {
     const { http } = this.#stream;
     if (this.#credential.header) {
       throw new TypeError("EventSource can send no header: give a token that begins with pat_");
@@ -290,9 +287,5 @@ class Watch {
 }
 
 function comesAgain(error: unknown): error is StepflowError {
-  return (
-    error instanceof UnavailableError ||
-    error instanceof OutcomeUnknownError ||
-    error instanceof RateLimitedError
-  );
+  return error instanceof UnavailableError || error instanceof OutcomeUnknownError || error instanceof RateLimitedError;
 }

@@ -27,16 +27,7 @@ export interface Reading {
 }
 
 /** The names of events that a stream has; EventSource must be told each. */
-export const EVENT_NAMES = [
-  "status",
-  "step",
-  "complete",
-  "error",
-  "emit",
-  "progress",
-  "resync",
-  "expired",
-] as const;
+export const EVENT_NAMES = ["status", "step", "complete", "error", "emit", "progress", "resync", "expired"] as const;
 
 /** Read an answer's body. */
 export function readBody(body: ReadableStream<Uint8Array>): Reading {

@@ -123,7 +123,12 @@ export function createStepflowHandler(options: HandlerOptions): StepflowHandler 
     if (path === "/health" && options.healthCheck && !(await healthy(options.healthCheck))) {
       return problem("UNAVAILABLE", 503, "the host's own health check failed", { "Retry-After": "1" });
     }
-    return forward(send, service + path + url.search, request, url.searchParams.has("token") ? undefined : options.apiKey);
+    return forward(
+      send,
+      service + path + url.search,
+      request,
+      url.searchParams.has("token") ? undefined : options.apiKey,
+    );
   };
 }
 

@@ -10,8 +10,8 @@
 //
 // At most `tries` times, with backoff and jitter; the last outcome is thrown.
 
-import { credentialOf, type Credential, type Credentials } from "./credentials.js";
-import { OutcomeUnknownError, UnauthorizedError, UnavailableError, refusal } from "./errors.js";
+import { type Credential, type Credentials, credentialOf } from "./credentials.js";
+import { OutcomeUnknownError, refusal, UnauthorizedError, UnavailableError } from "./errors.js";
 import { backoffMs, linked, pause } from "./pause.js";
 
 export interface Call {
@@ -71,8 +71,7 @@ export class Http {
           await this.options.credentials.renew(credential, "refused", call.signal);
           continue;
         }
-        const again =
-          error instanceof UnavailableError || (error instanceof OutcomeUnknownError && repeatable);
+        const again = error instanceof UnavailableError || (error instanceof OutcomeUnknownError && repeatable);
         if (!again || failures >= this.options.tries) throw error;
         const wait = backoffMs(failures, INITIAL_MS, MAX_MS);
         await pause(Math.max(wait, (error.retryAfterS ?? 0) * 1000), call.signal);

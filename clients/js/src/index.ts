@@ -1,6 +1,5 @@
 // @stepflow/client: start, watch and steer Stepflow's runs from JavaScript.
 
-export { StepflowClient, createClient } from "./client.js";
 export type {
   CallOptions,
   ClientOptions,
@@ -11,6 +10,7 @@ export type {
   StreamOptions,
   TriggerOptions,
 } from "./client.js";
+export { createClient, StepflowClient } from "./client.js";
 export type { GetToken } from "./credentials.js";
 export * from "./errors.js";
 export type { components, operations, paths } from "./openapi.js";

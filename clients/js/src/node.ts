@@ -69,7 +69,8 @@ function webRequest(request: IncomingMessage, path: string, parsed: Parsed, sign
   const { "content-length": length, "transfer-encoding": chunked } = request.headers;
   // Parsers make an object of nothing: whether there was a body, the head says.
   if (method !== "GET" && method !== "HEAD" && (chunked !== undefined || Number(length ?? 0) > 0)) {
-    if (request.readableEnded || parsed.body !== undefined) init.body = textOf(parsed.body, request.headers["content-type"]);
+    if (request.readableEnded || parsed.body !== undefined)
+      init.body = textOf(parsed.body, request.headers["content-type"]);
     else {
       init.body = streamOf(request);
       init.duplex = "half";

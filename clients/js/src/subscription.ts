@@ -2,7 +2,7 @@
 
 import { runFailure } from "./errors.js";
 import { finished, fold } from "./fold.js";
-import { follow, type Event, type Followed } from "./follow.js";
+import { type Event, type Followed, follow } from "./follow.js";
 import { linked } from "./pause.js";
 import type { ConnectionState, Run, RunEvent, Step } from "./types.js";
 

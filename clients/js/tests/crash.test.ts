@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { createClient, type RunEvent } from "@stepflow/client";
 
-import { Service, row, until } from "./kit.js";
+import { row, Service, until } from "./kit.js";
 
 const ROUNDS = 4;
 
@@ -39,8 +39,7 @@ test("events come once each, in order, while the server is killed again and agai
   for (let turn = 0; turn < ROUNDS; turn += 1) {
     // A moment by progress: in the middle of the stage, or at its gate.
     const seen = events.length + 1 + Math.floor(Math.random() * 12);
-    const gate = (each: RunEvent): boolean =>
-      each.event === "status" && each.data.key === `go#${turn + 1}`;
+    const gate = (each: RunEvent): boolean => each.event === "status" && each.data.key === `go#${turn + 1}`;
     await until(() => events.length >= seen || all.some((list) => list.some(gate)));
     await service.kill();
     await service.start();

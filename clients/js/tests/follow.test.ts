@@ -4,14 +4,14 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 
 import {
+  type ClientOptions,
   ConflictError,
+  createClient,
   InternalError,
   OutcomeUnknownError,
+  type RunEvent,
   UnauthorizedError,
   UnavailableError,
-  createClient,
-  type ClientOptions,
-  type RunEvent,
 } from "@stepflow/client";
 
 const RUN = "run_0123456789abcdef";
@@ -125,7 +125,9 @@ test("waits double from the server's retry to 30 s, and an event sets them back"
   // With no luck at all, each is half of what it may be; the clock of this test ticks in 50 ms.
   const expected = [50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 15000, 15000, 15000, 15000, 50];
   assert.equal(waits.length, expected.length);
-  waits.forEach((wait, i) => assert.ok(Math.abs(wait - (expected[i] ?? 0)) <= 100, `${i}: ${wait}`));
+  for (const [i, wait] of waits.entries()) {
+    assert.ok(Math.abs(wait - (expected[i] ?? 0)) <= 100, `${i}: ${wait}`);
+  }
   assert.equal(asked.at(-1)?.headers.get("last-event-id"), "4");
 });
 
@@ -151,7 +153,10 @@ test("expired: another token is asked for, and the stream goes on at once", asyn
   assert.deepEqual(await elapse(t, all(client.subscribeToRun(RUN))), ["step", "complete"]);
   assert.deepEqual(why, ["first", "expired"]);
   const urls = asked.map((each) => each.url);
-  assert.deepEqual(urls, [1, 2].map((n) => `http://service.test/runs/${RUN}/stream?token=pat_${n}`));
+  assert.deepEqual(
+    urls,
+    [1, 2].map((n) => `http://service.test/runs/${RUN}/stream?token=pat_${n}`),
+  );
   assert.equal(asked[1]?.headers.get("last-event-id"), "3");
   assert.equal(asked[1]?.at, asked[0]?.at);
 });
@@ -167,7 +172,10 @@ test("expired without getToken is UnauthorizedError that says where to go on", a
 
 test("a fresh token that is refused, too, is final", async (t) => {
   let given = 0;
-  const getToken = (): string => `jwt-${(given += 1)}`;
+  const getToken = (): string => {
+    given += 1;
+    return `jwt-${given}`;
+  };
   const no = (): Response => refused(401, "UNAUTHORIZED");
   const { client, asked } = scripted(t, [no(), no(), no(), no()], { getToken });
   await assert.rejects(elapse(t, client.getRun(RUN)), UnauthorizedError);
@@ -178,7 +186,10 @@ test("a fresh token that is refused, too, is final", async (t) => {
 
 test("many calls that are refused at once ask for one token", async (t) => {
   let given = 0;
-  const getToken = async (): Promise<string> => `jwt-${(given += 1)}`;
+  const getToken = async (): Promise<string> => {
+    given += 1;
+    return `jwt-${given}`;
+  };
   const yes = (): Response => Response.json({ id: RUN, status: "completed" });
   const no = (): Response => refused(401, "UNAUTHORIZED");
   const { client } = scripted(t, [no(), no(), no(), yes(), yes(), yes()], { getToken });

@@ -5,25 +5,24 @@ import { createServer, type Server } from "node:http";
 import { after, before, describe, test } from "node:test";
 
 import { serve } from "@hono/node-server";
-import express from "express";
-import Fastify from "fastify";
-import { Hono } from "hono";
-
 import { createClient, type RunEvent } from "@stepflow/client";
 import { createStepflowRouter } from "@stepflow/client/express";
 import { stepflowPlugin } from "@stepflow/client/fastify";
 import { anyOf, createApiKeyAuth, createStepflowHandler, type HandlerOptions } from "@stepflow/client/handler";
 import { createStepflowRoutes } from "@stepflow/client/hono";
 import { createStepflowRoute } from "@stepflow/client/next";
+import express from "express";
+import Fastify from "fastify";
+import { Hono } from "hono";
 
-import { KEY, Service, row, until } from "./kit.js";
+import { KEY, row, Service, until } from "./kit.js";
 
 const BASE = "/api/stepflow";
 const NO_RUN = "run_0000000000000000000000";
 
 interface Host {
   readonly url: string;
-  close(): Promise<unknown> | void;
+  close(): unknown;
 }
 type Start = (options: HandlerOptions) => Promise<Host>;
 
@@ -122,7 +121,13 @@ for (const [name, start] of Object.entries({ "the service itself": ITSELF, ...HO
     });
 
     test("any JSON value is an input, and an empty body is null", async () => {
-      for (const [body, value] of [["null", null], ["0", 0], ['"text"', "text"], ["[]", []], ["", null]] as const) {
+      for (const [body, value] of [
+        ["null", null],
+        ["0", 0],
+        ['"text"', "text"],
+        ["[]", []],
+        ["", null],
+      ] as const) {
         const { runId } = (await (await post("/trigger/echo", body)).json()) as { runId: string };
         assert.deepEqual(await client().result(runId), value, body);
       }
@@ -268,7 +273,11 @@ describe("every host", () => {
       ];
       for (const endpoints of ["all", "public", "private", "internal", "none"] as const) {
         for (const [path, init, among] of routes) {
-          assert.equal(await sent({ endpoints }, path, init), among.includes(endpoints) ? 200 : 404, `${endpoints} ${path}`);
+          assert.equal(
+            await sent({ endpoints }, path, init),
+            among.includes(endpoints) ? 200 : 404,
+            `${endpoints} ${path}`,
+          );
         }
       }
       assert.equal(await sent({ endpoints: { runs: false } }, "/runs/x"), 404);
@@ -325,10 +334,13 @@ describe("every host", () => {
       const host = await start({ url: "http://127.0.0.1:9", apiKey: KEY });
       const read = await fetch(`${host.url}/runs/x`);
       assert.deepEqual([read.status, ((await read.json()) as { code: string }).code], [503, "UNAVAILABLE"], name);
-      const act = await fetch(`${host.url}/notify/x`, { method: "POST", body: "1", headers: { "Content-Type": "application/json" } });
+      const act = await fetch(`${host.url}/notify/x`, {
+        method: "POST",
+        body: "1",
+        headers: { "Content-Type": "application/json" },
+      });
       assert.deepEqual([act.status, ((await act.json()) as { code: string }).code], [503, "OUTCOME_UNKNOWN"], name);
       await host.close();
     }
   });
 });
-

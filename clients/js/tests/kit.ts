@@ -4,8 +4,8 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { fileURLToPath } from "node:url";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { createClient, type RunEvent, type StepflowClient } from "@stepflow/client";
 
@@ -104,7 +104,10 @@ export class Service {
     const rows: [string, string, unknown][] = [];
     for (const block of (await answer.text()).split("\n\n")) {
       const field = (key: string): string =>
-        block.split("\n").find((line) => line.startsWith(`${key}: `))?.slice(key.length + 2) ?? "";
+        block
+          .split("\n")
+          .find((line) => line.startsWith(`${key}: `))
+          ?.slice(key.length + 2) ?? "";
       if (field("id")) rows.push([field("id"), field("event"), JSON.parse(field("data"))]);
     }
     return rows;

@@ -5,22 +5,22 @@ import { after, before, describe, test } from "node:test";
 
 import {
   ConflictError,
+  createClient,
   EventNotFoundError,
   ForbiddenError,
   InvalidInputError,
+  type Run,
   RunCancelledError,
+  type RunEvent,
   RunFailedError,
   RunNotFoundError,
-  UnauthorizedError,
-  WorkflowNotFoundError,
-  createClient,
-  type Run,
-  type RunEvent,
   type Step,
   type StepflowClient,
+  UnauthorizedError,
+  WorkflowNotFoundError,
 } from "@stepflow/client";
 
-import { KEY, Service, row, until } from "./kit.js";
+import { KEY, row, Service, until } from "./kit.js";
 
 const NO_RUN = "run_0000000000000000000000";
 
@@ -102,9 +102,7 @@ describe("a real server", () => {
     assert.ok(error instanceof RunFailedError);
     assert.equal(error.code, "RUN_FAILED");
     assert.equal(error.error.message, "the card was refused");
-    const told = await new Promise((resolve) =>
-      client.subscribeToRun(run.runId, { onError: resolve }),
-    );
+    const told = await new Promise((resolve) => client.subscribeToRun(run.runId, { onError: resolve }));
     assert.ok(told instanceof RunFailedError);
     assert.equal(told.runId, run.runId);
   });
@@ -224,9 +222,7 @@ describe("a real server", () => {
     const events = [];
     for await (const event of client.subscribeToRun(run, { lastEventId: last })) events.push(event);
     assert.deepEqual(events, []);
-    const told = await new Promise((resolve) =>
-      client.subscribeToRun(run, { lastEventId: last, onComplete: resolve }),
-    );
+    const told = await new Promise((resolve) => client.subscribeToRun(run, { lastEventId: last, onComplete: resolve }));
     assert.equal(told, 1);
   });
 

@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+
 import openapiTS, { astToString } from "openapi-typescript";
 
 const source = new URL("../../../openapi.yaml", import.meta.url);

@@ -11,7 +11,8 @@ interface Diary {
 const diary: Record<string, Diary> = {};
 
 function follow(name: string, url: string, run: string, token: string, transport: "fetch" | "eventsource"): void {
-  const notes: Diary = (diary[name] = { events: [], states: [], over: "" });
+  const notes: Diary = { events: [], states: [], over: "" };
+  diary[name] = notes;
   const client = createClient({ url, token, transport });
   void (async () => {
     try {

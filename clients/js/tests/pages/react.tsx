@@ -1,10 +1,9 @@
 // A page with `useRun`, in strict mode: `?url=…&run=…&token=…`.
 
-import { StrictMode, useState } from "react";
-import { createRoot } from "react-dom/client";
-
 import { createClient } from "@stepflow/client";
 import { useRun } from "@stepflow/client/react";
+import { StrictMode, useState } from "react";
+import { createRoot } from "react-dom/client";
 
 const query = new URLSearchParams(location.search);
 const client = createClient({ url: query.get("url") ?? "" });
@@ -32,7 +31,9 @@ function Page() {
   const [shown, show] = useState(true);
   return (
     <>
-      <button onClick={() => show(!shown)}>{shown ? "hide" : "show"}</button>
+      <button type="button" onClick={() => show(!shown)}>
+        {shown ? "hide" : "show"}
+      </button>
       {shown && <Watch runId={query.get("run") ?? ""} />}
     </>
   );
