@@ -78,6 +78,13 @@ SCRIPTS: Final = (
         0.5,
     ),
     Script(
+        "stream_instructions",
+        "bytecode instructions by the subscriber and event, of a run's stream and of `/stream`, and "
+        "in how many writes events come",
+        "none: it is the same every time",
+        0.2,
+    ),
+    Script(
         "tail",
         "p99.9 of a trigger and of a step while snapshots with compaction, runs put to sleep, "
         "woken and recovered, and 1,000 subscribers go on; the loop's longest stall",

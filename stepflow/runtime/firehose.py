@@ -455,6 +455,8 @@ class Reader:
         hose = self._hose
         if self._position < hose.durable_lsn:
             return True
+        if self._passed >= hose.passed:
+            return False
         passing = hose.passing(self._passed)
         return passing is not None and passing[1] <= self._position
 

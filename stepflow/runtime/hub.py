@@ -155,7 +155,12 @@ class Subscriber:
 
     @property
     def ended(self) -> bool:
-        return self._closed or self._hub.closing or self.finished or self._feed.actor.purged
+        # Asked after each write: as little as can be.
+        actor = self._feed.actor
+        if self._closed or self._hub.closing or actor.purged:
+            return True
+        state = actor.open_state or actor.state
+        return self._position >= state.rs and state.finished and not self._extra
 
     def _catch_up(self) -> None:
         """Go on with the present run where what comes next was forgotten."""
@@ -165,14 +170,14 @@ class Subscriber:
             self._position = feed.actor.state.rs
 
     def read(self, nbytes: int) -> bytes:
+        hub = self._hub
+        here = (self._feed, self._position, hub.durable_lsn, nbytes)
+        if here == hub.joined_at and not self._extra:
+            self._position = hub.joined_to
+            return hub.joined
         self._catch_up()
         if self._extra:
             return self._read(nbytes)
-        hub = self._hub
-        here = (self._feed, self._position, hub.durable_lsn, nbytes)
-        if here == hub.joined_at:
-            self._position = hub.joined_to
-            return hub.joined
         data = self._read(nbytes)
         hub.joined_at, hub.joined_to, hub.joined = here, self._position, data
         return data
@@ -318,8 +323,12 @@ class Hub:
     def commit(self, durable_lsn: int) -> None:
         """Let the subscribers of what has become durable have their turn."""
         waiting = self._waiting
+        # Many records of one run may become durable at once: its subscribers have one turn for all.
+        feeds: dict[Feed, None] = {}
         while waiting and waiting[0][0] <= durable_lsn:
-            waiting.popleft()[1].wake()
+            feeds[waiting.popleft()[1]] = None
+        for feed in feeds:
+            feed.wake()
 
     def join_all(self, where: EventFilter, after: str | None = None) -> Reader:
         """Add a reader of all runs."""

@@ -160,9 +160,13 @@ class EventStream:
 
     async def _send_events(self, interrupter: Interrupter, data: bytes) -> None:
         send = interrupter.send
-        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        # At once, so that the browser knows that it is connected.
-        await send(_chunk(b"retry: %d\n\n" % self._settings.stream_retry_ms))
+        # Head, time to come back and what is there already go in one write, and at once: so the
+        # browser knows that it is connected.
+        start = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+        # For our own server, see guard.py.
+        start["stepflow.whole"] = True
+        await send(start)
+        data = b"retry: %d\n\n%b" % (self._settings.stream_retry_ms, data)
         stream, slice_bytes = self._stream, self._settings.stream_slice_bytes
         while True:
             if data:

@@ -492,8 +492,8 @@ def _says_length(name: bytes, value: bytes) -> bool:
 class _Cycle(RequestResponseCycle):
     """One request and its response.
 
-    The head of an answer that is marked as whole waits for its body, so that both are one write: a
-    system call is a fifth of what a small answer costs.
+    The head of an answer that is marked as whole waits for its body, of a stream for the first part
+    of it, so that both are one write: a system call is a fifth of what a small answer costs.
     """
 
     _head: HTTPResponseStartEvent | None = None

@@ -57,7 +57,7 @@ async def test_a_stream_begins_at_once_with_its_headers_and_the_retry_time(app, 
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
     }
-    assert call.messages[1]["body"] == b"retry: 1000\n\n"
+    assert call.messages[1]["body"].startswith(b"retry: 1000\n\nid: 1\nevent: status\n")
     assert call.body == b"retry: 1000\n\n" + FIRST
     assert not call.done
     await call.hang_up()
