@@ -79,8 +79,8 @@ SCRIPTS: Final = (
     ),
     Script(
         "stream_instructions",
-        "bytecode instructions by the subscriber and event, of a run's stream and of `/stream`, and "
-        "in how many writes events come",
+        "bytecode instructions by the subscriber and event, of one run's stream and of `/stream`, "
+        "and in how many writes events come",
         "none: it is the same every time",
         0.2,
     ),
