@@ -29,6 +29,7 @@ __all__ = [
     "BulkSkipped",
     "Engine",
     "EngineState",
+    "KeyAction",
     "RunFilter",
 ]
 __all__ += ["RunStream", "WaitingEvent"]
@@ -54,6 +55,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 BulkAction = Literal["cancel", "pause", "resume", "retry", "purge"]
+KeyAction = Literal["make", "revoke"]
 
 
 class BulkSkipped(msgspec.Struct, frozen=True, rename="camel"):
@@ -321,6 +323,17 @@ class Engine(Protocol):
         """Return the newest acts on all runs, or on one, which may be purged; newest first.
 
         The table is bounded: the oldest acts are forgotten.
+        """
+        ...
+
+    def check_key_act(self) -> None:
+        """Return when `note_key_act` can be done now, else raise `UnavailableError`."""
+        ...
+
+    async def note_key_act(self, action: KeyAction, key_id: str, *, name: str, by: str) -> None:
+        """Keep, in `audit`, that `by` made or revoked an API key; durable on return.
+
+        Raises `UnavailableError` where nothing can be kept.
         """
         ...
 

@@ -50,6 +50,7 @@ NO_EVENTS: Final = frozenset(
         "event.received",
         "event.kept",
         "audit.bulk",
+        "audit.key",
         "schedule.",
     )
 ) | {b""}

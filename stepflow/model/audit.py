@@ -2,7 +2,7 @@
 
 An act stands in the run's own records and lives as long as the run. Beside that a bounded table
 keeps the newest acts on all runs, purges and bulk actions among them, so that they outlive the runs
-they were about.
+they were about; and who made or revoked an API key.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ AuditAction = Literal[
     "bulk",
     "schedule-pause",
     "schedule-resume",
+    "key-make",
+    "key-revoke",
 ]
 
 
@@ -51,6 +53,9 @@ class AuditEntry(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     bulk: Raw | UnsetType = UNSET
     """Of a bulk action: which, with what filter, on how many runs."""
     schedule: str | UnsetType = UNSET
+    key_id: str | UnsetType = UNSET
+    """Of an API key that was made or revoked; its secret is kept nowhere."""
+    key_name: str | UnsetType = UNSET
 
 
 class AuditPage(msgspec.Struct, rename="camel", kw_only=True):
@@ -60,7 +65,7 @@ class AuditPage(msgspec.Struct, rename="camel", kw_only=True):
     next_cursor: str | None
 
 
-def entry_of(record: Record, workflow: str = "") -> AuditEntry | None:  # noqa: PLR0911  a table
+def entry_of(record: Record, workflow: str = "") -> AuditEntry | None:  # noqa: PLR0911, C901  a table
     """Return the act that the record is, or None: of a run of `workflow`, where that is known."""
     match record:
         case rec.CancelRequested(by=by, reason=reason):
@@ -89,6 +94,10 @@ def entry_of(record: Record, workflow: str = "") -> AuditEntry | None:  # noqa: 
             }
             entry = _entry(record, "bulk", by, reason, "")
             return msgspec.structs.replace(entry, bulk=Raw(msgspec.json.encode(told)))
+        case rec.KeyActed(by=by):
+            made: AuditAction = "key-make" if record.action == "make" else "key-revoke"
+            entry = _entry(record, made, by, "", "")
+            return msgspec.structs.replace(entry, key_id=record.key, key_name=record.name)
         case rec.SchedulePaused(by=by):
             action: AuditAction = "schedule-pause" if record.paused else "schedule-resume"
             entry = _entry(record, action, by, "", "")

@@ -45,6 +45,7 @@ __all__ = [
     "Emitted",
     "EventKept",
     "EventReceived",
+    "KeyActed",
     "Kind",
     "NotifySent",
     "Progressed",
@@ -468,6 +469,16 @@ class BulkActed(Record, frozen=True, tag="audit.bulk"):
     skipped: int = 0
 
 
+class KeyActed(Record, frozen=True, tag="audit.key"):
+    """Someone made or revoked an API key; the key itself is in `keys.json`, its secret nowhere."""
+
+    action: Literal["make", "revoke"]
+    key: str
+    """Its id."""
+    name: str = ""
+    by: str = ""
+
+
 # ------------------------------------------------------------------- schedules
 
 
@@ -529,6 +540,7 @@ AnyRecord = (
     | EventReceived
     | EventKept
     | BulkActed
+    | KeyActed
     | ScheduleSet
     | ScheduleFired
     | SchedulePaused

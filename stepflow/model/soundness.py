@@ -40,6 +40,7 @@ _TIMES: Final[dict[type[Record], str]] = {
 _OF_NO_RUN: Final[frozenset[type[Record]]] = frozenset(
     {
         rec.BulkActed,
+        rec.KeyActed,
         rec.EventReceived,
         rec.ScheduleSet,
         rec.ScheduleFired,

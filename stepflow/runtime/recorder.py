@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from stepflow.model.records import (
     BulkActed,
     EventReceived,
+    KeyActed,
     Record,
     RunPurged,
     ValueRecorded,
@@ -164,8 +165,15 @@ class Recorder:
 
     def write_bulk(self, **fields: Any) -> int:
         """Record that somebody acted on many runs; return the record's LSN."""
+        return self._write_act(BulkActed, fields)
+
+    def write_key_act(self, **fields: Any) -> int:
+        """Record that somebody made or revoked an API key; return the record's LSN."""
+        return self._write_act(KeyActed, fields)
+
+    def _write_act(self, kind: type[Record], fields: dict[str, Any]) -> int:
         lsn = self.next_lsn
-        record = BulkActed(lsn=lsn, r="", rs=0, ts=self.time.now_ms(), **fields)
+        record = kind(lsn=lsn, r="", rs=0, ts=self.time.now_ms(), **fields)
         self._sink.append((encode_record(record),), strict=True)
         if self.on_act is not None:
             self.on_act(record)

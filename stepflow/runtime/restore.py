@@ -307,7 +307,7 @@ class Restorer:
         elif isinstance(record, rec.ScheduleSet | rec.ScheduleFired | rec.SchedulePaused):
             self.schedules.take(record)
             self.audit.note(record)
-        elif isinstance(record, rec.BulkActed):
+        elif isinstance(record, rec.BulkActed | rec.KeyActed):
             self.audit.note(record)
         else:
             if isinstance(record, rec.RunStarted | rec.RunReleased):

@@ -1,7 +1,8 @@
 """`/keys`: the keys of `keys.json` over HTTP, for who has the scope `admin`.
 
-What `stepflow keys` does on the server's machine. The file itself is the audit: each key says who
-asked for it and who revoked it, and when. Nobody gives a scope that they have not.
+What `stepflow keys` does on the server's machine. Each key says in the file who asked for it and
+who revoked it, and when; so does `GET /audit` of what was done here, also when the key has gone.
+Nobody gives a scope that they have not.
 """
 
 from __future__ import annotations
@@ -141,6 +142,8 @@ class CreateKey(_KeysEndpoint):
         principal, follower = await self.admin(scope)
         wanted = _wanted(await read_json(scope, receive, _BODY_MAX))
         scopes = _scopes(wanted, principal)
+        # Before it is made: a key that the audit could not tell of is none.
+        self.engine.check_key_act()
         now_ms = self.service.clock.wall_ms()
         expires_ms = None if wanted.ttl is None else now_ms + parse_duration_ms(wanted.ttl)
         text, row = await _in_thread(
@@ -148,6 +151,7 @@ class CreateKey(_KeysEndpoint):
         )
         follower.look()
         logger.info("the API key %s (%s) was made by %s", row.id, row.name, principal.id)
+        await self.engine.note_key_act("make", row.id, name=row.name, by=principal.id)
         return json_answer(encode(MadeKey(**_shown(row), key=text)))
 
 
@@ -176,12 +180,32 @@ class RevokeKey(_KeysEndpoint):
         if not _KEY_ID.fullmatch(key_id):
             raise NotFoundError("There is no such key")
         now_ms = self.service.clock.wall_ms()
-        row = await _in_thread(lambda: follower.file.revoke(key_id, now_ms, principal.id))
+        file = follower.file
+
+        def revoke() -> tuple[bool, KeyRow | None]:
+            good = any(row.id == key_id and row.revoked_ms is None for row in file.rows())
+            return good, file.revoke(key_id, now_ms, principal.id)
+
+        was_good, row = await _in_thread(revoke)
         if row is None:
             raise NotFoundError("There is no such key")
         follower.look()
         logger.info("the API key %s (%s) was revoked by %s", row.id, row.name, row.revoked_by)
+        if was_good:
+            await self._note_revoked(row, principal.id)
         return json_answer(encode(KeyView(**_shown(row))))
+
+    async def _note_revoked(self, row: KeyRow, by: str) -> None:
+        """It is revoked, whatever the journal says: a full disk must not let a key live on."""
+        try:
+            await self.engine.note_key_act("revoke", row.id, name=row.name, by=by)
+        except UnavailableError as error:
+            logger.error(  # noqa: TRY400
+                "the audit does not tell that the API key %s was revoked by %s: %s; keys.json does",
+                row.id,
+                by,
+                error.message,
+            )
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:

@@ -74,6 +74,9 @@ def use_everything(url: str, data: Path) -> Seen:
     time.sleep(1)  # the made key is in force within a second
     with httpx.Client(base_url=url, timeout=60) as client:
         _use(client, seen)
+        _use_keys(client, seen)
+        for credential in (KEY, jwt):
+            _use_session(url, seen, credential)
         _misuse(client, seen)
     _speak_no_http(url, seen)
     return seen
@@ -99,6 +102,40 @@ def _use(client: httpx.Client, seen: Seen) -> None:
     seen.secrets["waiting"] = waiting["publicAccessToken"]
     for path in ("/metrics", "/runs", "/events", "/workflows", "/ready", "/openapi.yaml", "/docs"):
         seen.answers.append(client.get(path, headers=admin).text)
+
+
+def _use_keys(client: httpx.Client, seen: Seen) -> None:
+    admin = {"X-API-Key": KEY}
+    made = client.post("/keys", json={"name": "of the page"}, headers=admin).json()
+    seen.secrets["key made over HTTP"] = made["key"]
+    for path in ("/keys", "/audit"):
+        seen.answers.append(client.get(path, headers=admin).text)
+    assert made["id"] in seen.answers[-1]
+    seen.answers.append(client.delete(f"/keys/{made['id']}", headers=admin).text)
+    seen.answers.append(client.get("/audit", headers={"X-API-Key": made["key"]}).text)
+
+
+def _use_session(url: str, seen: Seen, credential: str) -> None:
+    """Sign in as the dashboard does; the cookie's value is a secret like any other."""
+    own = {"Sec-Fetch-Site": "same-origin"}
+    with httpx.Client(base_url=url, timeout=60, headers=own) as page:
+        seen.answers.append(page.post("/session", json={"key": credential[:-1]}).text)
+        reply = page.post("/session", json={"key": credential})
+        assert reply.status_code == 200, reply.text
+        value = page.cookies["stepflow_session"]
+        assert value.startswith("ses_")
+        seen.secrets[f"session {len(seen.secrets)}"] = value
+        seen.answers.append(reply.text)
+        for path in ("/session", "/runs", "/system", "/metrics", "/keys", "/nothing", f"/{value}"):
+            seen.answers.append(page.get(path).text)
+        seen.answers.append(page.post("/trigger/fails", content=b"{").text)
+        for wrong in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "", "Origin": "null"}):
+            seen.answers.append(page.post("/trigger/works", json={}, headers=wrong).text)
+        seen.answers.append(page.delete("/session").text)
+        # Over, cut short, and doubled: what is refused is not told, either.
+        for text in (value, value[:-1], f"{value}; stepflow_session={value}"):
+            cookie = {"Cookie": f"stepflow_session={text}"}
+            seen.answers.append(httpx.get(f"{url}/runs", headers=own | cookie).text)
 
 
 def _misuse(client: httpx.Client, seen: Seen) -> None:

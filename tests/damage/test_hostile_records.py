@@ -48,6 +48,7 @@ def made(kind: type[rec.Record], **changes: Any) -> str:
 
 OF_NO_RUN = {
     rec.BulkActed,
+    rec.KeyActed,
     rec.EventReceived,
     rec.ScheduleSet,
     rec.ScheduleFired,

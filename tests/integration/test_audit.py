@@ -90,6 +90,28 @@ async def test_every_act_is_with_its_run_and_in_the_table(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["stays", "restart", "snapshot", "two snapshots"])
+async def test_a_key_that_was_made_or_revoked_is_told_of(how: str) -> None:
+    world = World()
+    with world.clock.driving():
+        async with world:
+            world.engine.check_key_act()
+            await world.engine.note_key_act("make", "Ab3dEf9h", name="deploy", by="key:ops")
+            await world.engine.note_key_act("revoke", "Ab3dEf9h", name="deploy", by="jwt:ann")
+            for _ in range({"snapshot": 1, "two snapshots": 2}.get(how, 0)):
+                assert await world.engine.snapshot()
+            if how != "stays":
+                await world.restart()
+            page = await world.engine.audit()
+            assert told(page.audit) == [
+                ("key-revoke", "jwt:ann", None),
+                ("key-make", "key:ops", None),
+            ]
+            assert {(e.key_id, e.key_name, e.run_id) for e in page.audit} == {
+                ("Ab3dEf9h", "deploy", msgspec.UNSET)
+            }
+
+
+@pytest.mark.parametrize("how", ["stays", "restart", "snapshot", "two snapshots"])
 async def test_a_purge_is_told_of_when_the_run_has_gone(how: str) -> None:
     world = World()
     with world.clock.driving():

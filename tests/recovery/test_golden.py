@@ -35,7 +35,10 @@ REGISTER: dict[str, Callable[[Stepflow], None]] = {
 }
 CONTROL = SNAPSHOTS / "format-1-control"
 
-YOUNGER: frozenset[str] = frozenset()
+YOUNGER: frozenset[str] = frozenset(
+    {"audit.key"}
+    | {f"audit.key.{name}" for name in ["lsn", "r", "rs", "ts", "action", "key", "name", "by"]}
+)
 """Types, and members as `type.member`, that the next directory will have first."""
 
 

@@ -14,6 +14,7 @@ from stepflow.engine.protocol import (
     BulkAction,
     BulkReport,
     EngineState,
+    KeyAction,
     RunFilter,
     WaitingEvent,
 )
@@ -184,6 +185,7 @@ class FakeEngine:
         self.runs: dict[str, FakeRun] = {}
         self.waiting: dict[str, list[str]] = {}
         self.notified: list[tuple[str, bytes, str | None, str]] = []
+        self.key_acts: list[tuple[str, str, str, str]] = []
         self.asked: list[tuple[Any, ...]] = []
         """What was done to runs: the action, by whom, why, and the rest."""
         self.raises: Exception | None = None
@@ -393,6 +395,14 @@ class FakeEngine:
         self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
     ) -> AuditPage:
         return AuditPage(audit=[], next_cursor=None)
+
+    def check_key_act(self) -> None:
+        if self.raises:
+            raise self.raises
+
+    async def note_key_act(self, action: KeyAction, key_id: str, *, name: str, by: str) -> None:
+        self.check_key_act()
+        self.key_acts.append((action, key_id, name, by))
 
     async def bulk(
         self,

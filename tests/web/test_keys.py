@@ -11,7 +11,7 @@ from stepflow.auth.api_key import ApiKey, KeyRing, digest_of
 from stepflow.auth.chain import KEYS_FILE, AuthChain
 from stepflow.auth.handlers import api_key_auth
 from stepflow.auth.keys_file import KeyFollower, KeysFile
-from stepflow.errors import DiskFailedError
+from stepflow.errors import DiskFailedError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -84,6 +84,32 @@ async def test_a_revoked_key_is_refused_at_once_and_who_did_it_is_kept(client, c
     assert (await user.get("/runs")).status_code == 401
     assert (await client.delete(f"/keys/{made['id']}")).json() == gone
     assert (await client.get("/keys")).json()["keys"] == [gone]
+
+
+async def test_who_made_and_revoked_a_key_is_told_once_and_without_its_secret(client, engine):
+    made = await make(client)
+    for _ in range(2):
+        await client.delete(f"/keys/{made['id']}")
+    assert engine.key_acts == [
+        ("make", made["id"], "deploy", "key:ops"),
+        ("revoke", made["id"], "deploy", "key:ops"),
+    ]
+    assert (await client.delete("/keys/Ab3dEf9h")).status_code == 404
+    assert len(engine.key_acts) == 2
+
+
+async def test_what_cannot_be_told_is_not_made_and_is_revoked_all_the_same(
+    client, engine, keys_file, caplog
+):
+    made = await make(client)
+    engine.raises = UnavailableError("The disk is full")
+    refused = await client.post("/keys", json={"name": "more"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "UNAVAILABLE")
+    assert [row.name for row in keys_file.rows()] == ["deploy"]
+    gone = await client.delete(f"/keys/{made['id']}")
+    assert gone.status_code == 200
+    assert keys_file.rows()[0].revoked_by == "key:ops"
+    assert "the audit does not tell" in caplog.text
 
 
 async def test_a_session_ends_with_its_key(client, stranger):

@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 7224ac0655a0990b56b008da05b87572925730c07b9a6461cf68cbc5b6e55428.
+// Made by `make openapi` from openapi.yaml, sha256 cd37bf84667a5d797f022546b7c3c449b6fe1115b1f9f29c6b811647e575f958.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -939,7 +939,7 @@ export interface components {
             lsn: number;
             at: string;
             /** @enum {string} */
-            action: "bulk" | "cancel" | "fork" | "pause" | "purge" | "resume" | "retry" | "schedule-pause" | "schedule-resume";
+            action: "bulk" | "cancel" | "fork" | "key-make" | "key-revoke" | "pause" | "purge" | "resume" | "retry" | "schedule-pause" | "schedule-resume";
             by: string;
             runId?: string;
             workflowId?: string;
@@ -948,6 +948,8 @@ export interface components {
             source?: unknown;
             bulk?: unknown;
             schedule?: string;
+            keyId?: string;
+            keyName?: string;
         };
         /** @description Acts, newest first. */
         AuditPage: {
