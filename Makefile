@@ -184,6 +184,10 @@ MINUTES ?= 10
 dashboard-soak: $(VENV)/.dev $(NODE_STAMP) ## a tab left open on the list of runs: long tasks, memory; RUNS= EVENTS= MINUTES=
 	@$(BIN)/python -m tests.browser.dashboard_soak --runs $(RUNS) --events $(EVENTS) --minutes $(MINUTES)
 
+.PHONY: conformance
+conformance: $(VENV)/.dev ## every claim on every engine, each process killed; writes the table of docs/conformance.md
+	@$(BIN)/python -m tests.conformance $(PYTEST_ARGS)
+
 NAMES ?=
 
 .PHONY: bench

@@ -8,6 +8,7 @@ and under whatever else runs the test on asyncio.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -40,12 +41,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("never", "always"),
         help="replay runs after every result in all tests that use workflow_test",
     )
+    group.addoption(
+        "--stepflow-conformance-table",
+        metavar="FILE",
+        help="write capability by engine there, as the claims on them came out",
+    )
     group.addoption("--stepflow-seed", type=int, help="the seed of ids and jitter in those tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known, so that --strict-markers takes it."""
     config.addinivalue_line("markers", _MARKER)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what the claims on engines came to, where some were made; write the table if asked."""
+    claims = [
+        (str(text), report.passed)
+        for kind in ("passed", "failed")
+        for report in terminalreporter.stats.get(kind, [])
+        for name, text in report.user_properties
+        if name == "stepflow-claim"
+    ]
+    if not claims:
+        return
+    from stepflow.testing.conformance.report import gathered, lines, table  # noqa: PLC0415  likewise
+
+    by_engine = gathered(claims)
+    for line in lines(by_engine):
+        terminalreporter.write_line(line)
+    path = terminalreporter.config.getoption("--stepflow-conformance-table")
+    if path:
+        Path(path).write_text(table(by_engine), encoding="utf-8")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from stepflow.errors import ConflictError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import (
     decoded,
     fresh,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CancellingClaims"]
 
 
-class CancellingClaims:
+class CancellingClaims(Claims):
     """The claims."""
 
     async def test_a_cancelled_body_runs_its_cleanup_steps(self, caller: Caller) -> None:

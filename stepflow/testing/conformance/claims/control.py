@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stepflow.errors import ConflictError, InvalidInputError
+from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.reading import decoded, fresh, until_waiting
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["ControlClaims"]
 
 
-class ControlClaims:
+class ControlClaims(Claims):
     """The claims."""
 
+    @needs("pause")
     async def test_a_paused_run_does_not_go_on_until_it_is_resumed(self, caller: Caller) -> None:
         order = fresh()
         run = await caller.trigger("conformance-wait", order)
@@ -33,6 +35,7 @@ class ControlClaims:
         await caller.resume(run.id)
         assert decoded((await caller.wait(run.id)).result) == "meanwhile"
 
+    @needs("pause")
     async def test_a_run_is_paused_once_and_resumed_once(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-wait", fresh())
         await until_waiting(caller, run.id)
@@ -43,6 +46,7 @@ class ControlClaims:
         with pytest.raises(ConflictError):
             await caller.resume(run.id)
 
+    @needs("pause")
     async def test_a_paused_run_can_be_cancelled(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-wait", fresh())
         await until_waiting(caller, run.id)
@@ -50,6 +54,7 @@ class ControlClaims:
         await caller.cancel(run.id)
         assert (await caller.wait(run.id)).status == "cancelled"
 
+    @needs("retry")
     async def test_a_failed_run_goes_on_from_where_it_failed(
         self, caller: Caller, tmp_path: Path
     ) -> None:
@@ -64,6 +69,7 @@ class ControlClaims:
         # What had been recorded was not run again.
         assert (tmp_path / "there.log").read_text() == "before\n"
 
+    @needs("retry")
     async def test_only_a_run_that_failed_or_was_cancelled_is_tried_again(
         self, caller: Caller
     ) -> None:
@@ -74,6 +80,7 @@ class ControlClaims:
             with pytest.raises(ConflictError):
                 await caller.retry(run.id)
 
+    @needs("fork")
     async def test_a_fork_keeps_what_stood_before_its_step(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-count", {"id": fresh(), "count": 3})
         await caller.wait(run.id)
@@ -87,6 +94,7 @@ class ControlClaims:
         with pytest.raises(InvalidInputError):
             await caller.fork(run.id, "no-such-step")
 
+    @needs("why")
     async def test_it_is_told_what_a_run_waits_for(self, caller: Caller) -> None:
         order = fresh()
         run = await caller.trigger("conformance-wait", order)

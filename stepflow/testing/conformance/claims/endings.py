@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.errors import ConflictError, EventNotFoundError, RunNotFoundError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import fresh, read_events, until_waiting
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EndingClaims"]
 
 
-class EndingClaims:
+class EndingClaims(Claims):
     """The claims."""
 
     async def test_a_cancelled_run_ends_as_cancelled(self, caller: Caller) -> None:

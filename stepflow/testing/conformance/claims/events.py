@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.errors import EventNotFoundError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import decoded, fresh, until_waiting
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EventClaims"]
 
 
-class EventClaims:
+class EventClaims(Claims):
     """The claims."""
 
     async def test_an_event_wakes_the_run_that_waits(self, caller: Caller) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import decoded, fresh, until_asking, until_waiting
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["FamilyClaims"]
 
 
-class FamilyClaims:
+class FamilyClaims(Claims):
     """The claims."""
 
     async def test_children_give_their_results_to_their_parent(self, caller: Caller) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.errors import ConflictError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import fresh
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["IdempotencyClaims"]
 
 
-class IdempotencyClaims:
+class IdempotencyClaims(Claims):
     """The claims."""
 
     async def test_a_key_that_was_used_gives_the_same_run(self, caller: Caller) -> None:

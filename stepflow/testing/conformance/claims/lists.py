@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stepflow.errors import InvalidInputError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import fresh
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ListClaims"]
 
 
-class ListClaims:
+class ListClaims(Claims):
     """The claims."""
 
     async def test_a_list_is_newest_first_and_its_pages_hold_each_run_once(

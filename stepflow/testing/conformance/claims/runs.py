@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from stepflow.errors import InvalidInputError, RunNotFoundError, WorkflowNotFoundError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import NO_RUN, decoded, fresh, read_events
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["RunClaims"]
 
 
-class RunClaims:
+class RunClaims(Claims):
     """The claims."""
 
     async def test_a_triggered_run_can_be_read_at_once(self, caller: Caller) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import (
     decoded,
     fresh,
@@ -26,7 +27,7 @@ def _steps(view: RunView) -> list[StepView]:
     return view.steps
 
 
-class StepClaims:
+class StepClaims(Claims):
     """The claims."""
 
     async def test_a_step_is_tried_until_it_is_good(self, caller: Caller) -> None:

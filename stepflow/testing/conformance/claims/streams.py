@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import (
     ENDS,
     decoded,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["StreamClaims"]
 
 
-class StreamClaims:
+class StreamClaims(Claims):
     """The claims."""
 
     async def test_a_stream_tells_the_whole_run_in_order(self, caller: Caller) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.errors import EventNotFoundError, InvalidInputError
+from stepflow.testing.conformance.claims.base import Claims
 from stepflow.testing.conformance.reading import (
     decoded,
     fresh,
@@ -25,7 +26,7 @@ _RACES = 16
 _STEP_MS = 5
 
 
-class WaitClaims:
+class WaitClaims(Claims):
     """The claims."""
 
     async def test_a_sleep_lasts_as_long_as_it_was_asked_to(self, caller: Caller) -> None:

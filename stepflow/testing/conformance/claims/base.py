@@ -1,0 +1,72 @@
+"""What every class of claims has: what its engine lacks, and that each claim is counted.
+
+A claim that needs a capability is marked so::
+
+    @needs("fork")
+    async def test_a_fork_keeps_what_stood_before_its_step(self, caller): ...
+
+Where the engine declares that it lacks it (`lacks`), the same claim is made all the same, and must
+come to the **clear refusal**: `NotSupportedError`, 501 `NOT_SUPPORTED`, naming the capability. So
+what is declared is what is true: an engine that does it after all fails the claim as one does that
+answers anything else. The pytest plugin counts both at the end of the run.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pytest
+
+from stepflow.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+__all__ = ["CLAIM", "Claims", "needs"]
+
+CLAIM: Final = "stepflow-claim"
+"""The property of a test's report that says what was claimed: `engine|area|capability|outcome`."""
+_NEEDS: Final = "stepflow_needs"
+
+
+class Claims:
+    """Claims on one engine."""
+
+    engine: ClassVar[str] = "engine"
+    """What the report calls it."""
+    lacks: ClassVar[Collection[str]] = ()
+    """The capabilities that it declares it has not."""
+
+    @pytest.fixture(autouse=True)
+    def _counted(
+        self, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]
+    ) -> None:
+        claim: Any = getattr(request, "function")  # noqa: B009  it has no type before pytest 9.2
+        capability: str = getattr(claim, _NEEDS, "")
+        area = claim.__qualname__.partition(".")[0].removesuffix("Claims").lower()
+        outcome = "refused" if capability in self.lacks else "held"
+        record_property(CLAIM, f"{self.engine}|{area}|{capability}|{outcome}")
+
+
+def needs(
+    capability: str,
+) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., Awaitable[None]]]:
+    """Say that a claim rests on a capability, which an engine may lack."""
+
+    def mark(claim: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        @functools.wraps(claim)
+        async def made(self: Claims, *args: Any, **kwargs: Any) -> None:
+            if capability not in self.lacks:
+                await claim(self, *args, **kwargs)
+                return
+            with pytest.raises(ApiError) as caught:
+                await claim(self, *args, **kwargs)
+            error = caught.value
+            assert (error.status, error.code) == (501, "NOT_SUPPORTED"), repr(error)
+            assert capability in error.message, f"it does not say what is lacking: {error.message}"
+
+        setattr(made, _NEEDS, capability)
+        return made
+
+    return mark
