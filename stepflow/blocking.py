@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from stepflow.flow import Stepflow
     from stepflow.handles import RunHandle
+    from stepflow.model.all_event import AllEvent
     from stepflow.model.durations import Duration
     from stepflow.model.views import RunEvent, RunView
 
@@ -139,7 +140,26 @@ class BlockingFlow:
 
     def stream(self, run_id: str, after: int | None = None) -> Generator[RunEvent]:
         """Yield the run's events after id `after`: history, then live, until the run ends."""
-        events = cast("AsyncGenerator[RunEvent]", self.flow.stream(run_id, after))
+        return self._each(self.flow.stream(run_id, after))
+
+    def stream_all(
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow_id: str = "",
+        tag: str = "",
+        run_ids: Sequence[str] = (),
+        after: str | None = None,
+    ) -> Generator[AllEvent]:
+        """Yield the events of all runs, as `Stepflow.stream_all` does; it ends with the engine."""
+        return self._each(
+            self.flow.stream_all(
+                status=status, workflow_id=workflow_id, tag=tag, run_ids=run_ids, after=after
+            )
+        )
+
+    def _each(self, iterator: AsyncIterator[T]) -> Generator[T]:
+        events = cast("AsyncGenerator[T]", iterator)
         try:
             while (event := self.run(_next(events))) is not None:
                 yield event
@@ -186,11 +206,11 @@ class BlockingRun:
         return self._flow.stream(self.id, after)
 
 
-async def _next(events: AsyncIterator[RunEvent]) -> RunEvent | None:
+async def _next(events: AsyncIterator[T]) -> T | None:
     return await anext(events, None)
 
 
-async def _close(events: AsyncGenerator[RunEvent]) -> None:
+async def _close(events: AsyncGenerator[Any]) -> None:
     await events.aclose()
 
 

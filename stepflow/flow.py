@@ -20,10 +20,11 @@ from stepflow.config import Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import ApiError, AuthoringError, StepflowError
-from stepflow.handles import FlowSchedules, RunHandle
+from stepflow.handles import FlowSchedules, RunHandle, all_events
 from stepflow.model.capsule import make_capsule
 from stepflow.model.codec import encode
 from stepflow.model.durations import parse_duration_ms
+from stepflow.model.event_filter import wanted_events
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from stepflow.engine.protocol import BulkAction, BulkReport, Engine
     from stepflow.integrations.handlers import Handlers
     from stepflow.integrations.host import Auth, HealthCheck, HostOptions
+    from stepflow.model.all_event import AllEvent
     from stepflow.model.audit import AuditEntry
     from stepflow.model.durations import Duration
     from stepflow.model.retry import RetryPolicy
@@ -372,6 +374,25 @@ class Stepflow:
                 yield event
         finally:
             stream.close()
+
+    def stream_all(
+        self,
+        *,
+        status: Sequence[str] = (),
+        workflow_id: str = "",
+        tag: str = "",
+        run_ids: Sequence[str] = (),
+        after: str | None = None,
+    ) -> AsyncGenerator[AllEvent]:
+        """Yield the events of all runs, or of those that are wanted, from now on or after a cursor.
+
+        `after` is an event's `cursor`, or the `stream_cursor` of a page of runs: then nothing is
+        missed, over restarts too. A `resync` says that what was before it is not kept any more:
+        list the runs again. `status` is the run's, as the event leaves it. It ends when the engine
+        does. "Now" is when the first event is asked for.
+        """
+        where = wanted_events(status, workflow_id, (tag,) if tag else (), run_ids or None)
+        return all_events(self.engine, where, after)
 
     async def cancel(self, run_id: str, reason: str = "", *, force: bool = False) -> RunView:
         """Cancel a live run; `ConflictError` when it has ended.

@@ -8,16 +8,19 @@ import msgspec
 from msgspec import UNSET
 
 from stepflow.errors import InvalidInputError, RunCancelledError, RunFailedError
+from stepflow.model.all_event import AllEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
+    from stepflow.engine.protocol import Engine
     from stepflow.flow import Stepflow
+    from stepflow.model.event_filter import EventFilter
     from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.views import RunEvent, RunView
 
-__all__ = ["FlowSchedules", "RunHandle"]
+__all__ = ["FlowSchedules", "RunHandle", "all_events"]
 
 
 class RunHandle:
@@ -118,6 +121,24 @@ class FlowSchedules:
         return await self._flow.engine.backfill_schedule(
             schedule_id, _ms(begin), _ms(end), dry_run=dry_run
         )
+
+
+async def all_events(
+    engine: Engine, where: EventFilter, after: str | None
+) -> AsyncGenerator[AllEvent]:
+    """Yield the events of all runs that are wanted, each with its cursor, until the engine ends."""
+    stream = await engine.stream_all(where, after)
+    try:
+        while not stream.ended:
+            # One at a time: the stream's cursor is then where to go on after this one.
+            while found := stream.read_events(1):
+                event = found[0]
+                passes_by = not event.id and event.event != "resync"
+                cursor = "" if passes_by else stream.stream_cursor
+                yield AllEvent.of(cursor, event.event, event.data)
+            await stream.changed()
+    finally:
+        stream.close()
 
 
 def _ms(when: datetime) -> int:

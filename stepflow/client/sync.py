@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from msgspec import UNSET
 
 from stepflow.client import wire
-from stepflow.client.transport import TIMEOUT_S, Address, dice, httpx, lost, new_key, whole
+from stepflow.client.runs import SyncClientRun
+from stepflow.client.transport import (
+    CONNECTIONS_MAX,
+    TIMEOUT_S,
+    Address,
+    dice,
+    httpx,
+    limits,
+    lost,
+    new_key,
+    whole,
+)
 from stepflow.client.watch import Following, Watch, WatchAll
 
 if TYPE_CHECKING:
@@ -38,10 +49,14 @@ class SyncClient:
     `OutcomeUnknownError` when the answer was lost and asking again could do it twice. What is
     certainly not done, and what does no harm twice, is tried again up to `tries` times in all.
 
+    Calls share at most `connections_max` connections: one more waits, `timeout` at most, and then
+    raises `UnavailableError`. Each stream has one of its own; `streams_max` bounds them likewise.
+    A `transport` of yours has its own limits.
+
     Use it as `with SyncClient(…) as client:`, or call `close()`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the published options
         self,
         url: str,
         api_key: str | None = None,
@@ -50,12 +65,22 @@ class SyncClient:
         jwt: str | None = None,
         timeout: float = TIMEOUT_S,
         tries: int = 4,
+        connections_max: int = CONNECTIONS_MAX,
+        streams_max: int | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._address = Address(url, wire.Credentials(api_key, token, jwt), timeout)
         self._rule = wire.RetryRule(tries=tries)
         self._closed = threading.Event()
-        self._http = httpx.Client(transport=transport, **self._address.options())
+        options = self._address.options()
+        if transport is not None:
+            self._http = self._streams = httpx.Client(transport=transport, **options)
+            return
+        # A stream keeps its connection for as long as it lives, so streams have connections of
+        # their own: however many there are, calls need not wait for one of them to end.
+        options["verify"] = httpx.create_ssl_context()
+        self._http = httpx.Client(limits=limits(connections_max), **options)
+        self._streams = httpx.Client(limits=limits(streams_max), **options)
 
     def __repr__(self) -> str:
         return f"SyncClient({self._address.url!r})"
@@ -70,6 +95,7 @@ class SyncClient:
         """Close the connections."""
         self._closed.set()
         self._http.close()
+        self._streams.close()
 
     # ------------------------------------------------------------ I/O
 
@@ -101,19 +127,24 @@ class SyncClient:
         *,
         idempotency_key: str | None = None,
         delay: Duration | None = None,
-    ) -> wire.TriggeredRun:
+    ) -> SyncClientRun:
         """Start a run; it is durable when this returns.
 
         Without an `idempotency_key` a random one is sent, so that a lost answer can be asked for
         again without starting a second run.
         """
-        return self._ask(wire.trigger(workflow, input, idempotency_key or new_key(), delay))
+        call = wire.trigger(workflow, input, idempotency_key or new_key(), delay)
+        return SyncClientRun.of(self._ask(call), self)
 
     def trigger_many(
         self, workflow: str, inputs: Sequence[object], *, delay: Duration | None = None
-    ) -> list[wire.TriggeredRun | ApiError]:
+    ) -> list[SyncClientRun | ApiError]:
         """Start many runs in one durable write: a run or the error of each, in order."""
-        return self._ask(wire.trigger_many(workflow, inputs, delay))
+        answers = self._ask(wire.trigger_many(workflow, inputs, delay))
+        return [
+            SyncClientRun.of(each, self) if isinstance(each, wire.TriggeredRun) else each
+            for each in answers
+        ]
 
     def get_run(self, run_id: str) -> RunView:
         """Return the run, or raise `RunNotFoundError`."""
@@ -191,14 +222,15 @@ class SyncClient:
         input: object = UNSET,
         results: Mapping[str, object] | None = None,
         reason: str = "",
-    ) -> wire.TriggeredRun:
+    ) -> SyncClientRun:
         """Start a run with what this one had recorded before `from_step` was first asked for.
 
         `input` is another input, `results` are results to pin, by step. A step is named by its key,
         or by its name where its first occurrence is meant. Raises `InvalidInputError` for a step
         that the run does not have.
         """
-        return self._ask(wire.fork(run_id, from_step, input, results, reason))
+        call = wire.fork(run_id, from_step, input, results, reason)
+        return SyncClientRun.of(self._ask(call), self)
 
     def export_run(self, run_id: str, *, mask: Iterable[str] = ()) -> bytes:
         """Return the run as one file, secrets masked; `mask` names further ones."""
@@ -293,7 +325,7 @@ class SyncClient:
         while True:
             outcome: wire.Response | wire.Lost | None = None
             try:
-                with self._http.stream(
+                with self._streams.stream(
                     **self._address.stream_arguments(watch.request())
                 ) as response:
                     if watch.opened(response.status_code):
@@ -368,12 +400,12 @@ class SyncClient:
         """Let the schedule go on from now."""
         return self._ask(wire.act_on_schedule(schedule_id, "resume"))
 
-    def trigger_schedule(self, schedule_id: str) -> wire.TriggeredRun:
+    def trigger_schedule(self, schedule_id: str) -> SyncClientRun:
         """Start a run of the schedule now; `ConflictError` where one is under way.
 
         Raises `OutcomeUnknownError` when the answer was lost: it is never sent twice by itself.
         """
-        return self._ask(wire.trigger_schedule(schedule_id))
+        return SyncClientRun.of(self._ask(wire.trigger_schedule(schedule_id)), self)
 
     def backfill_schedule(
         self, schedule_id: str, begin: datetime, end: datetime, *, dry_run: bool = False
@@ -381,6 +413,23 @@ class SyncClient:
         """Start a run for each time from `begin` to `end` that has none."""
         call = wire.backfill_schedule(schedule_id, begin, end, dry_run=dry_run)
         return self._ask(call)
+
+    def api_keys(self) -> list[wire.ApiKey]:
+        """Return the API keys that were made at the server, oldest first, without the secrets."""
+        return self._ask(wire.keys())
+
+    def create_key(
+        self, name: str, *, scopes: Sequence[str] | None = None, ttl: Duration | None = None
+    ) -> wire.MadeApiKey:
+        """Make an API key and return it, this once: unless told, with your scopes but `admin`.
+
+        Raises `OutcomeUnknownError` if the answer was lost: find it in `api_keys()` and revoke it.
+        """
+        return self._ask(wire.create_key(name, scopes, ttl))
+
+    def revoke_key(self, key_id: str) -> wire.ApiKey:
+        """Take a key back, with its sessions and streams."""
+        return self._ask(wire.revoke_key(key_id))
 
     def health(self) -> wire.Health:
         """Return what the server says of itself; `UnavailableError` at once when it does not."""

@@ -17,9 +17,11 @@ from stepflow.tracing import current_traceparent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["STREAM_SILENCE_S", "TIMEOUT_S", "Address", "dice", "httpx", "lost"]
-__all__ += ["new_key", "whole"]
+__all__ = ["CONNECTIONS_MAX", "STREAM_SILENCE_S", "TIMEOUT_S", "Address", "dice", "httpx", "limits"]
+__all__ += ["lost", "new_key", "whole"]
 
+CONNECTIONS_MAX: Final = 100
+"""So many calls of one client are under way at once; the next one waits for a connection."""
 TIMEOUT_S: Final = 40.0
 """Longer than the 30 s after which a server says OUTCOME_UNKNOWN by itself."""
 STREAM_SILENCE_S: Final = 45.0
@@ -46,11 +48,7 @@ class Address:
 
     def options(self) -> dict[str, Any]:
         """Return the options of the httpx client: both kinds take the same."""
-        # Servers drop idle connections after 5 s; one that is dropped while it is being used looks
-        # like a lost answer. So ours are given up earlier.
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_S)
-        headers = dict(self._credentials.headers)
-        return {"headers": headers, "timeout": self.timeout, "limits": limits}
+        return {"headers": dict(self._credentials.headers), "timeout": self.timeout}
 
     def arguments(self, request: Request) -> dict[str, Any]:
         """Return the request as httpx takes it."""
@@ -70,6 +68,15 @@ class Address:
         """Return the request of a stream, which may be silent for longer than an answer."""
         timeout = httpx.Timeout(self.timeout.connect, read=STREAM_SILENCE_S)
         return {**self.arguments(request), "timeout": timeout}
+
+
+def limits(connections_max: int | None) -> httpx.Limits:
+    """Return how many connections may be open, and how long one may be idle.
+
+    Servers drop idle connections after 5 s; one that is dropped while it is being used looks like a
+    lost answer. So ours are given up earlier.
+    """
+    return httpx.Limits(max_connections=connections_max, keepalive_expiry=_KEEPALIVE_S)
 
 
 def whole(response: httpx.Response) -> Response:

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from stepflow.model.durations import Duration
 
 __all__ = [
+    "ApiKey",
     "Attempts",
     "AwaitedEvent",
     "BulkReport",
@@ -68,6 +69,7 @@ __all__ = [
     "Got",
     "Health",
     "Lost",
+    "MadeApiKey",
     "Pause",
     "Request",
     "Response",
@@ -172,6 +174,28 @@ class TokenGrant(msgspec.Struct, frozen=True, rename="camel"):
     expires_at: str
 
 
+class ApiKey(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """An API key that was made at the server; never the key itself."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+    created_by: str
+    revoked_by: str
+
+
+class MadeApiKey(ApiKey, frozen=True, kw_only=True):
+    """A new API key. `key` is shown this once: the server keeps only its hash."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return f"MadeApiKey({self.name!r}, {self.id!r})"
+
+
 class Health(msgspec.Struct, frozen=True):
     """The process serves."""
 
@@ -190,6 +214,10 @@ class _Workflows(msgspec.Struct):
 
 class _Schedules(msgspec.Struct):
     schedules: list[ScheduleView]
+
+
+class _Keys(msgspec.Struct):
+    keys: list[ApiKey]
 
 
 class _Events(msgspec.Struct):
@@ -383,6 +411,9 @@ _read_schedules: Final = _as(_Schedules)
 _read_schedule: Final = _as(ScheduleView)
 _read_backfill: Final = _as(BackfillView)
 _read_grant: Final = _as(TokenGrant)
+_read_keys: Final = _as(_Keys)
+_read_key: Final = _as(ApiKey)
+_read_made_key: Final = _as(MadeApiKey)
 _read_health: Final = _as(Health)
 _read_object: Final = _as(dict[str, Any])
 _read_rows: Final = _as(list[dict[str, str]])
@@ -658,6 +689,26 @@ def wide_token(tag: str, run_ids: Sequence[str], ttl: Duration | None) -> Call[T
     if ttl is not None:
         body["ttl"] = _ttl(ttl)
     return _post("/tokens", encode(body), _read_grant, repeatable=True)
+
+
+def keys() -> Call[list[ApiKey]]:
+    """List the API keys that were made at the server."""
+    return _get("/keys", lambda response: _read_keys(response).keys)
+
+
+def create_key(name: str, scopes: Sequence[str] | None, ttl: Duration | None) -> Call[MadeApiKey]:
+    """Make an API key; never sent twice, because it would make two."""
+    body: dict[str, object] = {"name": name}
+    if scopes is not None:
+        body["scopes"] = list(scopes)
+    if ttl is not None:
+        body["ttl"] = _ttl(ttl)
+    return _post("/keys", encode(body), _read_made_key)
+
+
+def revoke_key(key_id: str) -> Call[ApiKey]:
+    """Take an API key back; a second time changes nothing."""
+    return Call(Request("DELETE", _path("keys", key_id)), _read_key, repeatable=True)
 
 
 def system() -> Call[SystemView]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final, get_args
+
 import msgspec
 
-__all__ = ["EVERYTHING", "EventFilter"]
+from stepflow.errors import InvalidInputError
+from stepflow.model.ids import is_run_id
+from stepflow.model.run import RunStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["EVERYTHING", "STATUSES", "EventFilter", "wanted_events"]
+
+STATUSES: Final[tuple[str, ...]] = get_args(RunStatus)
 
 
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,3 +44,17 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EVERYTHING = EventFilter()
+
+
+def wanted_events(
+    status: Iterable[str], workflow_id: str, tags: Iterable[str], run_ids: Iterable[str] | None
+) -> EventFilter:
+    """Return the filter. Raises `InvalidInputError` for what is no status or no run id."""
+    statuses = frozenset(status)
+    unknown = statuses.difference(STATUSES)
+    if unknown:
+        raise InvalidInputError(f"status: {min(unknown)!r} is none of {', '.join(STATUSES)}")
+    runs = None if run_ids is None else frozenset(run_ids)
+    if runs is not None and not all(map(is_run_id, runs)):
+        raise InvalidInputError("runId: a run id is run_ and 8 to 64 letters or digits")
+    return EventFilter(status=statuses, workflow_id=workflow_id, tags=frozenset(tags), run_ids=runs)

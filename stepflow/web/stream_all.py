@@ -7,7 +7,9 @@ page of `GET /runs`. Who lists and then streams from the page's `streamCursor` m
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from stepflow.errors import (
     ForbiddenError,
@@ -15,9 +17,7 @@ from stepflow.errors import (
     RateLimitedError,
     UnavailableError,
 )
-from stepflow.model.event_filter import EventFilter
-from stepflow.model.ids import is_run_id
-from stepflow.model.run import RunStatus
+from stepflow.model.event_filter import STATUSES, EventFilter, wanted_events
 from stepflow.web.asgi import header, query_all, send_answer
 from stepflow.web.event_stream import (
     COME_BACK,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamAll", "cursor_of", "event_filter"]
 
-_STATUSES: Final[tuple[str, ...]] = get_args(RunStatus)
 _CURSOR: Final = "6f1d0c52a9b34e70-1042"
 _RUN: Final = '"runId":"run_4fXo2bKq9TzW1mYc7RdE5h","workflowId":"welcome-user"'
 _EXAMPLES: Final[dict[str, Any]] = {
@@ -95,7 +94,7 @@ class StreamAll(Endpoint):
             Param(
                 name="status",
                 place="query",
-                schema={"type": "array", "items": {"type": "string", "enum": list(_STATUSES)}},
+                schema={"type": "array", "items": {"type": "string", "enum": list(STATUSES)}},
                 description="Only events that leave their run in one of these statuses.",
                 example=["completed", "failed"],
             ),
@@ -195,18 +194,14 @@ def event_filter(query: Iterable[tuple[str, str]], principal: Principal) -> Even
         first.setdefault(name, text)
         if name in many:
             many[name].update(text.split(","))
-    unknown = many["status"].difference(_STATUSES)
-    if unknown:
-        raise InvalidInputError(f"status: {min(unknown)!r} is none of {', '.join(_STATUSES)}")
-    if not all(map(is_run_id, many["runId"])):
-        raise InvalidInputError("runId: a run id is run_ and 8 to 64 letters or digits")
-    run_ids = frozenset(many["runId"]) if "runId" in first else None
-    if principal.run_ids is not None:
-        run_ids = principal.run_ids if run_ids is None else run_ids & principal.run_ids
     tags = {first.get("tag", ""), principal.tag or ""} - {""}
-    return EventFilter(
-        status=frozenset(many["status"]),
-        workflow_id=first.get("workflowId", ""),
-        tags=frozenset(tags),
-        run_ids=run_ids,
+    asked = wanted_events(
+        many["status"],
+        first.get("workflowId", ""),
+        tags,
+        many["runId"] if "runId" in first else None,
     )
+    if principal.run_ids is None:
+        return asked
+    seen = principal.run_ids if asked.run_ids is None else principal.run_ids & asked.run_ids
+    return replace(asked, run_ids=seen)
