@@ -58,6 +58,10 @@ class Browser:
         answer = self.do("open", url=url, **how)
         return Page(self, answer["page"], answer["status"])
 
+    def network(self, *, there: bool) -> None:
+        """Take the network away from all tabs, or give it back; each is told."""
+        self.do("network", offline=not there)
+
     def close(self) -> None:
         """End the browser, then its driver."""
         self._driver.communicate()
@@ -120,6 +124,13 @@ class Page:
     def metrics(self) -> dict[str, float]:
         """Collect garbage; return what the browser counts: `JSHeapUsedSize`, `Nodes` and more."""
         return self._do("metrics")
+
+    def freeze(self) -> None:
+        """Let no script of the page run, as of a tab in the background, until `thaw`."""
+        self._do("lifecycle", state="frozen")
+
+    def thaw(self) -> None:
+        self._do("lifecycle", state="active")
 
     def shut(self) -> None:
         self._do("shut")

@@ -41,7 +41,8 @@ const commands = {
   },
 
   // `fresh`: as somebody else, who has none of the cookies of the others.
-  async open({ url, width = 1280, height = 800, scheme = "light", fresh = false }) {
+  // `before`: a script that runs in the page before any of its own.
+  async open({ url, width = 1280, height = 800, scheme = "light", fresh = false, before = "" }) {
     const where = fresh ? await (await another()).newContext() : context;
     const page = await where.newPage();
     await page.setViewportSize({ width, height });
@@ -56,6 +57,7 @@ const commands = {
         globalThis.__violated(`${event.violatedDirective} ${event.blockedURI}`),
       ),
     );
+    if (before) await page.addInitScript(before);
     seen.cdp = await where.newCDPSession(page);
     const response = await page.goto(url);
     pages.push(seen);
@@ -118,6 +120,17 @@ const commands = {
     await cdp.send("HeapProfiler.collectGarbage");
     const { metrics } = await cdp.send("Performance.getMetrics");
     return Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
+  },
+
+  // As the browser does with a tab that nobody looks at: "frozen" runs no script, "active" goes on.
+  async lifecycle({ page, state }) {
+    await pages[page].cdp.send("Page.setWebLifecycleState", { state });
+    return null;
+  },
+
+  async network({ offline }) {
+    await context.setOffline(offline);
+    return null;
   },
 
   async shut({ page }) {

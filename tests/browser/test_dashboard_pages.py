@@ -23,7 +23,9 @@ PAGES = {
     "#/events": "table",
     "#/schedules": "table",
     "#/system": ".tile",
+    "#/keys": "table",
 }
+WIDTHS = {"wide": 1280, "narrow": 360}
 
 
 @pytest.fixture
@@ -54,20 +56,31 @@ def serious(page: Page) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_serious_fault_for_those_who_do_not_see_it(
-    browser: Browser, served: Service, scheme: str
+    browser: Browser, served: Service, scheme: str, width: str
 ) -> None:
-    login = browser.open(f"{served.url}/ui/", scheme=scheme)
+    how: dict[str, Any] = {"scheme": scheme, "width": WIDTHS[width]}
+    login = browser.open(f"{served.url}/ui/", **how)
     login.until("document.querySelector('#key')")
     assert serious(login) == []
     login.shut()
     run = populate(served)
-    tab = sign_in(browser, served, scheme=scheme)
+    revoked = served.post("/keys", {"name": "old", "scopes": ["read"]})["id"]
+    served.http.delete(f"/keys/{revoked}").raise_for_status()
+    served.post("/keys", {"name": "deploy", "scopes": ["read", "trigger"], "ttl": "90d"})
+    tab = sign_in(browser, served, **how)
     for where, shows in PAGES.items():
         tab.go(where)
         tab.page.until(f"document.querySelector({json.dumps(shows)})")
         assert serious(tab.page) == [], where
+    for button in ("Make a key", "Revoke"):
+        tab.click(button)
+        tab.page.until("document.querySelector('dialog[open]')")
+        assert serious(tab.page) == [], button
+        tab.press("Escape")
+        tab.page.until("!document.querySelector('dialog')")
     tab.go(f"#/runs/{run}")
     tab.sees("waits for the event")
     tab.page.eval("document.querySelector('[data-key=\"carrier#1\"]').click()")
@@ -75,12 +88,23 @@ def test_no_page_has_a_serious_fault_for_those_who_do_not_see_it(
     assert serious(tab.page) == []
     tab.click("Event log")
     assert serious(tab.page) == []
-    for key in "cfn?":
+    for key in "cfns?":
         tab.press(key)
         tab.page.until("document.querySelector('dialog[open]')")
         assert serious(tab.page) == [], key
         tab.press("Escape")
         tab.page.until("!document.querySelector('dialog')")
+    token = served.post(f"/runs/{run}/token")["publicAccessToken"]
+    shared = browser.open(f"{served.url}/ui/#/share/{run}?token={token}", fresh=True, **how)
+    shared.until("document.querySelector('.w-row')")
+    assert serious(shared) == []
+    shared.eval("document.querySelector('#tab-log').click()")
+    shared.until("document.querySelector('.log-row')")
+    assert serious(shared) == []
+    # What is no page, and what cannot be read.
+    tab.go("#/runs/run_00000000")
+    tab.page.until("document.querySelector('main [role=alert], main .empty')")
+    assert serious(tab.page) == []
 
 
 def test_hostile_texts_are_texts_wherever_they_stand(browser: Browser, served: Service) -> None:

@@ -19,6 +19,8 @@ export class ApiError extends Error {
 export const who = new Store(null);
 
 let key = "";
+// A connection may have died without a word, as in a laptop's sleep: then no answer ever comes.
+const LATE_MS = 30_000;
 
 /** The headers that stand for whoever asks. */
 export const credentials = () => (key ? { "X-API-Key": key } : {});
@@ -43,16 +45,22 @@ export async function ask(method, parts, { query = {}, body, token, signal, text
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: token ? "omit" : "same-origin",
       cache: "no-store",
-      signal,
+      signal: AbortSignal.any([AbortSignal.timeout(LATE_MS), ...(signal ? [signal] : [])]),
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (error.name === "TimeoutError") throw unanswered(method);
     throw new ApiError(0, "UNREACHABLE", "The server cannot be reached.");
   }
   compareClocks(response.headers.get("date"));
   if (!response.ok) throw await refusal(response, token);
   if (response.status === 204) return null;
   return text ? response.text() : response.json();
+}
+
+function unanswered(method) {
+  const perhaps = method === "GET" ? "" : " It may have been done all the same: look first.";
+  return new ApiError(0, "UNREACHABLE", `The server has not answered for half a minute.${perhaps}`);
 }
 
 let skew = 0;

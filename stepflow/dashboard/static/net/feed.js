@@ -2,11 +2,14 @@
 // state it is in. Read with `fetch`, so that a refusal can be told from a broken line.
 //
 // The server sends a comment every 15 seconds. A line on which nothing came for three times as long is
-// dead, whatever the operating system thinks of it: so it is after a laptop's sleep.
+// dead, whatever the operating system thinks of it: so it is after a laptop's sleep. The same holds for
+// a request that is not answered: it may have gone out on a connection that died meanwhile.
 
 import { EventParser } from "../lib/sse.js";
 
 const SILENCE_MS = 45_000;
+const UNANSWERED_MS = 10_000;
+const LOOK_MS = 2_500;
 const BACK_OFF_MS = [250, 500, 1000, 2000, 4000];
 
 export class Feed {
@@ -59,7 +62,9 @@ export class Feed {
   async #open() {
     const abort = (this.#abort = new AbortController());
     this.onState(this.#tries ? "lost" : "opening");
-    let watch = 0;
+    this.#heard = Date.now();
+    let most = UNANSWERED_MS;
+    const watch = setInterval(() => Date.now() - this.#heard > most && abort.abort(), LOOK_MS);
     try {
       const headers = { Accept: "text/event-stream", ...this.headers() };
       if (this.cursor) headers["Last-Event-ID"] = this.cursor;
@@ -76,9 +81,9 @@ export class Feed {
       }
       if (!response.ok) throw new Error(`status ${response.status}`);
       this.#heard = Date.now();
+      most = SILENCE_MS;
       this.#tries = 0;
       this.onState("live");
-      watch = setInterval(() => Date.now() - this.#heard > SILENCE_MS && abort.abort(), 5000);
       await this.#read(response.body, abort);
     } catch {
       // Whatever it was, the way on is the same: come back by the cursor.

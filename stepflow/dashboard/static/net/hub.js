@@ -101,6 +101,8 @@ export class Hub {
   }
 
   #take(event, text) {
+    // The login is over: the stream ends, and who opens it again is told so.
+    if (event === "expired") return;
     this.#heard += 1;
     if (event === "resync") {
       for (const mine of this.#ports.values()) {

@@ -85,9 +85,15 @@ class OneRun {
         const data = JSON.parse(text);
         const at = Date.now();
         if (event === "expired") {
+          // Nothing can be read with it any more, so nothing is asked.
           this.expired = true;
           this.feed.stop();
-        } else if (event !== "resync")
+          clearTimeout(this.#timer);
+          line.set("over");
+          this.#tell();
+          return;
+        }
+        if (event !== "resync")
           this.log = [
             ...this.log.slice(-RECORDS_MOST),
             logLine(event, data, Number(id) || "", this.settled ? at : NaN),
@@ -130,6 +136,7 @@ class OneRun {
   async read() {
     clearTimeout(this.#timer);
     this.#timer = 0;
+    if (this.expired) return;
     if (this.#reading) {
       this.#stale = true;
       return;

@@ -55,7 +55,8 @@ export function SystemPage() {
   const lag = history.values("stepflow_loop_lag_seconds");
   const memory = history.values("resident_bytes").some((one) => one !== null);
   const troubles = troublesOf(state.ready, get);
-  return html`<section class="page" aria-label="System">
+  // It scrolls, and on a narrow screen there is nothing else in it to focus.
+  return html`<section class="page" aria-label="System" tabindex="0">
     <div class="toolbar">
       <h1>System</h1>
       <p class="dim">This process, as it is and as it has been since the page was opened.</p>
