@@ -166,8 +166,11 @@ newcomer: $(VENV)/.dev ## wheel, clean environment, first completed run: each co
 restart-load: $(VENV)/.dev ## restarts under 1,000 streams and 200 triggers a second: none lost, longest gap
 	@$(BIN)/python -m tests.restarts $(ARGS)
 
+.PHONY: hosts-deps
+hosts-deps: tests/hosts/js/node_modules/.stamp ## Next.js, Deno and Bun, as locked, for `make hosts`: half a gigabyte
+
 .PHONY: hosts
-hosts: $(VENV)/.dev ## every host on every server, each check: a table, written to docs/hosts.md
+hosts: $(VENV)/.dev $(NODE_STAMP) hosts-deps ## every host on every server, each check: a table, written to docs/hosts.md
 	@$(BIN)/python -m tests.hosts --write
 
 STREAMS ?= 10000
@@ -297,5 +300,6 @@ sbom: $(VENV)/.dev ## write build/sbom.json: CycloneDX, each package with its ad
 .PHONY: clean
 clean: ## remove what these targets made, but no data
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* build dist \
-		tests/browser/node_modules clients/js/node_modules clients/js/dist clients/js/build
+		tests/browser/node_modules tests/hosts/js/node_modules tests/hosts/js/build \
+		clients/js/node_modules clients/js/dist clients/js/build
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -2,8 +2,8 @@
 
 Without Chromium, Node or strace on a developer's machine, the tests that need them are skipped and
 counted at the end. Where `CI` is set, the same skip is a failure: a green run there has run
-everything. Only a reason that begins with `platform:` stays a skip, for what no machine of that
-kind can run.
+everything. Two reasons stay a skip: one that begins with `platform:`, for what no machine of that
+kind can run, and one that begins with `size:`, for what a target of its own runs, which it names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 UNDER_CI: Final = os.environ.get("CI", "").lower() not in {"", "0", "false"}
-NEVER_HERE: Final = "platform:"
+NOT_HERE: Final = ("platform:", "size:")
 ALIASES: Final = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
 
 # Whoever is started in a shell's background has Ctrl-C ignored, and so had all that tests start.
@@ -88,7 +88,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if skipped:
         terminalreporter.write_line(
             f"{len(skipped)} skipped. With CI set, a skip fails unless its reason begins with "
-            f"{NEVER_HERE!r}.",
+            f"{' or '.join(map(repr, NOT_HERE))}.",
             yellow=True,
         )
 
@@ -97,7 +97,7 @@ def _fail_if_skipped_under_ci(report: pytest.TestReport | pytest.CollectReport, 
     if not UNDER_CI or not report.skipped or hasattr(report, "wasxfail"):
         return
     reason = _reason(report)
-    if not reason.startswith(NEVER_HERE):
+    if not reason.startswith(NOT_HERE):
         report.outcome = "failed"
         report.longrepr = f"{node} was skipped under CI: {reason}"
 

@@ -26,13 +26,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount
+from starlette.routing import Match, Mount
 
 from stepflow.auth.handlers import any_of, deny_all, same_site
 from stepflow.errors import ApiError, InvalidInputError
 from stepflow.integrations.handlers import handlers_of
 from stepflow.integrations.host import app_of
 from stepflow.integrations.wrap import check_prefix
+from stepflow.web.app import bound, template_of
 from stepflow.web.openapi import document
 from stepflow.web.problems import SAFE_HEADERS
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
     from fastapi.params import Depends as Dependency
+    from starlette.types import Receive, Scope, Send
 
     from stepflow.auth.handlers import AuthHandler, AuthRequest
     from stepflow.integrations.handlers import Handler
@@ -84,7 +86,7 @@ def mount(
         operation = handler.operation
         who = principal if operation.scope is not None else None
         app.router.add_api_route(
-            prefix + operation.path,
+            prefix + template_of(operation.path),
             _endpoint(handler, who),
             methods=[operation.method],
             response_class=Response,
@@ -95,6 +97,7 @@ def mount(
             name=f"stepflow.{operation.id}",
             openapi_extra=described.operation(operation) if operation.documented else None,
         )
+        bound(cast("APIRoute", routes[-1]), operation.path)
     # First, so that a catch-all of the host does not hide them. What is left below the prefix, a
     # method or a path that is none, is answered by ours, which lets nobody in.
     options["auth"] = deny_all
@@ -162,7 +165,24 @@ def _beside(auth: Auth | None) -> Auth:
 
 
 class _Route(APIRoute):
-    """A route whose refusals have the shape of the API, also those of the host's dependencies."""
+    """A route whose refusals have the shape of the API, also those of the host's dependencies.
+
+    GET answers HEAD, too, as in Starlette; FastAPI would have it a second operation.
+    """
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches({**scope, "method": "GET"} if self._headed(scope) else scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._headed(scope):
+            await self.app(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
+
+    def _headed(self, scope: Scope) -> bool:
+        return (
+            scope["type"] == "http" and scope["method"] == "HEAD" and "GET" in (self.methods or ())
+        )
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         original = super().get_route_handler()

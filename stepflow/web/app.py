@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     from stepflow.web.policy import Policy
     from stepflow.web.presets import EndpointPreset
 
-__all__ = ["ENDPOINTS", "PAGES", "NoSuchRoute", "build_app", "build_routes", "make_service"]
+__all__ = ["ENDPOINTS", "PAGES", "NoSuchRoute", "bound", "build_app", "build_routes"]
+__all__ += ["make_service", "template_of"]
 
 # The hot routes first: Starlette tries one after the other.
 ENDPOINTS: Final[tuple[type[Endpoint], ...]] = (
@@ -164,16 +165,30 @@ def build_routes(
 
 
 def _route(path: str, app: ASGIApp, origins: frozenset[bytes]) -> Route:
-    rest = next((name for name in _RESTS if path.endswith(name)), None)
-    if rest is not None:
-        path = path.replace(rest, f"{rest[:-1]}:path}}")
-    route = Route(path, Cors(app, origins) if origins else app, include_in_schema=False)
+    made = Cors(app, origins) if origins else app
+    route = Route(template_of(path), made, include_in_schema=False)
+    bound(route, path)
+    return route
+
+
+def template_of(path: str) -> str:
+    """Return an operation's path as a Starlette route has it: ids with slashes take the rest."""
+    rest = _rest_of(path)
+    return path if rest is None else path.replace(rest, f"{rest[:-1]}:path}}")
+
+
+def bound(route: Route, path: str) -> None:
+    """Let the route of that operation's path match that and nothing else."""
     pattern = route.path_regex.pattern.removesuffix("$")
+    rest = _rest_of(path)
     if rest is not None:
         pattern = pattern.replace(".*", _RESTS[rest])
     # Python's `$` also matches before a line break at the end, and `/health%0a` is no path of ours.
     route.path_regex = re.compile(pattern + r"\Z")
-    return route
+
+
+def _rest_of(path: str) -> str | None:
+    return next((name for name in _RESTS if path.endswith(name)), None)
 
 
 class NoSuchRoute:

@@ -11,17 +11,19 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from tests.served import doomed, end_group
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping, Sequence
 
 APPS: Final = Path(__file__).with_name("apps")
 KEY: Final = "a-key-of-the-hosts-suite-01"
 PREFIX: Final = "/api/stepflow"
-LISTENS: Final = re.compile(r"(?:[Rr]unning on|Listening at:) (http://127\.0\.0\.1:\d+)")
+LISTENS: Final = re.compile(
+    r"(?:[Rr]unning on|[Ll]istening (?:at:|on)|- Local:) +(http://127\.0\.0\.1:\d+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Host:
     """`lives`: its own start and end print a line. `users`: it has a login of its own.
 
     `strays`: what is below the prefix and no route is answered by ours, not by the host.
+    `speaks`: Python, and it has the engine in itself; or JavaScript, in front of a service.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Host:
     strays: bool = True
     target: str = "app"
     apps: Path = APPS
+    speaks: Literal["Python", "JavaScript"] = "Python"
+    heavy: bool = False
+    """Whether it needs packages of hundreds of megabytes."""
 
 
 HOSTS: Final = (
@@ -67,12 +73,16 @@ SERVERS: Final = tuple(
 
 @dataclass
 class Process:
-    """A host that runs. `said` is what it has printed, once it has ended."""
+    """A host that runs. `said` is what it has printed, once it has ended.
+
+    `service` is what it forwards to, if it is not the service itself.
+    """
 
     popen: subprocess.Popen[str]
     url: str
     data: Path
     said: str = ""
+    service: Process | None = None
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send the signal; return the exit status, once the process has left."""
@@ -91,41 +101,60 @@ def _command(host: Host, options: list[str]) -> list[str]:
         case "granian":
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
-            return ["granian", "--interface", "asgi", "--port", str(port), *options, target]
+            how = ["--interface", "asgi", "--port", str(port)]
+            return ["granian", *how, *options, target]
         case _:
             return ["uvicorn", "--port", "0", "--no-access-log", *options, target]
 
 
 @contextmanager
-def started(host: Host, data: Path, *options: str) -> Generator[Process]:
-    """Start the host on its server; yield it when it listens."""
+def started(host: Host, data: Path, *options: str, endpoints: str = "all") -> Generator[Process]:
+    """Start the host, in Python, on its server; yield it when it listens."""
     environ = {
-        **os.environ,
+        "ENDPOINTS": endpoints,
         "DATA": str(data),
         "STEPFLOW_DATA_DIR": str(data),
         "STEPFLOW_API_KEYS": KEY,
         "PYTHONPATH": f"{host.apps}{os.pathsep}{Path(__file__).parents[2]}",
         "PYTHONUNBUFFERED": "1",
     }
+    # granian names its address before anybody answers there.
+    ready = "Started worker" if host.server == "granian" else ""
+    command = [sys.executable, "-m", *_command(host, list(options))]
+    with running(host.name, command, environ, ready=ready) as process:
+        process.data = data
+        yield process
+
+
+@contextmanager
+def running(
+    name: str,
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    ready: str = "",
+) -> Generator[Process]:
+    """Run the command until it has said where it listens, and `ready`; yield it, and end it."""
     popen = subprocess.Popen(
-        doomed([sys.executable, "-m", *_command(host, list(options))]),
-        env=environ,
+        doomed(command),
+        cwd=cwd,
+        env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
-    process = Process(popen, "", data)
+    process = Process(popen, "", cwd or Path())
     try:
         assert popen.stdout is not None
         for line in popen.stdout:
             process.said += line
             if found := LISTENS.search(line):
                 process.url = found[1]
-            # granian names its address before anybody answers there.
-            if process.url and (host.server != "granian" or "Started worker" in line):
+            if process.url and ready in line:
                 break
-        assert process.url, f"{host.name} did not start:\n{process.said}"
+        assert process.url, f"{name} did not start:\n{process.said}"
         yield process
     finally:
         end_group(popen)

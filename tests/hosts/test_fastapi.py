@@ -160,7 +160,31 @@ async def test_what_dependencies_raise_ends_the_request_in_our_shape() -> None:
         assert (await client.get("/flow/runs", headers={"X-Gate": "0"})).status_code == 200
         # What is no route of FastAPI's is answered by ours, and lets nobody past the guard.
         assert (await client.put("/flow/runs")).status_code == 405
-        assert (await client.head("/flow/runs")).status_code == 401
+        assert (await client.patch("/flow/nothing", headers={"X-Gate": "0"})).status_code == 404
+        # HEAD is GET's, behind the same guard.
+        assert (await client.head("/flow/runs")).status_code == 400
+        assert (await client.head("/flow/runs", headers={"X-Gate": "2"})).status_code == 401
+        assert (await client.head("/flow/runs", headers={"X-Gate": "0"})).status_code == 200
+
+
+@pytest.mark.asyncio
+async def test_an_id_with_slashes_is_one_and_a_line_break_is_no_path_of_ours() -> None:
+    flow, app = made(), FastAPI()
+
+    @flow.workflow("wait", events=["a/{id}"])
+    async def wait(ctx: Context, value: dict[str, str]) -> Any:
+        return await ctx.wait_for_event("answer", f"a/{value['id']}", timeout=None)
+
+    mount(flow, app, "/flow", auth=allow_all)
+    async with client_of(flow, app) as client:
+        for name, path in (("b/c", "a/b/c"), ("d/e", "a%2Fd%2Fe")):
+            run = (await client.post("/flow/trigger/wait", json={"id": name})).json()["runId"]
+            answer = await client.post(f"/flow/notify/{path}", json=name)
+            assert answer.json() == {"success": True}
+            await client.get(f"/flow/runs/{run}/stream")
+            assert (await client.get(f"/flow/runs/{run}")).json()["result"] == name
+        assert (await client.get("/flow/health%0a")).status_code == 404
+    assert "/flow/notify/{eventId}" in app.openapi()["paths"]
 
 
 @pytest.mark.asyncio

@@ -12,6 +12,7 @@ from stepflow.client import SyncClient
 from tests.hosts.checks import CHECKS, Api
 from tests.hosts.front import Front, fronted
 from tests.hosts.hosts import HOSTS, KEY, started
+from tests.hosts.suite import absent, api_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +44,8 @@ def test_behind_nginx_a_host_keeps_every_promise(
 ) -> None:
     nginx, host = front
     root = f"{nginx.url}/gw" if way == "stripped" else nginx.url
-    made = Api(root, host.prefix, KEY, host.own, host.users, host.strays, fronted=True)
-    with closing(made) as api:
+    assert absent(host, check.__doc__ or "", way=way) is None
+    with closing(api_of(host, root, fronted=True)) as api:
         check(api)
 
 

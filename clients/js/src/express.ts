@@ -16,7 +16,8 @@ export type StepflowRouter = (
 export function createStepflowRouter(options: HandlerOptions): StepflowRouter {
   const handler = createStepflowHandler(options);
   return (request, response, next) => {
-    const parsed = request as IncomingMessage & { body?: unknown };
-    answer(handler, request, response, request.url ?? "/", parsed, request).catch(next);
+    const parsed = request as IncomingMessage & { body?: unknown; baseUrl?: string };
+    const hosted = { parsed, extra: request, mounted: options.basePath ?? parsed.baseUrl, closing: options.closing };
+    answer(handler, request, response, request.url ?? "/", hosted).catch(next);
   };
 }

@@ -15,7 +15,8 @@ export const stepflowPlugin: FastifyPluginAsync<HandlerOptions> = async (app, op
     reply.hijack();
     const path = (request.raw.url ?? "/").slice(app.prefix.length) || "/";
     try {
-      await answer(handler, request.raw, reply.raw, path, {}, request);
+      const hosted = { parsed: {}, extra: request, mounted: app.prefix, closing: options.closing };
+      await answer(handler, request.raw, reply.raw, path, hosted);
     } catch (error) {
       request.log.error(error);
       if (reply.raw.headersSent) reply.raw.destroy();

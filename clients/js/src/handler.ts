@@ -6,7 +6,8 @@
 // - Only known routes are forwarded, with known methods; a segment is passed on as it came, and one
 //   that could climb is 404.
 // - Of the request only what the API knows goes on; cookies and the caller's own headers stay here.
-// - The key is added where the caller has no `?token=`: a token reads its own run, with its own right.
+// - The key is added where the caller has no `?token=`: a token reads its own run, with its own right,
+//   whatever the host's own auth says; the service judges it.
 // - Bodies are streams, both ways' ends are tied: when the page goes, the service hears of it.
 
 import type { ErrorCode } from "./types.js";
@@ -50,17 +51,27 @@ export interface HandlerOptions {
   readonly apiKey?: string | undefined;
   /** Where the host serves it; taken off the path. */
   readonly basePath?: string | undefined;
+  /** Where callers find it, if neither `basePath` nor the host knows: `/openapi.yaml` says so. */
+  readonly publicPath?: string | undefined;
   readonly endpoints?: EndpointPreset | Endpoints | undefined;
-  /** Who may call: for all routes, or a handler each. Without one, whoever reaches the host. */
-  readonly auth?: AuthHandler | Partial<Record<Endpoint, AuthHandler>> | undefined;
+  /**
+   * Who may call: one handler, or one for each endpoint and `global` for the rest. Without any, whoever
+   * reaches the host. `health` and `docs` are open unless they have a handler of their own.
+   */
+  readonly auth?: AuthHandler | Partial<Record<Endpoint | "global", AuthHandler>> | undefined;
   readonly onAuthFailure?: ((context: AuthContext, result: AuthResult) => void) | undefined;
   /** The host's own part of `/health`: false is 503. */
   readonly healthCheck?: (() => boolean | Promise<boolean>) | undefined;
+  /** Once it is aborted, open streams end as whole answers: a server that closes waits for none. */
+  readonly closing?: AbortSignal | undefined;
   readonly fetch?: typeof globalThis.fetch | undefined;
 }
 
-/** Answers a request; `extra` is handed to the auth handlers. */
-export type StepflowHandler = (request: Request, extra?: unknown) => Promise<Response>;
+/**
+ * Answers a request; `extra` is handed to the auth handlers. `mounted` is the prefix that the host has
+ * taken off the path, where `basePath` does not say it.
+ */
+export type StepflowHandler = (request: Request, extra?: unknown, mounted?: string) => Promise<Response>;
 
 const ROUTES: readonly [methods: string, path: RegExp, endpoint: Endpoint][] = [
   ["POST", /^\/trigger\/[^/]+(?:\/batch)?$/, "trigger"],
@@ -87,6 +98,9 @@ const KEPT_BACK = new Set([
   ...["te", "trailer", "transfer-encoding", "upgrade", "content-encoding", "content-length"],
   ...["set-cookie", "server", "date"],
 ]);
+/** What needs no credentials at the service either. */
+const PUBLIC = new Set<Endpoint>(["health", "docs"]);
+const TOKENS_READ = new Set<Endpoint>(["runs", "runsStream"]);
 const OPEN = { trigger: true, notify: true, runs: true, runsStream: true, health: true, docs: true, metrics: true };
 const SHUT: Endpoints = Object.fromEntries(Object.keys(OPEN).map((name) => [name, false]));
 const PRESETS: Record<EndpointPreset, Endpoints> = {
@@ -104,7 +118,7 @@ export function createStepflowHandler(options: HandlerOptions): StepflowHandler 
   const enabled = endpointsOf(options.endpoints ?? "all");
   const send = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
 
-  return async (request, extra) => {
+  return async (request, extra, mounted = base) => {
     const url = new URL(request.url);
     // Without `basePath`, the host has taken its prefix off already.
     if (base && url.pathname !== base && !url.pathname.startsWith(`${base}/`)) return absent();
@@ -118,17 +132,17 @@ export function createStepflowHandler(options: HandlerOptions): StepflowHandler 
       return problem("METHOD_NOT_ALLOWED", 405, "Method not allowed", { Allow: allow });
     }
     const context: AuthContext = { request, endpoint: route[2], extra };
-    const refused = await authenticate(options, context);
+    const borne = url.searchParams.has("token");
+    // Only before a service that has keys is a token, right or wrong, judged by somebody.
+    const judged = borne && method === "GET" && TOKENS_READ.has(context.endpoint) && options.apiKey !== undefined;
+    const refused = judged ? undefined : await authenticate(options, context);
     if (refused) return refused;
     if (path === "/health" && options.healthCheck && !(await healthy(options.healthCheck))) {
       return problem("UNAVAILABLE", 503, "the host's own health check failed", { "Retry-After": "1" });
     }
-    return forward(
-      send,
-      service + path + url.search,
-      request,
-      url.searchParams.has("token") ? undefined : options.apiKey,
-    );
+    const answer = await forward(send, service + path + url.search, request, borne ? undefined : options.apiKey);
+    if (context.endpoint === "runsStream" && options.closing) return endingWith(answer, options.closing);
+    return path === "/openapi.yaml" ? servedBelow(answer, options.publicPath ?? (mounted || "/")) : answer;
   };
 }
 
@@ -160,10 +174,12 @@ async function healthy(check: () => boolean | Promise<boolean>): Promise<boolean
 
 async function authenticate(options: HandlerOptions, context: AuthContext): Promise<Response | undefined> {
   const { auth } = options;
-  const handler = typeof auth === "function" ? auth : auth?.[context.endpoint];
+  const named = typeof auth === "function" ? { global: auth } : auth;
+  const own = named?.[context.endpoint];
+  if (named === undefined || (!own && PUBLIC.has(context.endpoint))) return undefined;
+  const handler = own ?? named.global;
   if (!handler) {
-    // Handlers by route: one that was forgotten lets nobody in. Health is open, as everywhere.
-    if (auth === undefined || context.endpoint === "health" || context.endpoint === "docs") return undefined;
+    // Handlers by route: one that was forgotten lets nobody in.
     return problem("UNAUTHORIZED", 401, "Unauthorized", { "WWW-Authenticate": "Bearer" });
   }
   const said = await handler(context);
@@ -217,6 +233,48 @@ async function forward(
   return new Response(empty ? null : answer.body, { status: answer.status, headers: back });
 }
 
+/** The same answer, whose body ends, in order, where the service's does or when the host closes. */
+function endingWith(answer: Response, closing: AbortSignal): Response {
+  if (!answer.body) return answer;
+  const reader = answer.body.getReader();
+  const close = (): void => void reader.cancel().catch(() => undefined);
+  const done = (): void => closing.removeEventListener("abort", close);
+  closing.addEventListener("abort", close);
+  if (closing.aborted) close();
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        const part = await reader.read();
+        if (!part.done) {
+          controller.enqueue(part.value);
+          return;
+        }
+        done();
+        controller.close();
+      } catch (error) {
+        done();
+        controller.error(error);
+      }
+    },
+    cancel(reason) {
+      done();
+      return reader.cancel(reason);
+    },
+  });
+  return new Response(body, { status: answer.status, headers: answer.headers });
+}
+
+/** The document, which names its service's own place, with the host's. */
+async function servedBelow(answer: Response, mounted: string): Promise<Response> {
+  if (answer.status !== 200 || !answer.body) return answer;
+  const text = await answer.text();
+  const server = `servers:\n  - url: ${JSON.stringify(mounted)}\n`;
+  return new Response(
+    text.replace(/^servers:\n(?: .*\n)+/m, () => server),
+    { headers: answer.headers },
+  );
+}
+
 function absent(): Response {
   return problem("NOT_FOUND", 404, "Not found");
 }
@@ -230,6 +288,24 @@ function problem(code: ErrorCode, status: number, error: string, headers: Record
 /** Take whoever sends this key as `X-API-Key`. */
 export function createApiKeyAuth(key: string): AuthHandler {
   return async ({ request }) => ({ ok: await same(request.headers.get("x-api-key") ?? "", key) });
+}
+
+/**
+ * Ask `handler` only where no page of another site can be behind the request: for handlers that go by
+ * what a browser sends by itself, a session's cookie above all. Else it is 403.
+ */
+export function sameSite(handler: AuthHandler): AuthHandler {
+  return (context) => {
+    const { headers } = context.request;
+    const origin = headers.get("origin");
+    const host = headers.get("host") ?? new URL(context.request.url).host;
+    // The scheme is left out: whoever ends TLS before us has changed it.
+    const other = origin !== null && origin.replace(/^.*?:\/\//, "").toLowerCase() !== host.toLowerCase();
+    if (other || headers.get("sec-fetch-site") === "cross-site") {
+      return { ok: false, status: 403, message: "A page of another site may not call with this one's cookies" };
+    }
+    return handler(context);
+  };
 }
 
 /** Take whoever one of them takes. */

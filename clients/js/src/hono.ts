@@ -15,7 +15,7 @@ export function createStepflowRoutes(options: HandlerOptions): Hono {
     const mounted = options.basePath ?? context.req.routePath.replace(/\/?\*$/, "");
     url.pathname = url.pathname.slice(mounted.length) || "/";
     const init: RequestInit & { duplex?: "half" } = { signal: context.req.raw.signal };
-    return handler(new Request(url, new Request(context.req.raw, init)), context);
+    return handler(new Request(url, new Request(context.req.raw, init)), context, mounted);
   });
   return app;
 }

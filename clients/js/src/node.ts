@@ -7,21 +7,28 @@ import type { StepflowHandler } from "./handler.js";
 /** What a body parser of the host has made of a body that is read already, if one has. */
 export type Parsed = { readonly body?: unknown };
 
+/** What a host adds to a request: its parsed body, what auth handlers get, and its prefix. */
+export interface Hosted {
+  readonly parsed: Parsed;
+  readonly extra: unknown;
+  readonly mounted: string | undefined;
+  readonly closing: AbortSignal | undefined;
+}
+
 /** Answer `request` by the handler; `path` is relative to where it is mounted. */
 export async function answer(
   handler: StepflowHandler,
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
-  parsed: Parsed,
-  extra: unknown,
+  { parsed, extra, mounted, closing }: Hosted,
 ): Promise<void> {
   const gone = new AbortController();
   // The connection's end, before the answer's: the page has left.
   response.once("close", () => gone.abort());
   let told: Response;
   try {
-    told = await handler(webRequest(request, path, parsed, gone.signal), extra);
+    told = await handler(webRequest(request, path, parsed, gone.signal), extra, mounted);
   } catch (error) {
     if (gone.signal.aborted) return;
     throw error;
@@ -40,7 +47,8 @@ export async function answer(
       if (done) break;
       if (!response.write(value)) await drained(response);
     }
-    response.end();
+    // A server that closes waits for connections that are kept, too.
+    response.end(() => closing?.aborted && request.socket.end());
   } catch {
     // The service broke off: so does the answer, and whoever reads it comes again.
     response.destroy();

@@ -8,7 +8,13 @@ import { serve } from "@hono/node-server";
 import { createClient, type RunEvent } from "@stepflow/client";
 import { createStepflowRouter } from "@stepflow/client/express";
 import { stepflowPlugin } from "@stepflow/client/fastify";
-import { anyOf, createApiKeyAuth, createStepflowHandler, type HandlerOptions } from "@stepflow/client/handler";
+import {
+  anyOf,
+  createApiKeyAuth,
+  createStepflowHandler,
+  type HandlerOptions,
+  sameSite,
+} from "@stepflow/client/handler";
 import { createStepflowRoutes } from "@stepflow/client/hono";
 import { createStepflowRoute } from "@stepflow/client/next";
 import express from "express";
@@ -298,6 +304,32 @@ describe("every host", () => {
       assert.equal(await sent(byRoute, "/notify/x", POST), 401);
       assert.equal(await sent(byRoute, "/health"), 200);
       assert.equal(await sent({ healthCheck: () => false }, "/health"), 503);
+      // What the service shows to everybody is open here, too, unless it has a handler of its own.
+      const shut = (): boolean => false;
+      assert.equal(await sent({ auth: shut }, "/health"), 200);
+      assert.equal(await sent({ auth: shut }, "/ready"), 200);
+      assert.equal(await sent({ auth: shut }, "/docs"), 200);
+      assert.equal(await sent({ auth: { health: shut } }, "/health"), 401);
+      assert.equal(await sent({ auth: { global: shut, runs: () => true } }, "/runs/x"), 200);
+      assert.equal(await sent({ auth: { global: shut, runs: () => true } }, "/notify/x", POST), 401);
+      // A token is for the service to judge, where it has keys; it opens nothing but reads.
+      assert.equal(await sent({ auth: shut }, "/runs/x?token=pat_1"), 200);
+      assert.equal(await sent({ auth: shut }, "/runs/x/stream?token=pat_1"), 200);
+      assert.equal(await sent({ auth: shut }, "/runs/x/cancel?token=pat_1", POST), 401);
+      assert.equal(await sent({ auth: shut }, "/trigger/x?token=pat_1", POST), 401);
+      assert.equal(await sent({ auth: shut, apiKey: undefined }, "/runs/x?token=pat_1"), 401);
+      // A cookie comes along from pages of other sites, and is nobody then.
+      const cookie = sameSite(({ request }) => request.headers.get("cookie") === "user=ada");
+      for (const [headers, status] of [
+        [{}, 401],
+        [{ Cookie: "user=ada" }, 200],
+        [{ Cookie: "user=ada", Origin: "https://evil.example" }, 403],
+        [{ Cookie: "user=ada", Origin: "null" }, 403],
+        [{ Cookie: "user=ada", "Sec-Fetch-Site": "cross-site" }, 403],
+        [{ Cookie: "user=ada", "Sec-Fetch-Site": "same-origin" }, 200],
+      ] as [Record<string, string>, number][]) {
+        assert.equal(await sent({ auth: cookie }, "/runs/x", { headers }), status, JSON.stringify(headers));
+      }
 
       seen.length = 0;
       const answer = await using({}, "/runs/a%2Fb?x=1", { headers: { Cookie: "c=d", "X-API-Key": "the page's" } });
@@ -307,6 +339,56 @@ describe("every host", () => {
       assert.equal(seen[1], "GET /inner/runs/x?token=pat_1 undefined undefined");
     });
   }
+
+  test("same site is the host that was asked, whatever ended TLS before it", async () => {
+    const auth = sameSite(() => true);
+    const asked = (headers: Record<string, string>): unknown =>
+      auth({ request: new Request("http://inside.test/runs", { headers }), endpoint: "runs", extra: undefined });
+    assert.equal(asked({ Host: "Shop.example", Origin: "https://shop.example" }), true);
+    assert.equal(asked({ Host: "shop.example", Origin: "https://shop.example:444" }) === true, false);
+    assert.equal(asked({ Origin: "http://inside.test" }), true);
+  });
+
+  test("the document says where it is served", async () => {
+    const document = 'openapi: "3.1.0"\nservers:\n  - url: "/inner"\n    description: x\ntags:\n  - name: $&\n';
+    const options = { url: "http://service.test/inner", fetch: async () => new Response(document) };
+    const servers = async (more: Partial<HandlerOptions>, path: string, mounted?: string): Promise<string> => {
+      const handler = createStepflowHandler({ ...options, ...more });
+      return (await handler(new Request(`http://host.test${path}`), undefined, mounted)).text();
+    };
+    const said = (place: string): string =>
+      `openapi: "3.1.0"\nservers:\n  - url: ${JSON.stringify(place)}\ntags:\n  - name: $&\n`;
+    assert.equal(await servers({}, "/openapi.yaml"), said("/"));
+    assert.equal(await servers({}, "/openapi.yaml", BASE), said(BASE));
+    assert.equal(await servers({ basePath: BASE }, `${BASE}/openapi.yaml`), said(BASE));
+    assert.equal(await servers({ publicPath: '/gw/"$1"' }, "/openapi.yaml", BASE), said('/gw/"$1"'));
+  });
+
+  test("a host that closes ends its streams as whole answers, and the service hears of it", async () => {
+    for (const early of [false, true]) {
+      const closing = new AbortController();
+      let left = false;
+      const body = new ReadableStream<Uint8Array>({
+        start: (controller) => controller.enqueue(new TextEncoder().encode(": hello\n\n")),
+        cancel: () => {
+          left = true;
+        },
+      });
+      const handler = createStepflowHandler({
+        url: "http://service.test",
+        closing: closing.signal,
+        fetch: async () => new Response(body),
+      });
+      if (early) closing.abort();
+      const answer = await handler(new Request("http://host.test/runs/x/stream"));
+      const reader = answer.body?.getReader();
+      if (!early) assert.equal((await reader?.read())?.done, false);
+      const next = reader?.read();
+      closing.abort();
+      assert.equal((await next)?.done, true);
+      assert.ok(left);
+    }
+  });
 
   test("a path that climbs is not forwarded", async () => {
     const fetched: string[] = [];

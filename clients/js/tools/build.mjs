@@ -1,4 +1,4 @@
-// Builds `dist/`, which is published, and `build/tests/`, which node's test runner runs.
+// Builds `dist/`, which is published, `build/tests/`, which node's test runner runs, and `build/hosts/`.
 
 import { execFileSync } from "node:child_process";
 import { readdirSync, rmSync } from "node:fs";
@@ -32,6 +32,16 @@ await build({
   target: "es2022",
   sourcemap: "inline",
   jsx: "automatic",
+});
+
+// The hosts of the suite in tests/hosts at the root: processes of their own.
+await build({
+  entryPoints: readdirSync("tests/hosts")
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => `tests/hosts/${name}`),
+  outdir: "build/hosts",
+  format: "esm",
+  target: "es2022",
 });
 
 // The pages that a real browser loads.

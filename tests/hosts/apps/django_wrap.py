@@ -38,7 +38,7 @@ from django.core.management import call_command  # noqa: E402
 from django.http import HttpResponse  # noqa: E402
 from django.middleware.csrf import get_token  # noqa: E402
 from django.urls import path  # noqa: E402
-from hosted import PREFIX, flow  # noqa: E402
+from hosted import ENDPOINTS, PREFIX, flow  # noqa: E402
 
 from stepflow import any_of  # noqa: E402
 from stepflow.integrations.django import session_auth  # noqa: E402
@@ -61,4 +61,9 @@ def login(request):
 
 
 urlpatterns = [path("own", own), path("login", login)]
-app = flow.wrap(get_asgi_application(), PREFIX, auth=any_of(session_auth(), flow.authenticate))
+app = flow.wrap(
+    get_asgi_application(),
+    PREFIX,
+    auth=any_of(session_auth(), flow.authenticate),
+    endpoints=ENDPOINTS,
+)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
-from hosted import PREFIX, flow
+from hosted import ENDPOINTS, PREFIX, flow
 
 app = FastAPI(lifespan=flow.lifespan)
-app.mount(PREFIX, flow.asgi())
+app.mount(PREFIX, flow.asgi(endpoints=ENDPOINTS))
 
 
 @app.get("/own")

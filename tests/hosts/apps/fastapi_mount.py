@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Response
 from fastapi.security import APIKeyCookie
-from hosted import PREFIX, flow, say
+from hosted import ENDPOINTS, PREFIX, flow, say
 
 from stepflow import Principal
 from stepflow.integrations.fastapi import mount
@@ -40,4 +40,4 @@ def current(user: Annotated[str | None, Depends(cookie)]) -> Principal | None:
     return Principal(user) if user else None
 
 
-mount(flow, app, PREFIX, principal=current, auth=flow.authenticate)
+mount(flow, app, PREFIX, principal=current, auth=flow.authenticate, endpoints=ENDPOINTS)

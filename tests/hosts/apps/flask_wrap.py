@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from a2wsgi import WSGIMiddleware
 from flask import Flask, request, session
-from hosted import PREFIX, flow
+from hosted import ENDPOINTS, PREFIX, flow
 
 from stepflow import Principal, any_of
 from stepflow.integrations.flask import request_auth
@@ -30,5 +30,8 @@ def of_session() -> Principal | None:
 
 
 app = flow.wrap(
-    WSGIMiddleware(site), PREFIX, auth=any_of(request_auth(site, of_session), flow.authenticate)
+    WSGIMiddleware(site),
+    PREFIX,
+    auth=any_of(request_auth(site, of_session), flow.authenticate),
+    endpoints=ENDPOINTS,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from stepflow import Context, Stepflow
 
 PREFIX = "/api/stepflow"
+ENDPOINTS: Any = os.environ.get("ENDPOINTS", "all")
 
 flow = Stepflow(os.environ["DATA"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import Any
 
-from hosted import PREFIX, flow, say
+from hosted import ENDPOINTS, PREFIX, flow, say
 from litestar import Litestar, Request, get, post
 from litestar.middleware.session.client_side import CookieBackendConfig
 
@@ -40,5 +40,12 @@ app = Litestar(
     route_handlers=[own, login],
     lifespan=[lifespan],
     middleware=[CookieBackendConfig(secret=b"0123456789abcdef").middleware],
-    plugins=[StepflowPlugin(flow, PREFIX, auth=any_of(same_site(of_session), flow.authenticate))],
+    plugins=[
+        StepflowPlugin(
+            flow,
+            PREFIX,
+            auth=any_of(same_site(of_session), flow.authenticate),
+            endpoints=ENDPOINTS,
+        )
+    ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 
-from hosted import PREFIX, flow, say
+from hosted import ENDPOINTS, PREFIX, flow, say
 from litestar import Litestar, get
 
 
@@ -20,4 +20,4 @@ async def own() -> str:
     return "own"
 
 
-app = flow.wrap(Litestar(route_handlers=[own], lifespan=[lifespan]), PREFIX)
+app = flow.wrap(Litestar(route_handlers=[own], lifespan=[lifespan]), PREFIX, endpoints=ENDPOINTS)

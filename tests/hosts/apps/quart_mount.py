@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hosted import PREFIX, flow, say
+from hosted import ENDPOINTS, PREFIX, flow, say
 from quart import Quart
 
 app = Quart(__name__)
@@ -23,4 +23,4 @@ async def own() -> str:
     return "own"
 
 
-flow.mount(app, PREFIX)
+flow.mount(app, PREFIX, endpoints=ENDPOINTS)

@@ -1,5 +1,5 @@
 """`flow.asgi()` by itself."""
 
-from hosted import flow
+from hosted import ENDPOINTS, flow
 
-app = flow.asgi()
+app = flow.asgi(endpoints=ENDPOINTS)

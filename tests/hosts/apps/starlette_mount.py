@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 
-from hosted import PREFIX, flow, say
+from hosted import ENDPOINTS, PREFIX, flow, say
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -51,4 +51,4 @@ app = Starlette(
         Middleware(SessionMiddleware, secret_key="not a secret"),
     ],
 )
-flow.mount(app, PREFIX, auth=any_of(same_site(of_session), flow.authenticate))
+flow.mount(app, PREFIX, auth=any_of(same_site(of_session), flow.authenticate), endpoints=ENDPOINTS)

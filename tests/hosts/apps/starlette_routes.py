@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hosted import PREFIX, flow
+from hosted import ENDPOINTS, PREFIX, flow
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
@@ -13,5 +13,6 @@ async def own(request):
 
 
 app = Starlette(
-    routes=[Route("/own", own), Mount(PREFIX, routes=flow.routes())], lifespan=flow.lifespan
+    routes=[Route("/own", own), Mount(PREFIX, routes=flow.routes(endpoints=ENDPOINTS))],
+    lifespan=flow.lifespan,
 )
