@@ -24,6 +24,7 @@ PAGES: Final = (
     ROOT / "README.md",
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "why.md",
 )
 _PLACE: Final = re.compile(
     r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL
