@@ -60,7 +60,7 @@ $(VENV)/.dev: $(VENV)/.uv-$(UV_VERSION) pyproject.toml uv.lock
 env: $(VENV)/.dev ## make .venv with everything that development needs
 
 .PHONY: system-deps
-system-deps: ## Chromium, a font, Node, nginx and strace for the tests, where apt-get can install them
+system-deps: ## Chromium, a font, Node, nginx, PostgreSQL and strace for the tests, where apt-get can install them
 	@bash tools/system_deps.sh
 
 NODE_LOCKS := $(wildcard tests/browser/package-lock.json clients/js/package-lock.json)

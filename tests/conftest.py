@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import uuid
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.hang_guard import HangGuard
+from tools.postgres import Postgres, programs
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -46,8 +48,26 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def find_tool(name: str) -> str | None:
     """Return the path of the program, under any name that it goes by, or None."""
+    if name == "postgres":
+        # Its programs are in no PATH.
+        found = programs()
+        return str(found / "postgres") if found is not None else None
     names = ALIASES.get(name, (name,))
     return next((path for path in map(shutil.which, names) if path), None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres]:
+    """A PostgreSQL of this session's own, and of each worker's of xdist; mark its tests so:
+    `tool("postgres")`. Whoever kills it revives it."""
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The URL of a fresh database on it."""
+    return postgres.make_database(f"test_{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture

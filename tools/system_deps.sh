@@ -31,6 +31,8 @@ else
     need npm npm
     # In front of the hosts of tests/hosts.
     need nginx-light nginx
+    # The database of the second engine.
+    need_file postgresql '/usr/lib/postgresql/*/bin/initdb'
     need_file fonts-dejavu-core /usr/share/fonts/truetype/dejavu
     # Faults: system calls that fail, clocks that jump, file systems that lose their power.
     if [ "$(uname -s)" = Linux ]; then
