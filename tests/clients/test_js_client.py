@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "clients" / "js"
 FILES = sorted(path.name.split(".")[0] for path in (PACKAGE / "tests").glob("*.test.ts*"))
+ELEMENT_GZIP_MAX = 6_700
 # What a reader is shown need not be used further down.
 TSCONFIG = """{
   "extends": "../../tests/tsconfig.json",
@@ -100,6 +102,14 @@ def test_what_is_packed_is_the_package_and_each_of_its_paths_loads(
         script = tmp_path / "load.mjs"
         script.write_text(f"import '@stepflow/client{path[1:]}';")
         node(str(script))
+
+
+def test_the_element_is_a_few_kilobytes(built: None) -> None:
+    """Of one file, as a server sends it. What makes it larger has to be worth it to every page."""
+    element = (PACKAGE / "dist" / "stepflow-run.js").read_bytes()
+    assert len(gzip.compress(element, 9)) <= ELEMENT_GZIP_MAX
+    assert b"sourceMappingURL" not in element
+    assert b" from" not in element, "it loads something else"
 
 
 @pytest.mark.parametrize("name", FILES)

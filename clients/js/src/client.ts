@@ -2,6 +2,7 @@
 
 import { Credentials, type GetToken } from "./credentials.js";
 import { runFailure } from "./errors.js";
+import { byEventSource } from "./eventsource.js";
 import { finished } from "./fold.js";
 import type { Followed } from "./follow.js";
 import { type Call, Http, segment } from "./http.js";
@@ -105,15 +106,17 @@ export class StepflowClient<W extends WorkflowTypes<W> = AnyWorkflows> {
   readonly #http: Http;
   readonly #transport: "fetch" | "eventsource";
   readonly #silenceMs: number;
+  readonly #credentials: Credentials;
 
   constructor(options: ClientOptions) {
     const url = options.url ?? options.baseUrl;
     if (url === undefined) throw new TypeError("say where the API is: url");
     this.#transport = options.transport ?? "fetch";
     this.#silenceMs = options.silenceMs ?? 45_000;
+    this.#credentials = new Credentials(options);
     this.#http = new Http({
       url: url.replace(/\/+$/, ""),
-      credentials: new Credentials(options),
+      credentials: this.#credentials,
       // Looked up at each call, and called as a function: browsers demand it.
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
       headers: options.headers ?? {},
@@ -358,14 +361,14 @@ export class StepflowClient<W extends WorkflowTypes<W> = AnyWorkflows> {
       triesMax: options.triesMax,
       silenceMs: this.#silenceMs,
       onConnection: options.onConnection,
-      eventSource,
+      open: eventSource && byEventSource(eventSource),
     };
   }
 
   /** Return the token to read a run with: a run's own, where the client has no credential. */
   #tokenFor(run: RunRef, options: { accessToken?: string | undefined }): string | undefined {
     if (options.accessToken !== undefined) return options.accessToken;
-    if (typeof run === "string" || !this.#http.options.credentials.none) return undefined;
+    if (typeof run === "string" || !this.#credentials.none) return undefined;
     return run.publicAccessToken;
   }
 }

@@ -22,8 +22,23 @@ export function credentialOf(token: string): Credential {
   return { header: ["Authorization", `Bearer ${token}`] };
 }
 
+/** What requests ask of whoever holds the credential. */
+export interface Renewing {
+  /** Whether a refused credential can be replaced. */
+  readonly renewable: boolean;
+  current(signal: AbortSignal | undefined): Promise<Credential>;
+  /** Return another credential than `used`. */
+  renew(used: Credential, reason: "refused" | "expired", signal: AbortSignal | undefined): Promise<Credential>;
+}
+
+/** One that stays as it is. */
+export function fixed(token: string | undefined): Renewing {
+  const now = async (): Promise<Credential> => (token === undefined ? {} : credentialOf(token));
+  return { renewable: false, current: now, renew: now };
+}
+
 /** The credential of one client, renewed when it can be. */
-export class Credentials {
+export class Credentials implements Renewing {
   readonly #get: GetToken | undefined;
   #now: Credential | undefined;
   #renewal: Promise<Credential> | undefined;

@@ -3,9 +3,9 @@
 // No HTML is parsed and no style attribute set, so that it works under `require-trusted-types-for
 // 'script'` and `style-src 'self'`; what a workflow says is text, whatever it says.
 
-import { Credentials } from "./credentials.js";
+import { fixed } from "./credentials.js";
+import { Delivery, type RunCallbacks } from "./delivery.js";
 import { Http, segment } from "./http.js";
-import { type RunCallbacks, subscription } from "./subscription.js";
 import type { ConnectionState, Run, RunEvent, Step } from "./types.js";
 
 const CSS = `
@@ -74,7 +74,7 @@ export class StepflowRunElement extends Base {
     // Not the whole client: what the page loads is what it needs.
     const http = new Http({
       url: (this.getAttribute("url") ?? "").replace(/\/+$/, ""),
-      credentials: new Credentials({ token: this.getAttribute("token") ?? undefined }),
+      credentials: fixed(this.getAttribute("token") ?? undefined),
       fetch: (input, init) => fetch(input, init),
       headers: {},
       mode: undefined,
@@ -92,7 +92,15 @@ export class StepflowRunElement extends Base {
       state = now;
       draw();
     };
-    const stream = { http, path: `${path}/stream`, ends: true, silenceMs: 45_000, triesMax: Number.POSITIVE_INFINITY };
+    const controller = new AbortController();
+    const { signal } = controller;
+    this.#stop = () => controller.abort();
+    const triesMax = Number.POSITIVE_INFINITY;
+    const stream = { http, path: `${path}/stream`, ends: true, silenceMs: 45_000, triesMax, signal, onConnection };
+    const told = (error: unknown): void => {
+      if (!run?.error) problem = error instanceof Error ? error.message : String(error);
+      draw();
+    };
     const callbacks: RunCallbacks = {
       onUpdate: (now) => {
         run = now;
@@ -103,14 +111,12 @@ export class StepflowRunElement extends Base {
         progress = event.data;
         draw();
       },
-      onError: (error) => {
-        if (!run?.error) problem = error instanceof Error ? error.message : String(error);
-        draw();
-      },
+      onError: told,
     };
-    this.#stop = subscription(runId, { ...stream, onConnection }, callbacks, (signal) =>
-      http.json<Run>({ method: "GET", path, signal }),
-    );
+    const read = (): Promise<Run> => http.json<Run>({ method: "GET", path, signal });
+    new Delivery(runId, callbacks, read, signal).run(stream).catch((error: unknown) => {
+      if (!signal.aborted) told(error);
+    });
   }
 
   #show(...parts: (Node | string)[]): void {

@@ -24,7 +24,7 @@ import {
   UnauthorizedError,
   UnavailableError,
 } from "./errors.js";
-import { type Batch, EventSourceLost, type Frame, openEventSource, type Reading, readBody } from "./frames.js";
+import { type Batch, type Frame, type Reading, readBody } from "./frames.js";
 import { type Call, type Http, name, type Query } from "./http.js";
 import { backoffMs, linked, onWake, pause } from "./pause.js";
 import type { ConnectionState } from "./types.js";
@@ -40,9 +40,20 @@ export interface Followed {
   readonly signal?: AbortSignal | undefined;
   readonly triesMax?: number | undefined;
   readonly silenceMs: number;
-  /** The class, where EventSource is to be used instead of `fetch`. */
-  readonly eventSource?: (new (url: string, init?: EventSourceInit) => EventSource) | undefined;
+  /** How to open it, where that is not by `fetch`. */
+  readonly open?: ((opening: Opening) => Promise<Reading | null>) | undefined;
   readonly onConnection?: ((state: ConnectionState, why?: unknown) => void) | undefined;
+}
+
+/** What it takes to open one connection. */
+export interface Opening {
+  readonly http: Http;
+  readonly call: Call;
+  readonly credential: Credential;
+  readonly lastEventId: string;
+  readonly signal: AbortSignal;
+  /** What an answer that `fetch` brought means. */
+  readonly fetched: (response: Response) => Promise<Reading | null>;
 }
 
 /** A frame whose data was read, and after which id the stream would go on. */
@@ -135,10 +146,15 @@ class Watch {
 
   /** Open the stream; `null`: there is nothing more. */
   async #open(signal: AbortSignal): Promise<Reading | null> {
-    if (this.#stream.eventSource) return this.#openEventSource(this.#stream.eventSource, signal);
+    const { http, open } = this.#stream;
+    const fetched = (response: Response): Promise<Reading | null> => this.#fetched(response);
+    if (open) {
+      const [call, credential, lastEventId] = [this.#call, this.#credential, this.#lastEventId];
+      return open({ http, call, credential, lastEventId, signal, fetched });
+    }
     const headers: Record<string, string> = { Accept: "text/event-stream" };
     if (this.#lastEventId) headers["Last-Event-ID"] = this.#lastEventId;
-    return this.#fetched(await this.#stream.http.send({ ...this.#call, headers }, this.#credential, signal));
+    return fetched(await http.send({ ...this.#call, headers }, this.#credential, signal));
   }
 
   async #fetched(response: Response): Promise<Reading | null> {
@@ -153,27 +169,6 @@ class Watch {
       throw new InternalError(strange, "INTERNAL", response.status);
     }
     throw refusal(name(this.#call), response.status, body, response.headers.get("retry-after"));
-  }
-
-  async #openEventSource(make: NonNullable<Followed["eventSource"]>, signal: AbortSignal): Promise<Reading | null> {
-    const { http } = this.#stream;
-    if (this.#credential.header) {
-      throw new TypeError("EventSource can send no header: give a token that begins with pat_");
-    }
-    const query = { ...this.#call.query, lastEventId: this.#lastEventId || undefined };
-    const url = http.urlOf({ path: this.#call.path, query }, this.#credential);
-    const withCredentials = http.options.mode === "include";
-    try {
-      return await openEventSource(make, url, { withCredentials }, signal);
-    } catch (error) {
-      if (!(error instanceof EventSourceLost) || !error.refused) throw error;
-      // A page cannot read why: the same request says it.
-      const asked = { ...this.#call, query, headers: { Accept: "text/event-stream" } };
-      const reading = await this.#fetched(await http.send(asked, this.#credential, signal));
-      reading?.close();
-      if (reading === null) return null;
-      throw error;
-    }
   }
 
   /** Await what must come in time; a page that slept looks at the clock when it wakes. */
@@ -278,11 +273,7 @@ class Watch {
   }
 
   #meaning(why: unknown): unknown {
-    if (why instanceof StepflowError) return why;
-    if (why instanceof EventSourceLost) {
-      return new UnavailableError(`${name(this.#call)}: ${why.message}`, "UNAVAILABLE", 0);
-    }
-    return this.#stream.http.lost(this.#call, why);
+    return why instanceof StepflowError ? why : this.#stream.http.lost(this.#call, why);
   }
 }
 

@@ -10,7 +10,7 @@
 //
 // At most `tries` times, with backoff and jitter; the last outcome is thrown.
 
-import { type Credential, type Credentials, credentialOf } from "./credentials.js";
+import { type Credential, credentialOf, type Renewing } from "./credentials.js";
 import { OutcomeUnknownError, refusal, UnauthorizedError, UnavailableError } from "./errors.js";
 import { backoffMs, linked, pause } from "./pause.js";
 
@@ -32,7 +32,7 @@ export type Query = Record<string, string | number | boolean | readonly string[]
 
 export interface HttpOptions {
   readonly url: string;
-  readonly credentials: Credentials;
+  readonly credentials: Renewing;
   readonly fetch: typeof globalThis.fetch;
   readonly headers: Record<string, string>;
   readonly mode: RequestCredentials | undefined;

@@ -18,6 +18,7 @@ await build({
   entryPoints: ["src/element.ts"],
   outfile: "dist/stepflow-run.js",
   bundle: true,
+  alias: { "eventsource-parser": "./src/lines.ts" },
   minify: true,
   format: "esm",
   target: "es2022",
