@@ -45,6 +45,7 @@ from stepflow.errors import (
 from stepflow.flow import Stepflow
 from stepflow.handles import RunHandle
 from stepflow.model.retry import RetryPolicy
+from stepflow.model.views import RunPage, RunView
 from stepflow.runtime.current import current_step
 from stepflow.runtime.logged import RunFields
 from stepflow.web.presets import Endpoints
@@ -85,6 +86,8 @@ __all__ = [
     "RunFilter",
     "RunHandle",
     "RunNotFoundError",
+    "RunPage",
+    "RunView",
     "Schedule",
     "Settings",
     "StepFailedError",

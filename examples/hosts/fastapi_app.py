@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI
 from fastapi.security import APIKeyHeader
 
-from stepflow import Context, Principal, Stepflow
+from stepflow import Context, Principal, RunView, Stepflow
 from stepflow.integrations.fastapi import mount
 
 flow = Stepflow()
@@ -27,6 +27,11 @@ async def greet(ctx: Context, name: str) -> str:
 async def home() -> str:
     run = await flow.trigger(greet, "you")
     return await run.result()
+
+
+@app.get("/greetings/{run_id}")
+async def greeting(run_id: str) -> RunView:
+    return await flow.get_run(run_id)
 
 
 def current(

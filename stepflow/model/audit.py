@@ -14,6 +14,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from stepflow.clock import rfc3339
 from stepflow.model import records as rec
+from stepflow.model.shown import Shown
 
 if TYPE_CHECKING:
     from stepflow.model.records import Record
@@ -58,7 +59,7 @@ class AuditEntry(msgspec.Struct, rename="camel", kw_only=True, frozen=True):
     key_name: str | UnsetType = UNSET
 
 
-class AuditPage(msgspec.Struct, rename="camel", kw_only=True):
+class AuditPage(Shown, rename="camel", kw_only=True):
     """Acts, newest first."""
 
     audit: list[AuditEntry]

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from stepflow.model.records import ScheduleFired, SchedulePaused, ScheduleSet
+from stepflow.model.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +87,7 @@ class ScheduleRows:
         return row
 
 
-class ScheduleView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+class ScheduleView(Shown, rename="camel", kw_only=True, omit_defaults=True):
     """A schedule, as `GET /schedules` gives it."""
 
     id: str
@@ -115,7 +116,7 @@ class BackfillRun(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=Tr
     run_id: str | UnsetType = UNSET
 
 
-class BackfillView(msgspec.Struct, rename="camel", kw_only=True):
+class BackfillView(Shown, rename="camel", kw_only=True):
     """What a backfill starts, or would start."""
 
     runs: list[BackfillRun]

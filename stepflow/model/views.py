@@ -15,6 +15,7 @@ from stepflow.clock import rfc3339
 from stepflow.model import records as rec
 from stepflow.model.codec import public_error
 from stepflow.model.run import FN_CHILD, CallState, RunState, RunStatus, StepStatus, call_name
+from stepflow.model.shown import Shown
 from stepflow.model.system import WorkflowPace
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ RunViewState = Literal[
 ]
 
 
-class StepView(msgspec.Struct, rename="camel", kw_only=True, omit_defaults=True):
+class StepView(Shown, rename="camel", kw_only=True, omit_defaults=True):
     """One entry of a run's `steps`; without a `result` while it has none."""
 
     name: str
@@ -112,7 +113,7 @@ class Lineage(msgspec.Struct, rename="camel", kw_only=True):
     reason: str | UnsetType = UNSET
 
 
-class RunView(msgspec.Struct, rename="camel", kw_only=True, weakref=True):
+class RunView(Shown, rename="camel", kw_only=True, weakref=True):
     """A run, as `GET /runs/{runId}` gives it; list rows have no `steps`."""
 
     id: str
@@ -151,7 +152,7 @@ class RunCounts(msgspec.Struct, kw_only=True, frozen=True):
     cancelled: int
 
 
-class RunPage(msgspec.Struct, rename="camel", kw_only=True):
+class RunPage(Shown, rename="camel", kw_only=True):
     """One page of `GET /runs`, newest first."""
 
     runs: list[RunView]
@@ -162,7 +163,7 @@ class RunPage(msgspec.Struct, rename="camel", kw_only=True):
     or a time was asked for: nobody counts those."""
 
 
-class WorkflowView(msgspec.Struct, rename="camel", kw_only=True):
+class WorkflowView(Shown, rename="camel", kw_only=True):
     """What `GET /workflows` says of one workflow. Schemas are JSON Schema 2020-12 objects."""
 
     id: str

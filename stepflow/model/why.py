@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from stepflow.clock import rfc3339
+from stepflow.model.shown import Shown
 from stepflow.model.views import call_error
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class WaitingFor(msgspec.Struct, rename="camel", kw_only=True):
     """The sentence about this one."""
 
 
-class WhyView(msgspec.Struct, rename="camel", kw_only=True):
+class WhyView(Shown, rename="camel", kw_only=True):
     """What `GET /runs/{runId}/why` answers."""
 
     summary: str

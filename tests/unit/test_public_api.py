@@ -134,7 +134,9 @@ ATTRIBUTES: Final[dict[type, str]] = {
 }
 
 ADDED: Final[dict[type, str]] = {
-    Stepflow: "audit authenticate blocking bulk check export_run handlers start_background why",
+    Stepflow: (
+        "audit authenticate blocking bulk check export_run handlers start_background stream_all why"
+    ),
     RunHandle: "fork pause resume retry",
     Context: "scheduled_at wait_for_all wait_for_any",
 }
