@@ -88,6 +88,10 @@ vendor: ## put the dashboard's libraries where they belong, as their manifest as
 run: $(VENV)/.run ## start the server on examples/; APP=, DATA=, PORT=, SERVE_ARGS= change it
 	@export PATH="$(CALLER_PATH)" && exec $(BIN)/stepflow serve $(APP) --data $(DATA) --port $(PORT) $(SERVE_ARGS)
 
+.PHONY: run-cluster
+run-cluster: $(VENV)/.run ## a database, 2 workers, 2 API nodes, a balancer, on this machine; APP=, PORT= change it
+	@exec $(BIN)/python -m tools.run_cluster $(APP) --port $(PORT) $(ARGS)
+
 # ------------------------------------------------------------------------------- check
 
 .PHONY: check
@@ -190,6 +194,10 @@ dashboard-soak: $(VENV)/.dev $(NODE_STAMP) ## a tab left open on the list of run
 .PHONY: conformance
 conformance: $(VENV)/.dev ## every claim on every engine, each process killed; writes the table of docs/conformance.md
 	@$(BIN)/python -m tests.conformance $(PYTEST_ARGS)
+
+.PHONY: cluster-losses
+cluster-losses: $(VENV)/.dev ## 1,000 runs over 4 workers; worker, API node and database killed in turn: none lost
+	@$(BIN)/python -m tests.losses $(ARGS)
 
 NAMES ?=
 

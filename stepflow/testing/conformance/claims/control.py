@@ -22,7 +22,7 @@ __all__ = ["ControlClaims"]
 class ControlClaims(Claims):
     """The claims."""
 
-    @needs("pause")
+    @needs("control")
     async def test_a_paused_run_does_not_go_on_until_it_is_resumed(self, caller: Caller) -> None:
         order = fresh()
         run = await caller.trigger("conformance-wait", order)
@@ -35,7 +35,7 @@ class ControlClaims(Claims):
         await caller.resume(run.id)
         assert decoded((await caller.wait(run.id)).result) == "meanwhile"
 
-    @needs("pause")
+    @needs("control")
     async def test_a_run_is_paused_once_and_resumed_once(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-wait", fresh())
         await until_waiting(caller, run.id)
@@ -46,7 +46,7 @@ class ControlClaims(Claims):
         with pytest.raises(ConflictError):
             await caller.resume(run.id)
 
-    @needs("pause")
+    @needs("control")
     async def test_a_paused_run_can_be_cancelled(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-wait", fresh())
         await until_waiting(caller, run.id)
@@ -54,7 +54,7 @@ class ControlClaims(Claims):
         await caller.cancel(run.id)
         assert (await caller.wait(run.id)).status == "cancelled"
 
-    @needs("retry")
+    @needs("control")
     async def test_a_failed_run_goes_on_from_where_it_failed(
         self, caller: Caller, tmp_path: Path
     ) -> None:
@@ -69,7 +69,7 @@ class ControlClaims(Claims):
         # What had been recorded was not run again.
         assert (tmp_path / "there.log").read_text() == "before\n"
 
-    @needs("retry")
+    @needs("control")
     async def test_only_a_run_that_failed_or_was_cancelled_is_tried_again(
         self, caller: Caller
     ) -> None:

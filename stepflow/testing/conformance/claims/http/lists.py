@@ -116,7 +116,6 @@ class HttpListClaims(Claims):
             "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
         )
 
-    @needs("schedules")
     async def test_schedules_are_listed(self, door: Door) -> None:
         assert (await door.json("/schedules"))["schedules"] == []
         expect_problem(await door.get("/schedules/no-such"), 404, "NOT_FOUND")

@@ -35,7 +35,7 @@ class OperatingClaims(Claims):
         assert (run["status"], run["error"]["message"]) == ("cancelled", "no longer needed")
         expect_problem(await door.post(f"/runs/{run_id}/cancel"), 409, "CONFLICT")
 
-    @needs("pause")
+    @needs("control")
     async def test_a_run_is_held_and_let_go(self, door: Door) -> None:
         order = fresh()
         run_id = await self._waiting(door, order)
@@ -47,7 +47,7 @@ class OperatingClaims(Claims):
         await door.post(f"/notify/answer-{order}", 1)
         assert (await door.ended(run_id))["result"] == 1
 
-    @needs("retry")
+    @needs("control")
     async def test_a_failed_run_is_tried_again(self, door: Door, tmp_path: Path) -> None:
         path = tmp_path / "there"
         run_id, _ = await door.trigger("conformance-mended", str(path))
@@ -154,7 +154,7 @@ class OperatingClaims(Claims):
             await door.post("/runs/bulk", {"action": "cancel", "filter": {}}), 400, "INVALID_INPUT"
         )
 
-    @needs("run-audit")
+    @needs("audit")
     async def test_what_was_done_to_a_run_is_told(self, door: Door) -> None:
         run_id = await self._waiting(door)
         await door.post(f"/runs/{run_id}/cancel", {"reason": "spilt"})

@@ -1,0 +1,79 @@
+"""Every claim of the conformance suite on PostgreSQL: 2 workers, 2 API nodes, a balancer."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from stepflow.client import Client
+from stepflow.testing.conformance import (
+    Door,
+    EngineConformance,
+    HttpConformance,
+    RestartConformance,
+    SpareConformance,
+)
+from tests.conformance.local_server import APP, ENV, KEY
+from tools.cluster import Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The engine is an extra's; a tree without it has nothing to be claimed of.
+if importlib.util.find_spec("stepflow.engine.postgres") is None:
+    pytest.skip("platform: no PostgreSQL engine in this tree", allow_module_level=True)
+
+pytestmark = [
+    pytest.mark.tool("postgres"),
+    pytest.mark.tool("nginx"),
+    pytest.mark.xdist_group("conformance-cluster"),
+]
+LACKS = frozenset({"fork", "schedules", "bulk", "audit", "system"})
+ENGINE = "PostgreSQL, 2 workers and 2 API nodes"
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    place = tmp_path_factory.mktemp("cluster")
+    with Cluster(place, APP, claim_timeout_s=1, api_key=KEY, env=ENV) as cluster:
+        yield cluster
+
+
+@pytest.mark.asyncio
+class TestClusterThroughHttp(EngineConformance):
+    engine = ENGINE
+    lacks = LACKS
+
+    @pytest_asyncio.fixture
+    async def caller(self, deployment):
+        async with Client(deployment.url, deployment.api_key) as client:
+            yield client
+
+
+@pytest.mark.asyncio
+class TestClusterHttp(HttpConformance):
+    engine = ENGINE
+    lacks = LACKS
+
+    @pytest_asyncio.fixture
+    async def door(self, deployment):
+        urls = [*deployment.base_urls, deployment.url]
+        async with Door(urls, deployment.api_key) as door:
+            yield door
+
+
+@pytest.mark.asyncio
+class TestClusterRestarts(RestartConformance):
+    engine = ENGINE
+    lacks = LACKS
+    processes = ("database", "worker-1", "worker-2", "api-1", "api-2", "balancer")
+
+
+@pytest.mark.asyncio
+class TestClusterSpares(SpareConformance):
+    engine = ENGINE
+    lacks = LACKS
+    spare = ("worker-1", "worker-2", "api-1", "api-2")
