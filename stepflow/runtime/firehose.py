@@ -1,8 +1,8 @@
 """The events of all runs, as one stream: whoever reads is a cursor into the last durable records.
 
 Nothing is done for a record until somebody reads it. Then its event is rendered once, with its
-run's id and workflow, and kept in the record's place: the same bytes go to all. What several with
-the same filter read from the same place on is joined once.
+time and its run's id and workflow, and kept in the record's place: the same bytes go to all. What
+several with the same filter read from the same place on is joined once.
 
 A reader that has everything is **idle**. A commit puts those who idle, and nobody else, in the
 line of a wave that serves some in each pass of the loop: one whose client does not read costs a
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from stepflow.clock import next_pass
+from stepflow.clock import next_pass, rfc3339
 from stepflow.journal.recent import NO_EVENTS, SLOT_BYTES, Told, kind_of
 from stepflow.model.records import (
     EventReceived,
@@ -293,7 +293,9 @@ class Firehose:
         about = self._about_of(actor.id, self._journal.next_lsn)
         if about is None:
             return
-        frame = b"event: %b\ndata: %b%b\n\n" % (event.event.encode(), event.data[:-1], about.tail)
+        at = rfc3339(actor.sup.time.now_ms()).encode()
+        data = b'%b,"at":"%b"%b' % (event.data[:-1], at, about.tail)
+        frame = b"event: %b\ndata: %b\n\n" % (event.event.encode(), data)
         row = _Row(len(frame) + _ROW_BYTES, frame, event.event, "running", about)
         # Of a run that may still be lost nothing is told, and nothing before what it follows.
         self._passing.append((max(self.durable_lsn, about.start_lsn), row))
@@ -344,12 +346,9 @@ class Firehose:
         if event is None:
             return None
         mark = self.cursor(lsn).encode()
-        frame = b"id: %b\nevent: %b\ndata: %b%b\n\n" % (
-            mark,
-            event.event.encode(),
-            event.data[:-1],
-            about.tail,
-        )
+        at = rfc3339(record.ts).encode()
+        data = b'%b,"at":"%b"%b' % (event.data[:-1], at, about.tail)
+        frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (mark, event.event.encode(), data)
         return _Row(len(frame) + _ROW_BYTES, frame, event.event, _status_of(record, event), about)
 
     def _event_of(self, record: Record) -> RunEvent | None:

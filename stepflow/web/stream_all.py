@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["StreamAll", "cursor_of", "event_filter"]
 
 _CURSOR: Final = "6f1d0c52a9b34e70-1042"
-_RUN: Final = '"runId":"run_4fXo2bKq9TzW1mYc7RdE5h","workflowId":"welcome-user"'
+_AT: Final = '"at":"2024-01-15T10:30:00.000Z"'
+_RUN: Final = f'{_AT},"runId":"run_4fXo2bKq9TzW1mYc7RdE5h","workflowId":"welcome-user"'
 _EXAMPLES: Final[dict[str, Any]] = {
     "step": {
         "id": _CURSOR,
@@ -73,7 +74,8 @@ class StreamAll(Endpoint):
         summary="Watch many runs",
         description=(
             "Server-sent events of all runs, or of those that the query names: the same events as "
-            "on each run's own stream, with the run's `runId` and `workflowId` in their data. "
+            "on each run's own stream, with their time, `at`, and the run's `runId` and "
+            "`workflowId` in their data. "
             "Without a cursor it begins now. A cursor is the `id` of an event or the "
             "`streamCursor` of a page of runs: list, then stream from there, and nothing is "
             "missed. What is older than the last 50,000 events, or another store's, brings "

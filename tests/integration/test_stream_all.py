@@ -12,8 +12,10 @@ import msgspec
 import pytest
 
 from stepflow import Context  # noqa: TC001  the workflow's annotation is read
+from stepflow.clock import rfc3339
 from stepflow.journal import recovery
 from stepflow.model.event_filter import EVERYTHING, EventFilter
+from stepflow.model.records import decode_record
 from stepflow.model.views import passing_emit
 from stepflow.runtime import firehose
 from tests.engine_kit import Service, service
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio
 
-OUGHT = re.compile(rb',"runId":"(run_\w+)","workflowId":"([^"]*)"\}$')
+OUGHT = re.compile(
+    rb',"at":"(?P<at>[^"]+)","runId":"(?P<run>run_\w+)","workflowId":"(?P<workflow>[^"]*)"\}$'
+)
 
 
 async def all_of(
@@ -61,7 +65,7 @@ def by_run(events: list[RunEvent]) -> dict[str, list[tuple[str, bytes]]]:
     for event in events:
         match = OUGHT.search(event.data)
         assert match is not None, event
-        found[match[1].decode()].append((event.event, event.data[: match.start()] + b"}"))
+        found[match["run"].decode()].append((event.event, event.data[: match.start()] + b"}"))
     return dict(found)
 
 
@@ -92,6 +96,21 @@ async def test_it_tells_each_run_as_the_runs_own_stream_does() -> None:
         assert by_run(await all_of(world, begin)) == await own_streams(world)
         await world.restart()
         assert by_run(await all_of(world, begin)) == await own_streams(world)
+
+
+async def test_each_event_says_when_its_record_was_made() -> None:
+    async with service() as world:
+        await some_runs(world)
+        begin = await beginning(world)
+        told = [event.json() for event in await all_of(world, begin)]
+        for run_id in world.engine.sup.runs:
+            records = map(decode_record, world.actor(run_id).peek().records)
+            times = {rfc3339(record.ts) for record in records if record is not None}
+            seen = [each["at"] for each in told if each["runId"] == run_id]
+            assert seen == sorted(seen)
+            assert set(seen) <= times
+        await world.restart()
+        assert [event.json() for event in await all_of(world, begin)] == told
 
 
 async def test_its_ids_are_the_store_and_the_records_number_and_rise() -> None:

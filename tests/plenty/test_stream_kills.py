@@ -90,7 +90,7 @@ def test_a_reader_of_all_runs_loses_and_repeats_nothing_over_kill_9(tmp_path: Pa
         told = [
             (
                 event.event,
-                {k: v for k, v in event.json().items() if k not in ("runId", "workflowId")},
+                {k: v for k, v in event.json().items() if k not in ("runId", "workflowId", "at")},
             )
             for event in follower.events
             if event.run_id == run_id

@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 cd37bf84667a5d797f022546b7c3c449b6fe1115b1f9f29c6b811647e575f958.
+// Made by `make openapi` from openapi.yaml, sha256 c971c680983060f519d2c7c6d3a99e7b9fa30fbca5a85752b4d9c7711996519f.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -112,7 +112,7 @@ export interface paths {
         };
         /**
          * Watch many runs
-         * @description Server-sent events of all runs, or of those that the query names: the same events as on each run's own stream, with the run's `runId` and `workflowId` in their data. Without a cursor it begins now. A cursor is the `id` of an event or the `streamCursor` of a page of runs: list, then stream from there, and nothing is missed. What is older than the last 50,000 events, or another store's, brings `resync`: list again. It never ends by itself; the end of a run is an event like others. A public access token of one run is 403 here; one of `POST /tokens` sees the runs that it is for.
+         * @description Server-sent events of all runs, or of those that the query names: the same events as on each run's own stream, with their time, `at`, and the run's `runId` and `workflowId` in their data. Without a cursor it begins now. A cursor is the `id` of an event or the `streamCursor` of a page of runs: list, then stream from there, and nothing is missed. What is older than the last 50,000 events, or another store's, brings `resync`: list again. It never ends by itself; the end of a run is an event like others. A public access token of one run is 403 here; one of `POST /tokens` sees the runs that it is for.
          */
         get: operations["streamRuns"];
         put?: never;

@@ -63,6 +63,8 @@ export type RunEvent<Output = unknown> =
 interface OfRun {
   readonly runId: string;
   readonly workflowId: string;
+  /** When it happened, RFC 3339. */
+  readonly at: string;
 }
 
 /** One event of the stream of many runs: its data says whose it is. */

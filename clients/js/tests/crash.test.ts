@@ -86,7 +86,7 @@ test("the stream of many runs goes on after a kill, with each event once", async
   const following = (async () => {
     for await (const event of client.stream({ cursor: streamCursor, signal: leaving.signal })) {
       assert.ok(event.event !== "resync");
-      const { runId, workflowId: _, ...data } = event.data as { runId: string; workflowId: string };
+      const { runId, workflowId: _, at: __, ...data } = event.data as Record<"runId" | "workflowId" | "at", string>;
       cursors.push(event.id ?? "");
       seen.get(runId)?.push([event.event, data]);
       if (event.event === "complete" && ++over === runs.length) return;

@@ -112,7 +112,7 @@ export class Hub {
       }
     } else {
       const data = JSON.parse(text);
-      const at = Date.now();
+      const at = Date.parse(data.at ?? "") || Date.now();
       for (const mine of this.#ports.values()) {
         if (mine.over) continue;
         foldEvent(mine.patches, event, data, at);

@@ -1,8 +1,8 @@
 // One run, kept as it is now: read whole, changed by its events, and read again a moment later.
 //
-// Events come without gaps (the stream resumes by its cursor), yet without the time of their record; the
-// server's copy has the exact ones, and the records each attempt. So what is seen at once is folded here,
-// and what lasts is the server's.
+// Events come without gaps (the stream resumes by its cursor), and a run's own without their time; the
+// server's copy has all times, and the records each attempt. So what is seen at once is folded here, and
+// what lasts is the server's.
 
 import { ENDED } from "../lib/runs.js";
 import { afterEvent, attemptsOf, logLine, logOf, readExport } from "../lib/fold.js";
