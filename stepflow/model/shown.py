@@ -7,7 +7,7 @@ write a view by itself: `to_dict()` makes plain values, and pydantic is told by 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Shown"]
+
+_Json: TypeAlias = "dict[str, _Json] | list[_Json] | str | int | float | None"
 
 
 class Shown(msgspec.Struct):
@@ -44,21 +46,20 @@ class Shown(msgspec.Struct):
     ) -> dict[str, Any]:
         """Describe it in the documents that are made of pydantic's types."""
         made = msgspec.json.schema(cls)
-        described: dict[str, Any] = _inlined(made, made["$defs"])
-        return described
+        return cast("dict[str, Any]", _inlined(made, made["$defs"]))
 
 
 def _plain(view: Shown) -> dict[str, Any]:
     return view.to_dict()
 
 
-def _inlined(value: Any, definitions: dict[str, Any]) -> Any:
+def _inlined(value: _Json, definitions: dict[str, _Json]) -> _Json:
     """Return the schema without references: no view holds its own kind."""
     if isinstance(value, list):
-        return [_inlined(item, definitions) for item in cast("list[Any]", value)]
+        return [_inlined(item, definitions) for item in value]
     if not isinstance(value, dict):
         return value
-    schema = cast("dict[str, Any]", value)
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(item, definitions) for key, item in schema.items() if key != "$defs"}
+    ref = value.get("$ref")
+    if isinstance(ref, str):
+        return _inlined(definitions[ref.rpartition("/")[2]], definitions)
+    return {key: _inlined(item, definitions) for key, item in value.items() if key != "$defs"}
