@@ -63,14 +63,25 @@ def run_cli(*words: str, cwd: Path, stdin: str | None = None, **env: str) -> Don
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def _handing(descriptor: int | None) -> list[str]:
+    """A shell that hands a listening socket to what it becomes, as systemd does."""
+    if descriptor is None:
+        return []
+    script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{descriptor}'
+    return ["/bin/bash", "-c", script, "bash"]
+
+
 class Process:
     """A command that runs; what it has said so far is in `out` and `err`."""
 
-    def __init__(self, *words: str, cwd: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, *words: str, cwd: Path, env: Mapping[str, str], handed: int | None = None
+    ) -> None:
         self.out = ""
         self.err = ""
         self._process = subprocess.Popen(
-            doomed([*PROGRAM, *words]),
+            doomed([*_handing(handed), *PROGRAM, *words]),
+            pass_fds=() if handed is None else (handed,),
             cwd=cwd,
             env=environment(**env),
             stdout=subprocess.PIPE,
@@ -128,10 +139,16 @@ class Served(Process):
     """`stepflow serve TARGET`; a free port unless one is given."""
 
     def __init__(
-        self, target: str | Path, *options: str, cwd: Path, port: int = 0, **env: str
+        self,
+        target: str | Path,
+        *options: str,
+        cwd: Path,
+        port: int = 0,
+        handed: int | None = None,
+        **env: str,
     ) -> None:
         words = ["serve", str(target), "--port", str(port), *options]
-        super().__init__(*words, cwd=cwd, env=env)
+        super().__init__(*words, cwd=cwd, env=env, handed=handed)
 
     def listening(self) -> str:
         """Return its URL once it listens, whether or not it is ready."""

@@ -10,6 +10,11 @@
 
 uvicorn binds only after the lifespan's startup, so an engine that was started inside it would keep
 the port shut for as long as recovery takes, and a load balancer could not tell that from a crash.
+
+With `while_waiting` that is what is wanted: the socket was handed over, connections queue at it
+meanwhile, and the process before may still be answering from it. `startup.complete` then comes
+after the engine, `while_waiting` is called when the wait begins, and a stop meanwhile (`give_up`)
+ends the start.
 """
 
 from __future__ import annotations
@@ -52,12 +57,14 @@ class ServeApp:
         engine: Engine,
         *,
         base_path: str = "",
+        while_waiting: Callable[[], None] | None = None,
         on_ready: Callable[[], None],
         on_failed: Callable[[BaseException], None],
     ) -> None:
         self._api = api
         self._engine = engine
         self._base_path = base_path_of(base_path)
+        self._while_waiting = while_waiting
         self._on_ready = on_ready
         self._on_failed = on_failed
         self._start: asyncio.Task[None] | None = None
@@ -91,6 +98,12 @@ class ServeApp:
         await receive()
         self._start = asyncio.create_task(self._run())
         await next_pass()  # so that the engine is `starting` before the first request
+        if self._while_waiting is not None:
+            self._while_waiting()
+            await asyncio.wait([self._start])
+            if self._start.cancelled() or self.exit_code:
+                await send({"type": "lifespan.startup.failed", "message": ""})
+                return
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._stop(self._start)
@@ -108,6 +121,11 @@ class ServeApp:
         """Leave with the status of `error`; the first one counts."""
         self.exit_code = self.exit_code or exit_code_of(error)
         self._on_failed(error)
+
+    def give_up(self) -> None:
+        """End a start that is under way: the process is told to stop before it accepts anything."""
+        if self._start is not None:
+            self._start.cancel()
 
     async def _stop(self, start: asyncio.Task[None]) -> None:
         if not start.done():

@@ -19,6 +19,7 @@ from stepflow.cli.access import prepare_access
 from stepflow.cli.banner import banner
 from stepflow.cli.connection import is_loopback
 from stepflow.cli.errors import Failure, failing
+from stepflow.cli.inherited import inherited_socket
 from stepflow.cli.lifecycle import ServeApp, base_path_of
 from stepflow.cli.loader import load_or_fail, target_directory
 from stepflow.cli.process import harden, tune_gc
@@ -36,6 +37,8 @@ from stepflow.web.same_site import SameSite
 from stepflow.web.server import EXIT_CANNOT_LISTEN, Server, make_config
 
 if TYPE_CHECKING:
+    import socket
+
     from uvicorn._types import ASGIApplication
 
     from stepflow.flow import Stepflow
@@ -86,6 +89,9 @@ def serve(
     With no key and no JWT setting, a key is made at the first start, kept in the data directory and
     printed once.
 
+    A listening socket that systemd hands over (LISTEN_FDS) takes the place of --host and --port:
+    connections queue at it over a restart, and are accepted once the engine is ready.
+
     \b
     Examples:
       stepflow serve shop.py
@@ -103,8 +109,9 @@ def serve(
         if reload_:
             sys.exit(_reload(target))
         harden()
+        handed = inherited_socket()
         service = _Service(
-            load_or_fail(target), target, data, _Options(base_path, endpoints, no_auth)
+            load_or_fail(target), target, data, _Options(base_path, endpoints, no_auth), handed
         )
         sys.exit(service.run(host, port))
 
@@ -135,13 +142,23 @@ def _reload(target: str) -> int:
 class _Service:
     """The server of one `Stepflow`."""
 
-    def __init__(self, flow: Stepflow, target: str, data: str | None, options: _Options) -> None:
+    def __init__(
+        self,
+        flow: Stepflow,
+        target: str,
+        data: str | None,
+        options: _Options,
+        handed: socket.socket | None,
+    ) -> None:
         if data is not None:
             flow.use_data_dir(data)
         self._flow = flow
         self._target = target
         self._check: asyncio.Task[CodeReport] | None = None
         self._options = options
+        self._handed = handed
+        if handed is not None:
+            _check_open(handed.getsockname()[0], no_auth=options.no_auth)
         self._access = prepare_access(flow.data_dir, os.environ, no_auth=options.no_auth)
         flow.auth_chain  # noqa: B018  a credential that cannot be used refuses the start
         self._app = self._make_app()
@@ -161,6 +178,7 @@ class _Service:
             api,
             self._flow.engine,
             base_path=self._options.base_path,
+            while_waiting=self._begin_progress if self._handed is not None else None,
             on_ready=self._engine_ready,
             on_failed=self._failed,
         )
@@ -173,8 +191,9 @@ class _Service:
             ),
             begin_shutdown=self._begin_shutdown,
             on_started=self._listening,
+            give_up=self._app.give_up if self._handed is not None else None,
         )
-        code = server.run_to_end(lambda: self._app.exit_code)
+        code = server.run_to_end(lambda: self._app.exit_code, self._handed)
         if code == EXIT_CANNOT_LISTEN:
             raise Failure(
                 f"cannot listen on {host}:{port}", code, "choose another port with --port"
@@ -192,7 +211,7 @@ class _Service:
         else:
             everywhere = f" (on every address: {host})" if shown != _in_url(host) else ""
             logger.info("listening on %s%s", self._url, everywhere)
-            self._progress = asyncio.ensure_future(self._show_progress())
+            self._begin_progress()
 
     def _begin_shutdown(self) -> None:
         tell_service_manager("STOPPING=1", "STATUS=ending streams, draining")
@@ -212,6 +231,9 @@ class _Service:
             logger.critical("the engine failed", exc_info=error)
         if self._server is not None:
             self._server.stop()
+
+    def _begin_progress(self) -> None:
+        self._progress = asyncio.ensure_future(self._show_progress())
 
     async def _show_progress(self) -> None:
         """Say how far recovery is, every second that it takes."""

@@ -82,28 +82,39 @@ class Server(uvicorn.Server):
         *,
         begin_shutdown: Callable[[], None] | None = None,
         on_started: Callable[[str, int], None] | None = None,
+        give_up: Callable[[], None] | None = None,
     ) -> None:
-        """`on_started` gets the real host and port, or the socket's path and 0."""
+        """`on_started` gets the real host and port, or the socket's path and 0.
+
+        `give_up` ends a startup of the application that a signal finds unfinished.
+        """
         super().__init__(config)
+        self._give_up = give_up
         self._begin_shutdown = begin_shutdown
         self._on_started = on_started
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked_to_stop = False
 
     def stop(self) -> None:
         """Stop as for a SIGTERM; from any thread."""
         self.should_exit = True
 
-    def run_to_end(self, exit_code: Callable[[], int] | None = None) -> int:
-        """Serve until stopped; return the exit status, the engine's if that is not 0."""
+    def run_to_end(
+        self, exit_code: Callable[[], int] | None = None, listening: socket.socket | None = None
+    ) -> int:
+        """Serve until stopped; return the exit status, the engine's if that is not 0.
+
+        `listening` is a socket that was made by another, and outlives this server.
+        """
         own = 0
         try:
             # Its own SystemExit says only that it did not start; `started` does too.
             with contextlib.suppress(SystemExit):
-                self.run()
+                self.run(None if listening is None else [listening])
         except KeyboardInterrupt:
             own = EXIT_INTERRUPTED
         else:
-            if not self.started:
+            if not self.started and not self._asked_to_stop:
                 failed = self.lifespan.should_exit
                 own = EXIT_START_FAILED if failed else EXIT_CANNOT_LISTEN
         return (exit_code() if exit_code else 0) or own
@@ -129,7 +140,9 @@ class Server(uvicorn.Server):
         if self.should_exit and self._loop is not None:
             self.force_exit = True
             self._loop.call_soon_threadsafe(self._cut_all)
-        self.should_exit = True
+        self.should_exit = self._asked_to_stop = True
+        if not self.started and self._give_up is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._give_up)
 
     def _cut_all(self) -> None:
         for connection in list(self.server_state.connections):

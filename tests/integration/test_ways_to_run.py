@@ -86,10 +86,19 @@ def test_systemd_finds_nothing_to_say_against_the_unit(tmp_path: Path) -> None:
     # The program must be there to be verified; here it is elsewhere.
     here = unit.replace("/opt/stepflow/bin/stepflow", str(Path(sys.executable).parent / "stepflow"))
     (tmp_path / "stepflow.service").write_text(here)
-    command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "stepflow.service")]
+    shutil.copy(DEPLOY / "stepflow.socket", tmp_path)
+    units = [str(tmp_path / name) for name in ("stepflow.service", "stepflow.socket")]
+    command = ["systemd-analyze", "verify", "--man=no", *units]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert "stepflow.service" not in done.stdout + done.stderr
+    assert "stepflow." not in done.stdout + done.stderr
     assert "Type=notify" in unit
+
+
+def test_the_socket_is_where_the_unit_would_listen_by_itself() -> None:
+    where = re.findall(
+        r"^ListenStream=(.*)$", (DEPLOY / "stepflow.socket").read_text(), re.MULTILINE
+    )
+    assert where == ["127.0.0.1:8000"]
 
 
 def documents(name: str) -> list[Any]:

@@ -18,12 +18,16 @@ def main() -> int:
     parser.add_argument("--restarts", type=int, default=2)
     parser.add_argument("--beats", type=int, default=10, help="events of each stream")
     parser.add_argument("--every-ms", type=int, default=2000, help="between two of them")
+    parser.add_argument("--way", choices=("socket", "port", "both"), default="both")
     asked = parser.parse_args()
-    load = Load(asked.streams, asked.triggers, asked.restarts, asked.beats, asked.every_ms)
-    with tempfile.TemporaryDirectory() as root:
-        seen = asyncio.run(restart_under(load, Path(root)))
-    print(seen.lines())
-    return 1 if seen.faults else 0
+    failed = False
+    for way in ("socket", "port") if asked.way == "both" else (asked.way,):
+        plan = (asked.streams, asked.triggers, asked.restarts, asked.beats, asked.every_ms)
+        with tempfile.TemporaryDirectory() as root:
+            seen = asyncio.run(restart_under(Load(*plan, way), Path(root)))
+        print(f"handed over by its {way}\n{seen.lines()}", flush=True)
+        failed = failed or bool(seen.faults)
+    return int(failed)
 
 
 if __name__ == "__main__":
