@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stepflow.testing.conformance.claims.cancelling import CancellingClaims
+from stepflow.testing.conformance.claims.composing import ComposingClaims
 from stepflow.testing.conformance.claims.control import ControlClaims
 from stepflow.testing.conformance.claims.endings import EndingClaims
 from stepflow.testing.conformance.claims.events import EventClaims
@@ -32,6 +33,7 @@ class EngineConformance(
     WaitClaims,
     EventClaims,
     FamilyClaims,
+    ComposingClaims,
     CancellingClaims,
     EndingClaims,
     ControlClaims,

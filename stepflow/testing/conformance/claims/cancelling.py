@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stepflow.errors import ConflictError
-from stepflow.testing.conformance.claims.base import Claims
+from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.reading import (
     decoded,
     fresh,
@@ -95,6 +95,7 @@ class CancellingClaims(Claims):
         await caller.cancel(run.id)
         assert (await caller.wait(run.id)).status == "cancelled"
 
+    @needs("compensation")
     async def test_a_failed_run_undoes_its_steps_last_first(
         self, caller: Caller, tmp_path: Path
     ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.errors import EventNotFoundError, InvalidInputError
-from stepflow.testing.conformance.claims.base import Claims
+from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.reading import (
     decoded,
     fresh,
@@ -112,6 +112,7 @@ class WaitClaims(Claims):
         nobody = await caller.trigger("conformance-sends", fresh())
         assert decoded((await caller.wait(nobody.id)).result) == 0
 
+    @needs("event-types")
     async def test_a_payload_that_the_taker_refuses_is_refused_and_nothing_is_taken(
         self, caller: Caller
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepflow.testing.conformance.workflows.basic import register_basic
+from stepflow.testing.conformance.workflows.composing import register_composing
 from stepflow.testing.conformance.workflows.ending import register_ending
 from stepflow.testing.conformance.workflows.families import register_families
 from stepflow.testing.conformance.workflows.logged import register_logged
@@ -23,5 +24,6 @@ def register(flow: Stepflow) -> None:
     register_stepping(flow)
     register_waiting(flow)
     register_families(flow)
+    register_composing(flow)
     register_ending(flow)
     register_logged(flow)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.claims.http.shapes import expect, expect_problem, until_text
-from stepflow.testing.conformance.reading import fresh
+from stepflow.testing.conformance.reading import NO_RUN, fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +155,6 @@ class OperatingClaims(Claims):
             await door.post("/runs/bulk", {"action": "cancel", "filter": {}}), 400, "INVALID_INPUT"
         )
 
-    @needs("audit")
     async def test_what_was_done_to_a_run_is_told(self, door: Door) -> None:
         run_id = await self._waiting(door)
         await door.post(f"/runs/{run_id}/cancel", {"reason": "spilt"})
@@ -168,3 +168,15 @@ class OperatingClaims(Claims):
         await door.post(f"/runs/{run_id}/cancel", {"reason": "spilt"})
         page = await door.json(f"/audit?runId={run_id}")
         assert [entry["action"] for entry in page["audit"]] == ["cancel"]
+
+    @needs("export")
+    async def test_a_run_is_one_file(self, door: Door) -> None:
+        run_id, _ = await door.trigger("conformance-count", {"id": fresh(), "count": 1})
+        await door.whole(run_id)
+        answer = await door.get(f"/runs/{run_id}/export")
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"] == f'attachment; filename="{run_id}.sfrun"'
+        head, *records = [json.loads(line) for line in answer.text.splitlines()]
+        assert (head["stepflow"], head["run"]) == ("run", run_id)
+        assert [record["t"] for record in records][:2] == ["run.started", "step.started"]
+        expect_problem(await door.get(f"/runs/{NO_RUN}/export"), 404, "RUN_NOT_FOUND")
