@@ -52,7 +52,8 @@ class Tally:
         for (name, status), count in self._kept_aside.items():
             if not workflow or name == workflow:
                 ended[status] += count
-        for table in filter(None, map(sup.retention.tables.get, names)):
+        tables = sup.retention.tables
+        for table in [tables[name] for name in names if name in tables]:
             ended["completed"] += len(table.completed)
             ended["failed"] += table.failed
             ended["cancelled"] += len(table.others) - table.failed
