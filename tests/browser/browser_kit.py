@@ -58,6 +58,16 @@ class Browser:
         answer = self.do("open", url=url, **how)
         return Page(self, answer["page"], answer["status"])
 
+    def memory_bytes(self) -> int:
+        """Return what all the browser's processes hold, workers' too; what they share, once."""
+        found = [self._driver.pid]
+        for pid in found:
+            tasks = Path(f"/proc/{pid}/task").glob("*/children")
+            found += [int(child) for task in tasks for child in _text_of(task).split()]
+        rolls = [_text_of(Path(f"/proc/{pid}/smaps_rollup")) for pid in found[1:]]
+        lines = [line for roll in rolls for line in roll.splitlines()]
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
     def network(self, *, there: bool) -> None:
         """Take the network away from all tabs, or give it back; each is told."""
         self.do("network", offline=not there)
@@ -221,6 +231,14 @@ class Service:
             assert answer.status_code == 200
             text = "".join(answer.iter_text())
         return [event for block in text.split("\n\n") if (event := _event(block))]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        # The process has ended meanwhile.
+        return ""
 
 
 class Watched:

@@ -55,6 +55,7 @@ class Cost(NamedTuple):
     seconds: int
     moved: int
     heap_bytes: int
+    browser_bytes: int
     nodes: int
     elements: int
     rows: int
@@ -65,6 +66,7 @@ class Tab:
     """The list of runs in a tab, and what it costs."""
 
     def __init__(self, browser: Browser, service: Service) -> None:
+        self._browser = browser
         self.page: Page = sign_in(browser, service, "#/runs").page
         self.page.until(f"{TOTAL} > 0")
         self.page.eval(WATCH)
@@ -88,6 +90,7 @@ class Tab:
         return Cost(
             **seen,
             heap_bytes=int(told["JSHeapUsedSize"]),
+            browser_bytes=self._browser.memory_bytes(),
             nodes=int(told["Nodes"]),
             elements=self.page.eval("document.getElementsByTagName('*').length"),
             rows=self.page.eval("document.querySelectorAll('.run-row').length"),
@@ -172,6 +175,7 @@ def table(costs: list[Cost]) -> Table:
     row("… all together, ms", lambda each: round(sum(each.tasks)))
     row("… the longest, ms", lambda each: round(max(each.tasks, default=0)))
     row("JS heap after a collection, MiB", lambda each: each.heap_bytes / 2**20, "{:.1f}")
+    row("all the browser's processes, MiB", lambda each: each.browser_bytes / 2**20, "{:.0f}")
     row("DOM nodes, detached ones too", lambda each: each.nodes)
     row("elements in the document", lambda each: each.elements)
     row("rows drawn", lambda each: each.rows)

@@ -31,6 +31,7 @@ def test_a_list_of_thousands_stays_live_and_draws_no_more_than_is_in_sight(
             tab.shows_on_top(feed.start(A_ROUND, steps=3))
             costs.append(tab.cost())
         first, last = costs[1], costs[-1]
+        assert all(cost.browser_bytes > cost.heap_bytes > 0 for cost in costs)
         assert first.total < last.total
         assert last.total >= RUNS + A_ROUND
         assert 0 < max(cost.rows for cost in costs) <= ROWS_MOST
