@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "clients" / "js"
 FILES = sorted(path.name.split(".")[0] for path in (PACKAGE / "tests").glob("*.test.ts*"))
 ELEMENT_GZIP_MAX = 6_700
+# Sooner than the limit of a test here, so that what Node has said by then is told.
+HANG_S = 280
 # What a reader is shown need not be used further down.
 TSCONFIG = """{
   "extends": "../../tests/tsconfig.json",
@@ -36,14 +38,20 @@ pytestmark = [
 def node(*command: str) -> str:
     if not (PACKAGE / "node_modules").is_dir():
         pytest.skip("no node_modules in clients/js: make node-deps")
-    done = subprocess.run(
-        ["node", *command],
-        cwd=PACKAGE,
-        env=os.environ | {"STEPFLOW_PYTHON": sys.executable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["node", *command],
+            cwd=PACKAGE,
+            env=os.environ | {"STEPFLOW_PYTHON": sys.executable},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=HANG_S,
+        )
+    except subprocess.TimeoutExpired as hung:
+        said = b"".join(part for part in (hung.stdout, hung.stderr) if part)
+        text = said.decode(errors="replace")[-8000:]
+        pytest.fail(f"node {' '.join(command)} did not end in {HANG_S} s. It had said:\n{text}")
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-8000:]
     return done.stdout
 
@@ -114,8 +122,7 @@ def test_the_element_is_a_few_kilobytes(built: None) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_node_runs(built: None, name: str) -> None:
-    out = node(
-        "--test", "--test-timeout=240000", "--test-reporter=tap", f"build/tests/{name}.test.js"
-    )
+    how = ("--test", "--test-force-exit", "--test-timeout=240000", "--test-reporter=tap")
+    out = node(*how, f"build/tests/{name}.test.js")
     assert "# skipped 0" in out, "a test was skipped"
     assert "# pass 0" not in out, "no test ran"

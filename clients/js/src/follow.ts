@@ -257,8 +257,9 @@ class Watch {
     signal?.throwIfAborted();
     const error = this.#meaning(why);
     const renews = accessToken === undefined && http.options.credentials.renewable;
-    if (error instanceof UnauthorizedError && renews && !this.#renewed) {
-      // Once between two events: a fresh token that is refused, too, is wrong.
+    if (error instanceof UnauthorizedError && renews && (this.#expired || !this.#renewed)) {
+      // Once between two events: a fresh token that is refused, too, is wrong. One that is over was
+      // good, and a quiet run may outlive many.
       this.#renewed = true;
       await http.options.credentials.renew(this.#credential, this.#expired ? "expired" : "refused", signal);
       return;

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { createClient, type RunEvent } from "@stepflow/client";
 
-import { row, Service, until } from "./kit.js";
+import { row, Service, until, within } from "./kit.js";
 
 const ROUNDS = 4;
 
@@ -47,9 +47,10 @@ test("events come once each, in order, while the server is killed again and agai
       const { steps = [] } = await client.getRun(run);
       return steps.some((step) => step.key === `go#${turn + 1}` && step.status === "pending");
     });
-    await client.notify(`go-k-${turn}`);
+    await within(`the answer to notify ${turn}`, client.notify(`go-k-${turn}`));
   }
-  await Promise.all([iterated, subscription.done, third]);
+  const ends = { iterated, "with callbacks": subscription.done, "with the token alone": third };
+  for (const [name, end] of Object.entries(ends)) await within(`the end of the subscription, ${name}`, end);
   const fresh = await service.freshRead(run.runId);
   for (const list of all) assert.deepEqual(list.filter((each) => each.id).map(row), fresh);
   assert.ok(states.has("waiting"));
@@ -60,15 +61,16 @@ test("a call waits out a restart, and a trigger that was sent twice is one run",
   t.after(() => service.close());
   const client = createClient({ url: service.url, apiKey: "js-client-test-key-0123456789", tries: 50 });
   const run = await client.trigger("echo", 1);
-  await client.result(run);
+  await within("the first result", client.result(run));
   await service.kill();
   const reading = client.getRun(run);
   const starting = client.trigger("echo", 2, { idempotencyKey: "through" });
   await service.start();
-  assert.equal((await reading).status, "completed");
-  assert.equal(await client.result(await starting), 2);
+  assert.equal((await within("the read that waited out the restart", reading)).status, "completed");
+  const started = await within("the trigger that waited out the restart", starting);
+  assert.equal(await within("its result", client.result(started)), 2);
   const again = await client.trigger("echo", 2, { idempotencyKey: "through" });
-  assert.equal(again.runId, (await starting).runId);
+  assert.equal(again.runId, started.runId);
 });
 
 test("the stream of many runs goes on after a kill, with each event once", async (t) => {
@@ -101,10 +103,10 @@ test("the stream of many runs goes on after a kill, with each event once", async
         const { steps = [] } = await client.getRun(run);
         return steps.some((step) => step.key === `go#${turn + 1}` && step.status === "pending");
       });
-      await client.notify(`go-${ids[i]}-${turn}`);
+      await within(`the answer to notify ${ids[i]} ${turn}`, client.notify(`go-${ids[i]}-${turn}`));
     }
   }
-  await following;
+  await within("the end of the stream of many runs", following);
   assert.equal(new Set(cursors).size, cursors.length, "an id came twice");
   for (const run of runs) {
     const fresh = (await service.freshRead(run.runId)).map(([, event, data]) => [event, data]);

@@ -17,6 +17,9 @@ const APP = path.join(PACKAGE, "tests/app.py");
 // Where there is no setpriv (it is Linux's), a test that is itself killed leaves its server behind.
 const DOOMED = spawnSync("setpriv", ["--version"]).status === 0;
 
+/** How long anything may take before it is called a hang. Below the limit of a whole test. */
+const WAIT_MS = 120_000;
+
 export class Service {
   readonly port: number;
   readonly basePath: string;
@@ -57,12 +60,19 @@ export class Service {
       cwd: ROOT,
       // A browser's second is too long for a test that restarts the server.
       env: { ...process.env, STEPFLOW_API_KEYS: KEY, STEPFLOW_STREAM_RETRY_MS: "5", ...this.#env },
-      stdio: ["ignore", "ignore", "inherit"],
+      stdio: ["ignore", "ignore", "pipe"],
     });
     this.#process = child;
+    let said = "";
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      said = (said + text).slice(-4000);
+      process.stderr.write(text);
+    });
+    const since = performance.now();
     while (!(await this.#ready())) {
       const ended = child.exitCode ?? child.signalCode;
-      if (ended !== null) throw new Error(`the service ended: ${ended}`);
+      if (ended !== null) throw new Error(`the service ended: ${ended}\n${said}`);
+      if (performance.now() - since > WAIT_MS) throw new Error(`the service is not ready on ${this.url}\n${said}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
@@ -82,7 +92,7 @@ export class Service {
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const gone = new Promise((resolve) => child.once("exit", resolve));
     child.kill("SIGKILL");
-    await gone;
+    await within("the end of the service that was killed", gone);
   }
 
   async close(): Promise<void> {
@@ -131,11 +141,26 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** Wait until it is true. That it never comes is a failure, not a test that hangs. */
-export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+/** Await what a server has to do with. That it never comes is a failure with its name, and no hang. */
+export async function within<T>(what: string, coming: PromiseLike<T>, ms = WAIT_MS): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`never came in ${ms} ms: ${what}`)), ms);
+  });
+  try {
+    return await Promise.race([coming, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Wait until it is true, and no longer than for ever; a condition that hangs itself is named, too. */
+export async function until(condition: () => boolean | Promise<boolean>, ms = WAIT_MS): Promise<void> {
   const since = performance.now();
-  while (!(await condition())) {
-    if (performance.now() - since > 60_000) throw new Error(`never came true: ${condition}`);
+  for (;;) {
+    const left = Math.max(1, ms - (performance.now() - since));
+    if (await within(`an answer of ${condition}`, Promise.resolve(condition()), left)) return;
+    if (performance.now() - since > ms) throw new Error(`never came true in ${ms} ms: ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
