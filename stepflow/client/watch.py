@@ -14,7 +14,8 @@
 - **The stream of all runs** is never over: its connections end when the server says so, and are
   opened again.
 - **`expired`**: the credential is over. It is raised: only the caller can get another one.
-- **Pauses** double from the server's `retry:` up to `PAUSE_S_MAX`; an event sets them back.
+- **Pauses** double from the server's `retry:` up to `PAUSE_S_MAX`; an event sets them back. A
+  server that says it is starting is there: it is asked again after its `retry:` each time.
   The first connection is given up like any other request. After that the stream is followed for
   ever, unless `tries_max` bounds the reconnects without an event between them. A comment counts as
   one: a connection that was up for so long did not fail.
@@ -69,6 +70,7 @@ _ENDS: Final = frozenset({"complete", "error"})
 _ENDED_STATUSES: Final = frozenset({"completed", "failed", "cancelled"})
 _ID_DIGITS_MAX: Final = 19
 _HEARTBEAT: Final = b": still here"
+_STARTING: Final = b"\n: starting\n"
 
 
 class _RunStatus(msgspec.Struct):
@@ -87,6 +89,7 @@ class Following(ABC, Generic[E]):
         "_parser",
         "_retry_ms",
         "_rule",
+        "_starting",
         "_tries_max",
         "_what",
         "over",
@@ -101,6 +104,7 @@ class Following(ABC, Generic[E]):
         self._retry_ms = _PAUSE_MS
         self._failures = 0
         self._opened = False
+        self._starting = False
         self._ended_by_resync = False
         self._expired: ApiError | None = None
         self.over = False
@@ -133,6 +137,8 @@ class Following(ABC, Generic[E]):
         events: list[E] = []
         if _HEARTBEAT in chunk:
             self._failures = 0
+        if _STARTING in chunk:
+            self._starting = True
         for sent in self._parser.feed(chunk):
             event = self._event(sent)
             if event is not None:
@@ -185,7 +191,8 @@ class Following(ABC, Generic[E]):
         if not self._opened:
             return self._rule.delay_s(self._failures, jitter)
         again = RetryRule(initial_s=self._retry_ms / 1000, max_s=PAUSE_S_MAX)
-        return again.delay_s(self._failures, jitter)
+        starting, self._starting = self._starting, False
+        return again.delay_s(1 if starting else self._failures, jitter)
 
     def _why(self, outcome: Response | Lost | None) -> ApiError:
         if outcome is None:

@@ -43,6 +43,7 @@ from stepflow.errors import (
     api_error,
 )
 from stepflow.model.views import RunView
+from stepflow.web.event_stream import COME_BACK
 
 RUN = "run_4fXo2bKq9TzW1mYc7RdE5h"
 RULE = RetryRule()
@@ -452,6 +453,19 @@ def test_a_stream_that_ends_before_the_run_is_opened_again() -> None:
     watch.opened(200)
     watch.feed(b"retry: 50\n\n")
     assert watch.closed(None, 1.0) == 0.1, "the server's retry, doubled for the second failure"
+
+
+def test_a_server_that_says_it_is_starting_is_asked_again_after_the_same_pause_each_time() -> None:
+    watch = opened(tries_max=6)
+    assert watch.closed(CUT, 1.0) == 1.0
+    for _ in range(3):
+        watch.opened(200)
+        watch.feed(COME_BACK.body)
+        assert watch.closed(None, 1.0) == 1.0
+    # One that is gone again is not: and tries are counted all the while.
+    assert watch.closed(CUT, 1.0) == 16.0
+    with pytest.raises(UnavailableError):
+        watch.closed(CUT, 1.0)
 
 
 def test_an_event_sets_the_pauses_back_and_nothing_makes_them_longer_than_the_bound() -> None:
