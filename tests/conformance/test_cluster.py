@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from stepflow.client import Client
+from stepflow.engine import protocol
 from stepflow.testing.conformance import (
     Door,
     EngineConformance,
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # The engine is an extra's; a tree without it has nothing to be claimed of.
-if importlib.util.find_spec("stepflow.engine.postgres") is None:
-    pytest.skip("platform: no PostgreSQL engine in this tree", allow_module_level=True)
+postgres_engine = pytest.importorskip(
+    "stepflow.engine.postgres", reason="platform: no PostgreSQL engine in this tree"
+)
 
 pytestmark = [
     pytest.mark.tool("postgres"),
     pytest.mark.tool("nginx"),
     pytest.mark.xdist_group("conformance-cluster"),
 ]
-LACKS = frozenset({"fork", "schedules", "bulk", "audit", "system"})
+LACKS = frozenset(protocol.CAPABILITIES) - postgres_engine.PostgresEngine.capabilities
 PROCESSES = ("database", "worker-1", "worker-2", "api-1", "api-2", "balancer")
 # `make conformance` kills each of them; else one of each kind that keeps something.
 ALL = os.environ.get("STEPFLOW_CONFORMANCE") == "all"

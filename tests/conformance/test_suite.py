@@ -28,6 +28,13 @@ class Made(Claims):
         if error is not None:
             raise error
 
+    async def _instead(self, error: Exception | None) -> None:
+        assert error is None
+
+    @needs("fork", otherwise=_instead)
+    async def replaced(self, error: Exception | None) -> None:
+        raise AssertionError
+
     @needs("pause")
     async def other(self, error: Exception | None) -> None:
         if error is not None:
@@ -60,20 +67,31 @@ async def test_a_refusal_of_what_is_not_declared_as_lacking_does_not_hold():
     await Made().other(None)
 
 
+@pytest.mark.asyncio
+async def test_what_cannot_be_refused_is_claimed_otherwise():
+    await Made().replaced(None)
+    with pytest.raises(AssertionError):
+        await Made().replaced(ConflictError("no"))
+
+
 def test_the_report_counts_by_engine_and_capability():
     claims = [
         *(("local|run||held", True), ("local|control|fork|held", True)),
         *(("pg|run||held", True), ("pg|control|fork|refused", True), ("pg|run||held", False)),
+        ("pg|waits|event-types|otherwise", True),
     ]
     found = gathered(claims)
-    assert lines(found) == [
-        "conformance of local: 2 claims hold",
-        "conformance of pg: 1 claims hold; 1 clearly refused, as declared (fork 1); 1 DO NOT HOLD",
-    ]
+    first, second = lines(found)
+    assert first == "conformance of local: 2 claims hold"
+    assert second == (
+        "conformance of pg: 1 claims hold; 1 clearly refused, as declared (fork 1); "
+        "1 otherwise, as declared (event-types 1); 1 DO NOT HOLD"
+    )
     assert table(found) == (
         "| capability | local | pg |\n"
         "| --- | --- | --- |\n"
         "| what every engine must do | 1 hold | **1 do not hold** |\n"
+        "| `event-types` | not claimed | otherwise (1) |\n"
         "| `fork` | 1 hold | refused (1) |\n"
     )
 

@@ -24,12 +24,14 @@ class Claimed:
     """By the capability that it needs; `""` is what every engine must do."""
     refused: Counter[str] = field(default_factory=Counter[str])
     """Likewise; claims that the engine declares it cannot meet, and that were clearly refused."""
+    otherwise: Counter[str] = field(default_factory=Counter[str])
+    """Likewise; what holds in their place."""
     failed: Counter[str] = field(default_factory=Counter[str])
 
     def add(self, capability: str, outcome: str, *, passed: bool) -> None:
         """Count one claim."""
-        kind = (self.refused if outcome == "refused" else self.held) if passed else self.failed
-        kind[capability] += 1
+        kinds = {"held": self.held, "refused": self.refused, "otherwise": self.otherwise}
+        (kinds[outcome] if passed else self.failed)[capability] += 1
 
 
 def gathered(claims: Iterable[tuple[str, bool]]) -> dict[str, Claimed]:
@@ -46,9 +48,13 @@ def lines(by_engine: Mapping[str, Claimed]) -> list[str]:
     said: list[str] = []
     for engine, claimed in sorted(by_engine.items()):
         text = f"conformance of {engine}: {claimed.held.total()} claims hold"
-        if claimed.refused:
-            which = ", ".join(f"{name} {n}" for name, n in sorted(claimed.refused.items()))
-            text += f"; {claimed.refused.total()} clearly refused, as declared ({which})"
+        for how, counted in (
+            ("clearly refused, as declared", claimed.refused),
+            ("otherwise, as declared", claimed.otherwise),
+        ):
+            if counted:
+                which = ", ".join(f"{name} {n}" for name, n in sorted(counted.items()))
+                text += f"; {counted.total()} {how} ({which})"
         if claimed.failed:
             text += f"; {claimed.failed.total()} DO NOT HOLD"
         said.append(text)
@@ -59,7 +65,11 @@ def table(by_engine: Mapping[str, Claimed]) -> str:
     """Return capability by engine, in Markdown: how many claims hold, or are clearly refused."""
     engines = sorted(by_engine)
     capabilities = sorted(
-        {name for each in by_engine.values() for name in (*each.held, *each.refused, *each.failed)}
+        {
+            name
+            for each in by_engine.values()
+            for name in (*each.held, *each.refused, *each.otherwise, *each.failed)
+        }
     )
     rows = [["capability", *engines], ["---"] * (len(engines) + 1)]
     for name in capabilities:
@@ -73,4 +83,6 @@ def _cell(claimed: Claimed, name: str) -> str:
         return f"**{claimed.failed[name]} do not hold**"
     if claimed.refused[name]:
         return f"refused ({claimed.refused[name]})"
+    if claimed.otherwise[name]:
+        return f"otherwise ({claimed.otherwise[name]})"
     return f"{claimed.held[name]} hold" if claimed.held[name] else "not claimed"
