@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,19 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel"), pytest.mark.ti
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # The wheel is made from the sdist, so that has all that it takes.
     out = tmp_path_factory.mktemp("dist")
-    build = [BIN / "uv", "--quiet", "build", "--wheel", "--out-dir", out, ROOT]
-    subprocess.run(build, check=True, cwd=out)
+    subprocess.run([BIN / "uv", "--quiet", "build", "--out-dir", out, ROOT], check=True, cwd=out)
+    assert len(list(out.glob("*.tar.gz"))) == 1
     return next(out.glob("*.whl"))
+
+
+def test_the_wheel_is_for_every_machine_and_needs_no_compiler(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert not [name for name in names if name.endswith((".so", ".pyd", ".c"))]
+    assert {"stepflow/py.typed", "stepflow/web/openapi.yaml", "pytest_stepflow.py"} <= set(names)
 
 
 def uvx(wheel: Path, home: Path) -> list[str]:
