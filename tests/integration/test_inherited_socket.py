@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
+import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,8 @@ import pytest
 
 from stepflow.cli.inherited import inherited_socket
 from stepflow.errors import ConfigurationError
-from tests.cli_kit import Served
+from tests.cli_kit import PROGRAM, Served, environment
+from tests.served import doomed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +78,41 @@ def test_over_a_restart_requests_queue_and_the_next_process_answers_them(tmp_pat
         finally:
             first.stop()
             assert second.stop() == 0, second.err
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-socket-activate") is None, reason="platform: no systemd here"
+)
+def test_systemds_own_way_of_handing_over_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text(APP)
+    with closing(listening()) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    # It starts the server when the first connection comes, which waits for it.
+    names = ("PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "STEPFLOW_API_KEYS")
+    process = subprocess.Popen(
+        doomed(
+            [
+                *("systemd-socket-activate", "--listen", address),
+                *(f"--setenv={name}" for name in names),
+                *(*PROGRAM, "serve", "flows.py"),
+            ]
+        ),
+        cwd=tmp_path,
+        env=environment(STEPFLOW_API_KEYS=KEY),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert "Listening on" in process.stdout.readline()
+        answer = httpx.get(f"http://{address}/ready", timeout=100)
+        assert answer.json()["status"] == "ready"
+    finally:
+        process.terminate()
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert f"http://{address}" in said
 
 
 def test_who_waits_for_the_lock_may_be_told_to_stop(tmp_path: Path) -> None:
