@@ -323,6 +323,8 @@ class Hub:
     def commit(self, durable_lsn: int) -> None:
         """Let the subscribers of what has become durable have their turn."""
         waiting = self._waiting
+        if not waiting:
+            return
         # Many records of one run may become durable at once: its subscribers have one turn for all.
         feeds: dict[Feed, None] = {}
         while waiting and waiting[0][0] <= durable_lsn:
