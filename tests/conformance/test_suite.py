@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
-from stepflow.errors import ConflictError
+from stepflow.errors import ConflictError, EventNotFoundError, RunNotFoundError
+from stepflow.testing.conformance import RestartConformance
 from stepflow.testing.conformance.claims.base import CLAIM, Claims, needs
 from stepflow.testing.conformance.door import Door, NotDoneError
 from stepflow.testing.conformance.report import gathered, lines, table
@@ -182,3 +185,32 @@ def test_a_deployment_keeps_its_address_over_a_restart(tmp_path):
         server.stop()
 
     assert CLAIM == "stepflow-claim", "what pytest_stepflow.py looks for"
+
+
+class Forgetful(LocalServer):
+    """One that comes back with nothing."""
+
+    def revive(self, process: str) -> None:
+        for path in self._data.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        super().revive(process)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "test_a_used_key_gives_the_same_run_as_before",
+        "test_an_acknowledged_cancel_is_carried_out",
+        "test_an_acknowledged_event_is_not_lost",
+        "test_a_sleep_ends_although_its_process_was_killed",
+    ],
+)
+async def test_a_service_that_forgets_does_not_conform(tmp_path, claim):
+    server = Forgetful(tmp_path)
+    server.start()
+    try:
+        with pytest.raises((AssertionError, RunNotFoundError, EventNotFoundError)):
+            await getattr(RestartConformance(), claim)(server, "server")
+    finally:
+        server.stop()

@@ -115,9 +115,9 @@ def lose_nothing(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _
     told = [row["at"] for row in read_ledger(ledger) if row["k"] not in {"inv", "fault"}]
     steps = _steps(step_log)
     for kill in seen.kills:
-        kill.silence_s = _silence(told, kill.at_s, kill.at_s + kill.away_s + _AFTER_S)
+        kill.silence_s = silence(told, kill.at_s, kill.at_s + kill.away_s + _AFTER_S)
         if kill.process.startswith("worker"):
-            kill.stepped_s = _longest(steps, kill.at_s)
+            kill.stepped_s = longest_step(steps, kill.at_s)
     return seen
 
 
@@ -183,13 +183,15 @@ def _steps(step_log: Path) -> dict[str, list[float]]:
     return steps
 
 
-def _silence(told: list[float], from_s: float, to_s: float) -> float:
-    """Return the longest time between two of the moments in that span."""
-    times = [from_s, *sorted(at for at in told if from_s < at < to_s)]
-    return max((after - before for before, after in itertools.pairwise(times)), default=0.0)
+def silence(told: list[float], from_s: float, to_s: float) -> float:
+    """Return the longest time without one of the moments in that span, its ends counted."""
+    # Behind the last word of all the load was over.
+    end_s = min(to_s, max(told, default=to_s))
+    times = [from_s, *sorted(at for at in told if from_s < at < end_s), end_s]
+    return max(after - before for before, after in itertools.pairwise(times))
 
 
-def _longest(steps: dict[str, list[float]], at_s: float) -> float | None:
+def longest_step(steps: dict[str, list[float]], at_s: float) -> float | None:
     """Return the longest time to the next step, of runs that had stepped in the second before."""
     waits = [
         min(after) - at_s
