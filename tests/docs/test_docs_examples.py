@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import logging
 import re
 import sys
 import types
@@ -101,6 +102,9 @@ def test_every_python_block_runs(path, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
+    # Frameworks set logging up for the whole process, Litestar above all.
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     try:
         with asyncio.Runner() as loop:
             runner = Runner(path, loop)
@@ -108,6 +112,8 @@ def test_every_python_block_runs(path, tmp_path, monkeypatch) -> None:
                 if not refused(block):
                     runner.run(block)
     finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
         for name in set(sys.modules) - before:
             if name.startswith("documented_") or (tmp_path / f"{name}.py").exists():
                 del sys.modules[name]
