@@ -26,7 +26,8 @@
         │   ├── MethodNotAllowedError  405    ├── OutcomeUnknownError    503
         │   ├── UnauthorizedError      401    └── InternalError          500
         │   ├── ForbiddenError         403
-        │   └── InvalidInputError      400
+        │   ├── InvalidInputError      400
+        │   └── NotSupportedError      501
         └── OperatorError         has `.exit_code`                         (operator)
             ├── ConfigurationError     64
             ├── JournalCorruptError    65, `.code` is an SFW number
@@ -61,6 +62,7 @@ __all__ = [
     "MethodNotAllowedError",
     "NonRetryableError",
     "NotFoundError",
+    "NotSupportedError",
     "OperatorError",
     "OutcomeUnknownError",
     "PayloadTooLargeError",
@@ -359,6 +361,14 @@ class OutcomeUnknownError(ApiError):
     default = "Outcome unknown: ask again with the same Idempotency-Key"
 
 
+class NotSupportedError(ApiError):
+    """This engine does not do it: `engine.capabilities` says what it does."""
+
+    code = "NOT_SUPPORTED"
+    status = 501
+    default = "Not supported by this engine"
+
+
 class InternalError(ApiError):
     """A defect in Stepflow or in the host; the log has the traceback."""
 
@@ -379,6 +389,7 @@ _BY_CODE: dict[str, type[ApiError]] = {
         RateLimitedError,
         UnavailableError,
         OutcomeUnknownError,
+        NotSupportedError,
         InternalError,
     )
 }

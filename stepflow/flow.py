@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from msgspec import UNSET
@@ -17,6 +18,7 @@ from stepflow.authoring.registry import Registry, remember_flow
 from stepflow.blocking import BlockingFlow, start_background
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
+from stepflow.engine.choosing import database_engine
 from stepflow.engine.local import LocalEngine
 from stepflow.engine.protocol import RunFilter
 from stepflow.errors import ApiError, AuthoringError, StepflowError
@@ -90,6 +92,7 @@ class Stepflow:
         self.settings = settings or Settings.from_env()
         self.registry = Registry()
         self._engine: Engine | None = engine
+        self._bind(engine)
         self._chain: AuthChain | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.on_fatal = on_fatal or _terminate
@@ -152,8 +155,8 @@ class Stepflow:
             )
             self.registry.add(function, options)
             remember_flow(function, self)
-            if isinstance(self._engine, LocalEngine):
-                self._engine.registered()
+            if (told := getattr(self._engine, "registered", None)) is not None:
+                told()
             return function
 
         return register
@@ -174,7 +177,13 @@ class Stepflow:
 
     @property
     def engine(self) -> Engine:
-        """The engine: a `LocalEngine` on the data directory unless another was given."""
+        """The engine: a `LocalEngine` on the data directory unless another was given.
+
+        With `STEPFLOW_DATABASE_URL` it is a `PostgresEngine` on that database.
+        """
+        if self._engine is None and (url := os.environ.get("STEPFLOW_DATABASE_URL")):
+            worker = os.environ.get("STEPFLOW_ROLE", "all") != "api"
+            self.swap_engine(database_engine(url, worker=worker))
         if self._engine is None:
             self._engine = LocalEngine(
                 self.registry,
@@ -185,8 +194,20 @@ class Stepflow:
             )
         return self._engine
 
+    def _bind(self, engine: Engine | None) -> None:
+        """Give an engine that was made without them this flow's workflows and settings."""
+        bind = getattr(engine, "bind", None)
+        if bind is not None:
+            bind(
+                registry=self.registry,
+                settings=self.settings,
+                sign=self._sign,
+                on_fatal=self._fatal,
+            )
+
     def swap_engine(self, engine: Engine | None) -> Engine | None:
         """Put another engine in its place, as the test kit does; return the one before."""
+        self._bind(engine)
         before, self._engine = self._engine, engine
         return before
 
@@ -200,6 +221,9 @@ class Stepflow:
     def auth_chain(self) -> AuthChain:
         """What environment and data directory say about credentials; needs the engine started."""
         if self._chain is None:
+            if self._engine is not None and not isinstance(self._engine, LocalEngine):
+                # Nothing else is kept there, so nobody has made it.
+                Path(self.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._chain = AuthChain.from_env(
                 os.environ, self.data_dir, self.settings, SystemClock()
             )

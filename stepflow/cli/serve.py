@@ -26,6 +26,7 @@ from stepflow.cli.process import harden, tune_gc
 from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
 from stepflow.cli.service_manager import tell_service_manager
 from stepflow.clock import SystemClock
+from stepflow.engine.choosing import database_engine
 from stepflow.engine.code_check import CodeReport  # noqa: TC001  loaded before the loop runs, not in it
 from stepflow.engine.local import LocalEngine
 from stepflow.errors import OperatorError
@@ -49,6 +50,7 @@ __all__ = ["progress_line", "recovered_line", "serve"]
 _PROGRESS_S: Final = 1.0
 _MORE_US: Final = 30_000_000
 """So much longer a service manager waits for a start that is under way, in microseconds."""
+_ROLES: Final = ("all", "worker", "api")
 _PRESETS: Final = ("all", "public", "private", "internal", "none")
 
 logger = logging.getLogger("stepflow.serve")
@@ -57,6 +59,12 @@ logger = logging.getLogger("stepflow.serve")
 @click.command()
 @click.argument("target")
 @click.option("--data", metavar="DIR", help="The data directory; beats what the code says.")
+@click.option("--database", metavar="URL", help="Run on PostgreSQL; beats what the code says.")
+@click.option(
+    "--role",
+    type=click.Choice(_ROLES),
+    help="On PostgreSQL: run runs and answer calls, or one of the two.  [default: all]",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8000, show_default=True, help="Port to listen on; 0 takes a free one."
@@ -71,9 +79,11 @@ logger = logging.getLogger("stepflow.serve")
 )
 @click.option("--no-auth", is_flag=True, help="Ask for no credentials; on loopback only.")
 @click.option("--reload", "reload_", is_flag=True, help="Restart when a Python file changes.")
-def serve(
+def serve(  # noqa: PLR0913, PLR0917  its options
     target: str,
     data: str | None,
+    database: str | None,
+    role: str | None,
     host: str,
     port: int,
     base_path: str,
@@ -96,6 +106,7 @@ def serve(
     Examples:
       stepflow serve shop.py
       stepflow serve acme.flows:flow --data /var/lib/acme --host 0.0.0.0 --port 80
+      stepflow serve shop.py --database postgresql://db/shop --role worker
     """
     _check_open(host, no_auth=no_auth)
     with failing():
@@ -109,10 +120,23 @@ def serve(
         if reload_:
             sys.exit(_reload(target))
         harden()
+<<<<<<< HEAD
         handed = inherited_socket()
         service = _Service(
             load_or_fail(target), target, data, _Options(base_path, endpoints, no_auth), handed
         )
+=======
+        flow = load_or_fail(target)
+        role = role or os.environ.get("STEPFLOW_ROLE") or "all"
+        database = database or os.environ.get("STEPFLOW_DATABASE_URL")
+        _check_role(role, database)
+        if database:
+            flow.swap_engine(database_engine(database, worker=role != "api"))
+        if role == "worker":
+            # It runs runs, and says how it is.
+            endpoints = "internal"
+        service = _Service(flow, target, data, _Options(base_path, endpoints, no_auth))
+>>>>>>> 088bfcd (Run workflows in many processes on PostgreSQL: the same runtime over another journal)
         sys.exit(service.run(host, port))
 
 
@@ -129,6 +153,17 @@ def _check_open(host: str, *, no_auth: bool) -> None:
             f"--no-auth is refused on {host}: everyone who reaches it could run your workflows",
             64,
             "listen on 127.0.0.1, or leave --no-auth out and give out keys: stepflow keys create",
+        )
+
+
+def _check_role(role: str, database: str | None) -> None:
+    if role not in _ROLES:
+        raise Failure(f"STEPFLOW_ROLE={role!r} is none of {', '.join(_ROLES)}", 64)
+    if role != "all" and not database:
+        raise Failure(
+            f"--role {role} is for runs in a database that other processes have, too",
+            64,
+            "say which with --database postgresql://…",
         )
 
 

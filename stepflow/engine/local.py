@@ -17,6 +17,7 @@ from stepflow.engine.bulk import Bulk
 from stepflow.engine.forking import Forking
 from stepflow.engine.listing import Listing
 from stepflow.engine.part import RECORD_BYTES
+from stepflow.engine.protocol import CAPABILITIES
 from stepflow.engine.schedules import ScheduleControl
 from stepflow.engine.shown import Shown
 from stepflow.engine.system import System
@@ -71,6 +72,8 @@ _CHECKED_BYTES = 32 * 1024
 
 class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, System):
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
+
+    capabilities = frozenset(CAPABILITIES)
 
     needs_no_task = True
     """Its coroutines wait for plain futures alone, so whoever calls them may drive them by hand."""

@@ -6,7 +6,7 @@ with a `.code` and a `.status`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepflow.model.why import WhyView
 
 __all__ = [
+    "CAPABILITIES",
     "EVENTS_MAX",
     "AllStream",
     "BulkAction",
@@ -36,6 +37,31 @@ __all__ += ["RunStream", "WaitingEvent"]
 
 EngineState = Literal["stopped", "starting", "ready", "read-only", "stalled", "draining", "failed"]
 """`read-only`: the disk is full. `stalled`: it does not answer, and nothing new is decided."""
+
+
+CAPABILITIES: Final[tuple[str, ...]] = (
+    "audit",
+    "bulk",
+    "children",
+    "compensation",
+    "control",
+    "delay",
+    "emits",
+    "event-types",
+    "events",
+    "export",
+    "fork",
+    "idempotency",
+    "limits",
+    "passing-emits",
+    "purge",
+    "restart",
+    "schedules",
+    "stream-all",
+    "system",
+    "why",
+)
+"""What an engine may leave out beside the published contract; docs/cluster.md says what each is."""
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +172,11 @@ class Engine(Protocol):
     @property
     def state(self) -> EngineState:
         """Where the engine is in its life."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What of `CAPABILITIES` it has; the rest is refused with `NotSupportedError`."""
         ...
 
     async def start(self) -> None:

@@ -11,12 +11,13 @@ from stepflow.model import records as rec
 from stepflow.runtime import messages as msg
 
 if TYPE_CHECKING:
-    from stepflow.model.run import CallState
+    from stepflow.model.run import CallState, RunState
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.calls import ChildAsk
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["cancel_child", "cancel_children", "give_up_child", "start_child", "tell_parent"]
+__all__ = ["cancel_child", "cancel_children", "ended_child", "give_up_child", "start_child"]
+__all__ += ["tell_parent"]
 
 _GIVEN_UP = "the parent run no longer waits for it"
 
@@ -30,7 +31,9 @@ def start_child(parent: RunActor, ask: ChildAsk, call: CallState | None) -> None
             # The body gave it up, and before it does so again it waits for the same child.
             _record_child(parent, ask, call.child)
         child = sup.runs.get(call.child)
-        if child is None or child.finished:
+        if child is None and sup.elsewhere is not None:
+            sup.elsewhere.look_for(parent.id, ask.key, call.child)
+        elif child is None or child.finished:
             tell_parent(sup, parent.id, ask.key, call.child)
         return
     workflow = sup.registry.get(ask.workflow)
@@ -80,9 +83,14 @@ def cancel_child(
     parent: RunActor, call: CallState, reason: str = _GIVEN_UP, *, force: bool = False
 ) -> None:
     """Cancel the child of the call, if it lives."""
-    child = parent.sup.runs.get(call.child) if call.child else None
+    if not call.child:
+        return
+    child = parent.sup.runs.get(call.child)
+    asked = msg.CancelAsked(f"run:{parent.id}", reason, force)
     if child is not None and not child.finished:
-        child.tell(msg.CancelAsked(f"run:{parent.id}", reason, force))
+        child.tell(asked)
+    elif child is None and parent.sup.elsewhere is not None:
+        parent.sup.elsewhere.tell(parent.id, call.child, asked)
 
 
 def cancel_children(parent: RunActor, pending: list[CallState]) -> None:
@@ -96,13 +104,20 @@ def cancel_children(parent: RunActor, pending: list[CallState]) -> None:
 def tell_parent(sup: Supervisor, parent_id: str, key: str, child_id: str) -> None:
     """Tell the parent how its awaited child ended; a child that has gone was purged."""
     parent = sup.runs.get(parent_id)
-    if parent is None:
+    if parent is None and sup.elsewhere is None:
         return
     child = sup.runs.get(child_id)
-    state = child.state if child is not None else None
+    told = ended_child(key, child_id, child.state if child is not None else None)
+    if parent is not None:
+        parent.tell(told)
+    elif sup.elsewhere is not None:
+        sup.elsewhere.tell(child_id, parent_id, told)
+
+
+def ended_child(key: str, child_id: str, state: RunState | None) -> msg.ChildFinished:
+    """Return what a parent hears of a child that has ended, or that has gone."""
     if state is not None and state.result is not None:
-        parent.tell(msg.ChildFinished(key, child_id, Raw(state.result), rec.NOTHING))
-        return
+        return msg.ChildFinished(key, child_id, Raw(state.result), rec.NOTHING)
     error = state.error if state is not None else None
     lost = b'{"type":"RunNotFoundError","message":"the child run was purged"}'
-    parent.tell(msg.ChildFinished(key, child_id, rec.NOTHING, Raw(error or lost)))
+    return msg.ChildFinished(key, child_id, rec.NOTHING, Raw(error or lost))

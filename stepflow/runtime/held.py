@@ -96,6 +96,11 @@ class HeldRun:
         """Whether the state is held as objects."""
         return self.open_state is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a message that comes now would have to wait for others."""
+        return self._draining or bool(self._mailbox)
+
     def restore(self, state: RunState) -> None:
         """Take the state that recovery found."""
         self.open_state = state

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from stepflow.model.run import CallState, RunState
     from stepflow.runtime.admission import Door
     from stepflow.runtime.calls import NotifyAsk
+    from stepflow.runtime.elsewhere import Elsewhere
     from stepflow.runtime.session import Session
 
 __all__ = ["Supervisor"]
@@ -106,6 +107,7 @@ class Supervisor:
         "base_context",
         "clock",
         "delivery",
+        "elsewhere",
         "ended_by",
         "ended_total",
         "entropy",
@@ -185,6 +187,8 @@ class Supervisor:
         self.admission = Admission(self)
         self.schedules = Schedules(self)
         self.delivery = Delivery(self)
+        self.elsewhere: Elsewhere | None = None
+        """The way to runs of other processes, where there are any."""
         self.active: dict[str, RunActor] = {}
         self.missing: dict[str, set[str]] = {}
         """Workflow ids that are not registered, with the runs that wait for them."""

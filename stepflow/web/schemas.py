@@ -38,6 +38,7 @@ ProblemCode = Literal[
     "RATE_LIMITED",
     "UNAVAILABLE",
     "OUTCOME_UNKNOWN",
+    "NOT_SUPPORTED",
     "INTERNAL",
 ]
 

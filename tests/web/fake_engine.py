@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from stepflow.clock import rfc3339
 from stepflow.engine.protocol import (
+    CAPABILITIES,
     EVENTS_MAX,
     BulkAction,
     BulkReport,
@@ -173,6 +174,8 @@ class FakeAll:
 
 
 class FakeEngine:
+    capabilities = frozenset(CAPABILITIES)
+
     def __init__(self, signer: TokenSigner, *workflows: str) -> None:
         self.schedule_state: Any = "active"
         self.ranges: list[tuple[int, int]] = []

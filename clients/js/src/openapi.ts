@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 c971c680983060f519d2c7c6d3a99e7b9fa30fbca5a85752b4d9c7711996519f.
+// Made by `make openapi` from openapi.yaml, sha256 2c7e16a3f3f9a0dde6a8d08da53e2d0247e036e78953767da94fcb44f6df7d19.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -985,7 +985,7 @@ export interface components {
         BatchFailure: {
             error: string;
             /** @enum {string} */
-            code: "CONFLICT" | "EVENT_NOT_FOUND" | "FORBIDDEN" | "INTERNAL" | "INVALID_INPUT" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "OUTCOME_UNKNOWN" | "PAYLOAD_TOO_LARGE" | "RATE_LIMITED" | "RUN_NOT_FOUND" | "UNAUTHORIZED" | "UNAVAILABLE" | "WORKFLOW_NOT_FOUND";
+            code: "CONFLICT" | "EVENT_NOT_FOUND" | "FORBIDDEN" | "INTERNAL" | "INVALID_INPUT" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_SUPPORTED" | "OUTCOME_UNKNOWN" | "PAYLOAD_TOO_LARGE" | "RATE_LIMITED" | "RUN_NOT_FOUND" | "UNAUTHORIZED" | "UNAVAILABLE" | "WORKFLOW_NOT_FOUND";
         };
         /** @description Which runs; what is left out leaves out nothing. */
         BulkFilter: {
@@ -1079,7 +1079,7 @@ export interface components {
         Error: {
             error: string;
             /** @enum {string} */
-            code: "CONFLICT" | "EVENT_NOT_FOUND" | "FORBIDDEN" | "INTERNAL" | "INVALID_INPUT" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "OUTCOME_UNKNOWN" | "PAYLOAD_TOO_LARGE" | "RATE_LIMITED" | "RUN_NOT_FOUND" | "UNAUTHORIZED" | "UNAVAILABLE" | "WORKFLOW_NOT_FOUND";
+            code: "CONFLICT" | "EVENT_NOT_FOUND" | "FORBIDDEN" | "INTERNAL" | "INVALID_INPUT" | "METHOD_NOT_ALLOWED" | "NOT_FOUND" | "NOT_SUPPORTED" | "OUTCOME_UNKNOWN" | "PAYLOAD_TOO_LARGE" | "RATE_LIMITED" | "RUN_NOT_FOUND" | "UNAUTHORIZED" | "UNAVAILABLE" | "WORKFLOW_NOT_FOUND";
         };
         /** @description `event: error`: the run failed or was cancelled; the stream ends. */
         ErrorEvent: {

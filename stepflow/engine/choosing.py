@@ -1,0 +1,31 @@
+"""Makes the engine of a database, where somebody asks for one: what it needs is an extra."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from stepflow.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from stepflow.engine.protocol import Engine
+
+__all__ = ["database_engine"]
+
+
+def database_engine(url: str, *, worker: bool) -> Engine:
+    """Return the engine on that database; without `worker` it answers calls and runs nothing.
+
+    Raises `ConfigurationError` where `stepflow[postgres]` is not installed.
+    """
+    try:
+        from stepflow.engine.postgres import PostgresEngine  # noqa: PLC0415  an extra brings it
+    except ImportError as error:
+        raise ConfigurationError(
+            f"a database needs more than is installed ({error.name} is missing): "
+            "pip install 'stepflow[postgres]'"
+        ) from error
+    text = os.environ.get("STEPFLOW_CLAIM_TIMEOUT_S") or "30"
+    if not (text.isdecimal() and int(text)):
+        raise ConfigurationError(f"STEPFLOW_CLAIM_TIMEOUT_S={text!r} is no number of seconds")
+    return PostgresEngine(url, worker=worker, claim_timeout_s=int(text))

@@ -1,0 +1,231 @@
+"""What is read: runs, lists, streams, figures. Everything in the tables is durable."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from stepflow.clock import rfc3339
+from stepflow.engine.listing import decode_cursor, encode_cursor
+from stepflow.engine.postgres.history import load, load_lines
+from stepflow.engine.postgres.part import ClusterPart
+from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream, horizon
+from stepflow.engine.protocol import EVENTS_MAX, WaitingEvent
+from stepflow.errors import RunNotFoundError, UnavailableError
+from stepflow.model.audit import acts_of
+from stepflow.model.run import FINISHED
+from stepflow.model.views import RunCounts, RunPage, run_view
+from stepflow.model.why import WaitingFor, WhyView, of_call, sentence, span
+
+if TYPE_CHECKING:
+    from stepflow.engine.protocol import RunFilter
+    from stepflow.model.audit import AuditEntry
+    from stepflow.model.event_filter import EventFilter
+    from stepflow.model.run import RunState
+    from stepflow.model.views import RunView, RunViewState
+
+__all__ = ["Reading"]
+
+_SHOWN_MAX: Final = 100
+_LIST: Final = """
+select run_id, seq, condition, reason from stepflow.runs
+ where seq < %(before)s
+   and (%(status)s::text[] is null or status = any(%(status)s::text[]))
+   and (%(workflow)s = '' or workflow = %(workflow)s)
+   and (%(tag)s = '' or %(tag)s = any(tags))
+   and (%(after_ms)s = 0 or created_ms > %(after_ms)s)
+   and (%(before_ms)s = 0 or created_ms < %(before_ms)s)
+   and (%(ids)s::text[] is null or run_id = any(%(ids)s::text[]))
+ order by seq desc limit %(limit)s"""
+_AWAITED: Final = """
+select event, count(distinct run_id),
+       (array_agg(distinct run_id))[1:100]
+  from stepflow.waits where event > %s group by event order by event limit %s"""
+
+
+class Reading(ClusterPart):
+    """Any process answers these."""
+
+    async def require_run(self, run_id: str) -> None:
+        if not await self.database.rows("select 1 from stepflow.runs where run_id = %s", run_id):
+            raise RunNotFoundError
+
+    async def _state_of(self, run_id: str) -> tuple[RunState, RunViewState | None, str]:
+        database = self.database
+        state = (await load(database, [run_id])).get(run_id)
+        rows = await database.rows(
+            """select condition, reason, exists (
+                      select 1 from stepflow.inbox i
+                       where i.run_id = r.run_id and i.kind = 'cancel')
+                 from stepflow.runs r where run_id = %s""",
+            run_id,
+        )
+        if state is None or not rows:
+            raise RunNotFoundError
+        condition, reason, cancelled = rows[0]
+        if state.finished:
+            return state, None, ""
+        if cancelled and not state.cancelling:
+            # Somebody has cancelled it; its worker has not heard of it yet.
+            return state, "cancelling", ""
+        return state, condition or None, reason
+
+    async def get_run(self, run_id: str) -> RunView:
+        state, condition, reason = await self._state_of(run_id)
+        return run_view(state, condition, reason=reason)
+
+    async def export_run(self, run_id: str) -> bytes:
+        lines = await load_lines(self.database, [run_id])
+        if run_id not in lines:
+            raise RunNotFoundError
+        return lines[run_id]
+
+    async def wait(self, run_id: str) -> RunView:
+        with self.bell.hear(run_id) as ear:
+            while True:
+                ear.clear()
+                rows = await self.database.rows(
+                    "select status from stepflow.runs where run_id = %s", run_id
+                )
+                if not rows:
+                    raise RunNotFoundError
+                if rows[0][0] in FINISHED:
+                    state, _, _ = await self._state_of(run_id)
+                    if state.finished:
+                        return run_view(state, steps=False)
+                if self._state != "ready":
+                    raise UnavailableError("Stepflow is stopping", retry_after_s=1)
+                await ear.wait(self.poll_s)
+
+    async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        database = self.database
+        # From before the first row is looked at: rather told twice than never.
+        stream_cursor = f"{database.store_id}-{await horizon(database) - 1}.{1 << 62}"
+        rows = await self._page(where, limit + 1, cursor)
+        more = len(rows) > limit
+        shown = rows[:limit]
+        states = await load(database, [row[0] for row in shown])
+        views: list[RunView] = []
+        nbytes = 0
+        last = 0
+        for run_id, seq, condition, reason in shown:
+            state = states.get(run_id)
+            if state is None:
+                continue
+            if nbytes > self.settings.page_bytes_max:
+                more = True
+                break
+            nbytes += len(state.input) + len(state.result or b"")
+            held = condition or None if not state.finished else None
+            views.append(run_view(state, held, steps=False, reason=reason if held else ""))
+            last = seq
+        page = RunPage(
+            runs=views,
+            next_cursor=encode_cursor(last) if more and last else None,
+            stream_cursor=stream_cursor,
+        )
+        if not (where.tag or where.created_after_ms or where.created_before_ms or where.ids):
+            page.counts = await self._counts(where.workflow_id)
+        return page
+
+    async def _page(
+        self, where: RunFilter, limit: int, cursor: str | None
+    ) -> list[tuple[Any, ...]]:
+        asked = {
+            "before": decode_cursor(cursor) if cursor else 1 << 62,
+            "status": sorted(where.status) or None,
+            "workflow": where.workflow_id,
+            "tag": where.tag,
+            "after_ms": where.created_after_ms,
+            "before_ms": where.created_before_ms,
+            "ids": sorted(where.ids) or None,
+            "limit": limit,
+        }
+        async with self.database.connection() as conn:
+            return await (await conn.execute(_LIST.encode(), asked)).fetchall()
+
+    async def _counts(self, workflow_id: str) -> RunCounts:
+        rows = await self.database.rows(
+            """select status, count(*) from stepflow.runs
+                where %s = '' or workflow = %s group by status""",
+            workflow_id,
+            workflow_id,
+        )
+        found = {str(row[0]): int(row[1]) for row in rows}
+        return RunCounts(
+            pending=found.get("pending", 0),
+            running=found.get("running", 0),
+            completed=found.get("completed", 0),
+            failed=found.get("failed", 0),
+            cancelled=found.get("cancelled", 0),
+        )
+
+    async def waiting_events(
+        self, *, limit: int = EVENTS_MAX, cursor: str = ""
+    ) -> list[WaitingEvent]:
+        rows = await self.database.rows(_AWAITED, cursor, limit)
+        return [WaitingEvent(event, count, tuple(runs)) for event, count, runs in rows]
+
+    # ------------------------------------------------------------ streams
+
+    async def stream(self, run_id: str, after: int | None = None) -> ClusterStream:
+        stream = ClusterStream(self.database, self.bell, run_id, self.poll_s, after)
+        if not await stream.open():
+            raise RunNotFoundError
+        stream.on_close = partial(self.streams.discard, stream)
+        self.streams.add(stream)
+        return stream
+
+    async def stream_all(self, where: EventFilter, after: str | None = None) -> ClusterAllStream:
+        stream = ClusterAllStream(self.database, self.bell, where, self.poll_s)
+        await stream.open(after)
+        stream.on_close = partial(self.streams.discard, stream)
+        self.streams.add(stream)
+        return stream
+
+    # ------------------------------------------------------------ explaining
+
+    async def why(self, run_id: str) -> WhyView:
+        state, condition, reason = await self._state_of(run_id)
+        if state.finished:
+            return WhyView(summary=f"It is {state.status}: it waits for nothing.", waiting_for=[])
+        now_ms = self.clock.wall_ms()
+        found: list[WaitingFor] = []
+        if condition == "missing-workflow":
+            says = f"its workflow {state.workflow!r} is not registered"
+            found.append(
+                WaitingFor(kind="missing-workflow", name=state.workflow, reason=reason, says=says)
+            )
+        elif condition == "parked":
+            says = f"its code has changed, and it goes on with fitting code: {reason}"
+            found.append(
+                WaitingFor(kind="divergence", name=state.workflow, reason=reason, says=says)
+            )
+        elif condition == "quarantined":
+            says = f"it was set aside: {reason}"
+            found.append(
+                WaitingFor(kind="quarantine", name=state.workflow, reason=reason, says=says)
+            )
+        if state.paused:
+            found.append(WaitingFor(kind="pause", name="pause", says="it is paused"))
+        if state.cancelling or condition == "cancelling":
+            found.append(WaitingFor(kind="cancelling", name="cancel", says="it is being cancelled"))
+        if state.status == "pending" and not state.paused:
+            says = f"it is delayed, and begins in {span(state.due - now_ms)}"
+            found.append(
+                WaitingFor(kind="delay", name="delay", due_at=rfc3339(state.due), says=says)
+            )
+        calls = state.pending_calls()
+        found += [of_call(call, now_ms) for call in calls[:_SHOWN_MAX]]
+        if not found:
+            says = "its own code is about to go on"
+            found.append(WaitingFor(kind="code", name=state.workflow, says=says))
+        more = len(calls) - _SHOWN_MAX
+        view = WhyView(summary=sentence(found, max(more, 0)), waiting_for=found)
+        if more > 0:
+            view.more = more
+        return view
+
+    async def run_audit(self, run_id: str) -> list[AuditEntry]:
+        state, _, _ = await self._state_of(run_id)
+        return acts_of(state)

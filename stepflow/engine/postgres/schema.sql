@@ -1,0 +1,453 @@
+-- Stepflow on PostgreSQL, format 1. Absurd's own schema lies beside it and owns who runs what:
+-- a task is one life of a run, a claim is the right to write it.
+--
+--   runs      one row a run: what lists show, who may write it (`holder`), what wakes it (`wake`)
+--   records   its history, the same bytes as in the journal of the local engine; this is the truth
+--   payloads  events that records name by their LSN
+--   waits     who waits for what; whoever deletes a row has decided the wait
+--   declared  which events a run keeps
+--   inbox     what others want of a run, until its worker has recorded what came of it
+--   keys      idempotency keys
+--   sent      what workflows have sent: once, whoever asks again
+--   workers   the last group that each worker has written: a group is written once
+
+create schema stepflow;
+
+create table stepflow.meta (
+  one boolean primary key default true check (one),
+  version integer not null,
+  store text not null
+);
+
+create table stepflow.runs (
+  run_id text primary key,
+  seq bigint generated always as identity unique,
+  workflow text not null,
+  tags text[] not null,
+  status text not null,
+  created_ms bigint not null,
+  updated_ms bigint not null,
+  rs integer not null,
+  lsn bigint not null,
+  forgotten integer not null default 0,
+  kept integer not null default 0,
+  kept_bytes bigint not null default 0,
+  task_id uuid,
+  holder uuid,
+  worker text,
+  wake text,
+  condition text not null default '',
+  reason text not null default '',
+  claimed_rs integer not null default 0,
+  suspicions integer not null default 0
+) with (fillfactor = 70);
+
+create index runs_workflow on stepflow.runs (workflow, seq);
+create index runs_status on stepflow.runs (status, seq);
+
+create table stepflow.records (
+  run_id text not null,
+  rs integer not null,
+  lsn bigint not null,
+  xid bigint not null default (pg_current_xact_id()::text::bigint),
+  n bigint generated always as identity,
+  crc bigint not null,
+  data bytea not null,
+  primary key (run_id, rs)
+);
+
+create index records_order on stepflow.records (xid, n);
+
+create table stepflow.payloads (
+  run_id text not null,
+  lsn bigint not null,
+  body bytea not null,
+  primary key (run_id, lsn)
+);
+
+create table stepflow.waits (
+  run_id text not null,
+  key text not null,
+  event text not null,
+  n bigint generated always as identity,
+  primary key (run_id, key)
+);
+
+create index waits_event on stepflow.waits (event, n);
+
+create table stepflow.declared (
+  event text not null,
+  run_id text not null,
+  primary key (event, run_id)
+);
+
+create index declared_run on stepflow.declared (run_id);
+
+create table stepflow.inbox (
+  run_id text not null,
+  n bigint generated always as identity,
+  kind text not null,
+  body bytea not null,
+  primary key (run_id, n)
+);
+
+create table stepflow.keys (
+  workflow text not null,
+  principal text not null,
+  key text not null,
+  run_id text not null,
+  expires_ms bigint not null,
+  primary key (workflow, principal, key)
+);
+
+create index keys_run on stepflow.keys (run_id);
+
+create table stepflow.sent (
+  run_id text not null,
+  token text not null,
+  count integer not null,
+  primary key (run_id, token)
+);
+
+create table stepflow.workers (
+  worker text primary key,
+  batch bigint not null default 0,
+  seen_at timestamptz not null default clock_timestamp()
+);
+
+create sequence stepflow.wakes;
+
+-- ---------------------------------------------------------------- starting
+
+-- A run begins: its row, its first record, its task. A taken id is a unique violation.
+create function stepflow.start(
+  p_run text, p_workflow text, p_tags text[], p_status text, p_ms bigint,
+  p_lsn bigint, p_crc bigint, p_data bytea, p_events text[]
+) returns void language plpgsql as $$
+declare
+  v_task uuid;
+begin
+  insert into stepflow.runs
+    (run_id, workflow, tags, status, created_ms, updated_ms, rs, lsn)
+  values (p_run, p_workflow, p_tags, p_status, p_ms, p_ms, 1, p_lsn);
+  insert into stepflow.records (run_id, rs, lsn, crc, data)
+  values (p_run, 1, p_lsn, p_crc, p_data);
+  insert into stepflow.declared (event, run_id)
+  select distinct event, p_run from unnest(p_events) event;
+  select task_id into v_task from absurd.spawn_task(
+    'stepflow', p_workflow, jsonb_build_object('run', p_run),
+    jsonb_build_object('idempotency_key', p_run)
+  );
+  update stepflow.runs set task_id = v_task where run_id = p_run;
+  perform pg_notify('stepflow_work', '');
+end;
+$$;
+
+-- ---------------------------------------------------------------- claims
+
+-- Take runs that nobody runs, or whose worker has not been heard of: their holder changes, and with
+-- it who may write them. Three deaths in a row without a new record are one too many.
+create function stepflow.claim(p_worker text, p_timeout integer, p_count integer)
+  returns table (run_id text, holder uuid, suspicions integer, condition text, reason text)
+  language plpgsql as $$
+declare
+  v_claim record;
+  v_run record;
+begin
+  for v_claim in
+    select c.run_id, c.task_id, c.params->>'run' as run
+      from absurd.claim_task('stepflow', p_worker, p_timeout, p_count) c
+  loop
+    update stepflow.runs r
+       set holder = v_claim.run_id,
+           worker = p_worker,
+           wake = null,
+           suspicions = case
+             when r.holder is not null and r.claimed_rs = r.rs then r.suspicions + 1 else 0 end,
+           claimed_rs = r.rs
+     where r.run_id = v_claim.run and r.task_id = v_claim.task_id
+    returning r.run_id, r.suspicions, r.condition, r.reason into v_run;
+    if not found then
+      -- Purged, or a life that is over.
+      perform absurd.complete_run('stepflow', v_claim.run_id, null);
+      continue;
+    end if;
+    run_id := v_run.run_id;
+    holder := v_claim.run_id;
+    suspicions := v_run.suspicions;
+    condition := v_run.condition;
+    reason := v_run.reason;
+    return next;
+  end loop;
+end;
+$$;
+
+-- Extend the claims that still are; return the others.
+create function stepflow.heartbeat(p_worker text, p_holders uuid[], p_timeout integer)
+  returns table (lost uuid) language plpgsql as $$
+begin
+  update stepflow.workers set seen_at = clock_timestamp() where worker = p_worker;
+  foreach lost in array p_holders loop
+    begin
+      perform absurd.extend_claim('stepflow', lost, p_timeout);
+    exception when others then
+      return next;
+    end;
+  end loop;
+end;
+$$;
+
+-- Give claims back: anybody may take these runs now.
+create function stepflow.release(p_runs text[], p_holders uuid[]) returns void
+  language plpgsql as $$
+declare
+  v_row record;
+begin
+  for v_row in
+    select r.run_id, r.holder from stepflow.runs r
+      join unnest(p_runs, p_holders) as p(run_id, holder) using (run_id, holder)
+     order by r.run_id for update of r
+  loop
+    begin
+      perform absurd.schedule_run('stepflow', v_row.holder, absurd.current_time());
+    exception when raise_exception then
+      continue;
+    end;
+    update stepflow.runs set holder = null, suspicions = 0 where run_id = v_row.run_id;
+  end loop;
+  perform pg_notify('stepflow_work', '');
+end;
+$$;
+
+-- Put a run to sleep until somebody writes to it, or for so many seconds: say whether it sleeps.
+create function stepflow.suspend(p_run text, p_holder uuid, p_seconds integer) returns boolean
+  language plpgsql as $$
+declare
+  v_task uuid;
+  v_wake text;
+begin
+  select task_id into v_task from stepflow.runs
+   where run_id = p_run and holder = p_holder for update;
+  if not found or exists (select 1 from stepflow.inbox where run_id = p_run) then
+    return false;
+  end if;
+  v_wake := p_run || '#' || nextval('stepflow.wakes');
+  perform absurd.await_event('stepflow', v_task, p_holder, '$' || v_wake, v_wake, p_seconds);
+  update stepflow.runs set holder = null, wake = v_wake, suspicions = 0 where run_id = p_run;
+  return true;
+end;
+$$;
+
+-- ---------------------------------------------------------------- writing
+
+-- First in a group's transaction. Raises SF001 with the runs whose claim was lost, SF002 when the
+-- group was written already and only its answer was lost.
+create function stepflow.guard(
+  p_worker text, p_batch bigint, p_runs text[], p_holders uuid[], p_ending uuid[]
+) returns void language plpgsql as $$
+declare
+  v_batch bigint;
+  v_lost text[];
+begin
+  insert into stepflow.workers as w (worker, batch) values (p_worker, p_batch)
+  on conflict (worker) do update set batch = excluded.batch where w.batch < excluded.batch
+  returning batch into v_batch;
+  if v_batch is null then
+    raise exception sqlstate 'SF002' using message = 'written already';
+  end if;
+  -- In the order in which a claim locks them.
+  perform 1 from absurd.r_stepflow where run_id = any(p_ending) order by run_id for update;
+  with mine as (
+    select r.run_id from stepflow.runs r
+      join unnest(p_runs, p_holders) as p(run_id, holder) using (run_id, holder)
+     order by r.run_id for no key update of r
+  )
+  select array_agg(p.run_id) into v_lost
+    from unnest(p_runs, p_holders) as p(run_id, holder)
+   where p.run_id not in (select run_id from mine)
+      or not exists (
+        select 1 from absurd.r_stepflow a where a.run_id = p.holder and a.state = 'running');
+  if v_lost is not null then
+    raise exception sqlstate 'SF001' using message = array_to_string(v_lost, ',');
+  end if;
+end;
+$$;
+
+-- Waits have timed out. Raises SF003 with the runs for which somebody was faster.
+create function stepflow.time_out(p_runs text[], p_keys text[]) returns void
+  language plpgsql as $$
+declare
+  v_late text[];
+begin
+  with gone as (
+    delete from stepflow.waits w using unnest(p_runs, p_keys) as p(run_id, key)
+     where w.run_id = p.run_id and w.key = p.key returning w.run_id, w.key
+  )
+  select array_agg(distinct p.run_id) into v_late
+    from unnest(p_runs, p_keys) as p(run_id, key)
+   where (p.run_id, p.key) not in (select gone.run_id, gone.key from gone);
+  if v_late is not null then
+    raise exception sqlstate 'SF003' using message = array_to_string(v_late, ',');
+  end if;
+end;
+$$;
+
+-- Runs have ended: nobody waits for anything there any more, and their tasks are over.
+create function stepflow.finish(p_runs text[], p_results text[]) returns void
+  language plpgsql as $$
+declare
+  v_row record;
+begin
+  delete from stepflow.waits where run_id = any(p_runs);
+  delete from stepflow.declared where run_id = any(p_runs);
+  delete from stepflow.sent where run_id = any(p_runs);
+  delete from stepflow.inbox where run_id = any(p_runs);
+  for v_row in
+    select r.run_id, r.holder, p.result from stepflow.runs r
+      join unnest(p_runs, p_results) as p(run_id, result) using (run_id)
+  loop
+    perform absurd.complete_run('stepflow', v_row.holder, v_row.result::jsonb);
+  end loop;
+  update stepflow.runs
+     set holder = null, worker = null, task_id = null, kept = 0, kept_bytes = 0,
+         condition = '', reason = '', suspicions = 0
+   where run_id = any(p_runs);
+end;
+$$;
+
+-- Write to a run, whoever has it; wake it where it sleeps. False: there is no such live run.
+create function stepflow.put(p_run text, p_kind text, p_body bytea) returns boolean
+  language plpgsql as $$
+declare
+  v_wake text;
+  v_status text;
+begin
+  -- A run is put to sleep under a lock that this waits for, and no write of a run is.
+  select wake, status into v_wake, v_status from stepflow.runs where run_id = p_run for key share;
+  if not found or v_status not in ('pending', 'running') then
+    return false;
+  end if;
+  insert into stepflow.inbox (run_id, kind, body) values (p_run, p_kind, p_body);
+  if v_wake is null then
+    perform pg_notify('stepflow_inbox', p_run);
+  else
+    perform absurd.emit_event('stepflow', v_wake, null);
+    perform pg_notify('stepflow_work', '');
+  end if;
+  return true;
+end;
+$$;
+
+-- Deliver an event: every wait for it is decided here, those who declared it keep it. Returns how
+-- many runs it reached. Raises SF429 with a run that keeps too much already.
+create function stepflow.deliver(
+  p_event text, p_run text, p_sender text, p_body bytea, p_kept_max integer, p_kept_bytes_max bigint
+) returns integer language plpgsql as $$
+declare
+  v_count integer := 0;
+  v_id text;
+  v_keeps boolean;
+  v_full boolean;
+begin
+  for v_id, v_keeps in
+    with taken as (
+      delete from stepflow.waits w
+       where w.event = p_event and (p_run = '' or w.run_id = p_run) and w.run_id <> p_sender
+      returning w.run_id, w.n
+    ),
+    takers as (
+      select run_id, min(n) as n, false as keeps from taken group by run_id
+      union all
+      select d.run_id, null, true from stepflow.declared d
+       where p_run = '' and d.event = p_event and d.run_id <> p_sender
+         and d.run_id not in (select run_id from taken)
+      union all
+      select r.run_id, null, true from stepflow.runs r
+       where r.run_id = p_run and r.status in ('pending', 'running')
+         and r.run_id not in (select run_id from taken)
+    )
+    select run_id, keeps from takers order by run_id
+  loop
+    if v_keeps then
+      select r.kept + count(i.n) >= p_kept_max
+          or r.kept_bytes + coalesce(sum(length(i.body)), 0) + length(p_body) > p_kept_bytes_max
+        into v_full
+        from stepflow.runs r
+        left join stepflow.inbox i on i.run_id = r.run_id and i.kind = 'event'
+       where r.run_id = v_id group by r.run_id;
+      if v_full then
+        raise exception sqlstate 'SF429' using message = v_id;
+      end if;
+    end if;
+    if stepflow.put(v_id, 'event', p_body) then
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  return v_count;
+end;
+$$;
+
+-- What a workflow sends is sent once: whoever asks again hears how many it reached.
+create function stepflow.send(
+  p_run text, p_token text, p_event text, p_body bytea, p_kept_max integer, p_kept_bytes_max bigint
+) returns integer language plpgsql as $$
+declare
+  v_count integer;
+begin
+  select count into v_count from stepflow.sent where run_id = p_run and token = p_token;
+  if found then
+    return v_count;
+  end if;
+  insert into stepflow.sent (run_id, token, count) values (p_run, p_token, 0);
+  v_count := stepflow.deliver(p_event, '', p_run, p_body, p_kept_max, p_kept_bytes_max);
+  update stepflow.sent set count = v_count where run_id = p_run and token = p_token;
+  return v_count;
+end;
+$$;
+
+-- ---------------------------------------------------------------- what operators do
+
+-- A run that failed or was cancelled gets another life. Raises SF409 with its status.
+create function stepflow.revive(p_run text, p_body bytea) returns void language plpgsql as $$
+declare
+  v_run stepflow.runs;
+  v_task uuid;
+begin
+  select * into v_run from stepflow.runs where run_id = p_run for update;
+  if not found then
+    raise exception sqlstate 'SF404' using message = p_run;
+  end if;
+  if v_run.status not in ('failed', 'cancelled') or v_run.task_id is not null then
+    raise exception sqlstate 'SF409'
+      using message = case when v_run.task_id is null then v_run.status else 'being retried' end;
+  end if;
+  select task_id into v_task from absurd.spawn_task(
+    'stepflow', v_run.workflow, jsonb_build_object('run', p_run),
+    jsonb_build_object('idempotency_key', p_run || '~' || v_run.rs)
+  );
+  update stepflow.runs set task_id = v_task where run_id = p_run;
+  insert into stepflow.inbox (run_id, kind, body) values (p_run, 'retry', p_body);
+  perform pg_notify('stepflow_work', '');
+end;
+$$;
+
+-- Forget a run that has ended. Raises SF404 and SF409.
+create function stepflow.purge(p_run text) returns void language plpgsql as $$
+declare
+  v_run stepflow.runs;
+begin
+  select * into v_run from stepflow.runs where run_id = p_run for update;
+  if not found then
+    raise exception sqlstate 'SF404' using message = p_run;
+  end if;
+  if v_run.status in ('pending', 'running') or v_run.task_id is not null then
+    raise exception sqlstate 'SF409' using message = v_run.status;
+  end if;
+  delete from stepflow.records where run_id = p_run;
+  delete from stepflow.payloads where run_id = p_run;
+  delete from stepflow.keys where run_id = p_run;
+  delete from stepflow.inbox where run_id = p_run;
+  delete from stepflow.runs where run_id = p_run;
+  perform pg_notify('stepflow_runs', p_run);
+end;
+$$;

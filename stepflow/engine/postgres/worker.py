@@ -1,0 +1,531 @@
+"""One worker: claims runs, drives them, and gives them up when they sleep.
+
+::
+
+    claim ──► load ──► adopt ──► letters, timers, body ──► suspend, end or release
+      ▲                              │
+      └── work was announced,        └── heartbeat: a third of the claim's time
+          or a while has passed
+
+A run that waits, and has no task any more, is put to sleep in the database until somebody writes to
+it or shortly before its next timer is due: whoever claims it then has the timer in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from stepflow.clock import HybridTime
+from stepflow.engine.postgres.commit import Committer
+from stepflow.engine.postgres.database import rest
+from stepflow.engine.postgres.history import load
+from stepflow.engine.postgres.inbox import EventLetter, decode_letter, wanted
+from stepflow.engine.postgres.journal import ClusterJournal
+from stepflow.engine.postgres.rows import Consumed, WaitsAgain
+from stepflow.engine.postgres.supervisor import ClusterSupervisor
+from stepflow.errors import ApiError
+from stepflow.journal.suspects import SUSPICIONS_MAX
+from stepflow.model import records as rec
+from stepflow.runtime import messages as msg
+from stepflow.runtime.children import ended_child
+from stepflow.runtime.supervisor import sleeps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from uuid import UUID
+
+    from stepflow.authoring.registry import Registry
+    from stepflow.clock import Clock
+    from stepflow.config import Settings
+    from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.inbox import Letter
+    from stepflow.entropy import Entropy
+    from stepflow.model.run import RunState
+    from stepflow.runtime.actor import RunActor
+
+__all__ = ["Worker"]
+
+_log: Final = logging.getLogger("stepflow.worker")
+_CLAIMED_AT_ONCE: Final = 100
+_HELD_MAX: Final = 5_000
+"""A worker claims no more while it holds so many runs."""
+_AHEAD_S: Final = 2
+"""A sleeping run is claimed so long before its timer is due."""
+_HOUSEKEEPING_S: Final = 1.0
+_MISSING_S: Final = 10
+"""A run whose code is not here is offered to others again after so long."""
+_PARKED_S: Final = 60
+_CLEANED_S: Final = 60.0
+_WAKES_KEPT_S: Final = 3600
+
+
+class _Claim(NamedTuple):
+    """A run that this worker may write, as the database gave it."""
+
+    run_id: str
+    holder: UUID
+    suspicions: int
+    condition: str
+    reason: str
+
+
+class Worker:
+    """What one process does for the runs of the cluster."""
+
+    def __init__(
+        self,
+        database: Database,
+        bell: Bell,
+        registry: Registry,
+        settings: Settings,
+        clock: Clock,
+        *,
+        claim_timeout_s: int,
+        poll_s: float,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self.id = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        self._database = database
+        self._bell = bell
+        self._settings = settings
+        self._clock = clock
+        self._claim_timeout_s = claim_timeout_s
+        self._poll_s = poll_s
+        self._committer = Committer(database, self.id, self._state_of)
+        self.journal = ClusterJournal(
+            settings, clock, store_id=database.store_id, store=self._committer.store
+        )
+        self.sup = ClusterSupervisor(
+            self.journal,
+            registry,
+            settings,
+            clock,
+            HybridTime(clock),
+            send=self._send,
+            look_for=self._look_for,
+            entropy=entropy,
+        )
+        self.journal.on_lost = self._lost
+        self.journal.on_ended = self._ended
+        self._work = asyncio.Event()
+        self._letters = asyncio.Event()
+        self._written_to: set[str] = set()
+        self._all_letters = False
+        self._open: set[tuple[str, int]] = set()
+        """Letters that were given to their actors, until what came of them is written."""
+        self._conditions: dict[str, tuple[str, str]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ending = False
+        self.claimed_total = 0
+        self.taken_over_total = 0
+        self.lost_total = 0
+
+    # ------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Begin to claim."""
+        self._bell.on_work = self._work.set
+        self._bell.on_inbox = self._heard
+        for job in (self._claiming, self._reading, self._beating, self._keeping, self._cleaning):
+            self._tasks.append(asyncio.ensure_future(self._again_and_again(job)))
+
+    async def stop(self) -> None:
+        """Put every run to sleep and give the claims back."""
+        # A query that is cancelled may say so as an error of the database.
+        self._ending = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks = []
+        await self.sup.stop()
+        await self.journal.close(clean=True)
+        await self._committer.close()
+        held = dict(self.journal.holders)
+        if held:
+            try:
+                await self._database.act(
+                    "select stepflow.release(%s::text[], %s::uuid[])",
+                    list(held),
+                    list(held.values()),
+                )
+            except ApiError:
+                _log.warning("the claims could not be given back; they expire by themselves")
+
+    async def _again_and_again(self, job: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Do a job over and over; one that fails is tried again after a while."""
+        while not self._ending:
+            try:
+                await job()
+            except ApiError as error:
+                _log.warning("%s: %s", job.__name__.strip("_"), error.message)
+                await rest(self._clock, self._poll_s)
+            except Exception:  # noqa: BLE001  border: one job's failure must not stop the worker
+                _log.exception("%s failed", job.__name__.strip("_"))
+                await rest(self._clock, self._poll_s)
+
+    def _state_of(self, run_id: str) -> RunState | None:
+        actor = self.sup.runs.get(run_id)
+        return actor.peek() if actor is not None else None
+
+    # ------------------------------------------------------------ claims
+
+    async def _claiming(self) -> None:
+        self._work.clear()
+        if len(self.sup.runs) < _HELD_MAX and not (self.sup.stopping or self.journal.stalled):
+            claims = await self._database.act(
+                "select * from stepflow.claim(%s, %s, %s)",
+                self.id,
+                self._claim_timeout_s,
+                _CLAIMED_AT_ONCE,
+            )
+            if claims:
+                await self._take([_Claim(*row) for row in claims])
+                return
+        timer = self._clock.call_later(self._poll_s, self._work.set)
+        try:
+            await self._work.wait()
+        finally:
+            timer.cancel()
+
+    async def _take(self, claims: Sequence[_Claim]) -> None:
+        run_ids = [claim.run_id for claim in claims]
+        for run_id in run_ids:
+            # Our own claim of it may have been lost a moment ago.
+            self._give_up(run_id)
+        for run_id in run_ids:
+            if (gone := self.sup.leaving.get(run_id)) is not None:
+                await gone.wait()
+        self.claimed_total += len(claims)
+        states, letters = await self._read_runs(run_ids)
+        # In one turn, letters first: what they say has happened before any timer that is due.
+        for claim in claims:
+            state = states.get(claim.run_id)
+            if state is not None:
+                self._adopt(claim, state)
+        self._hand_out(letters)
+        for run_id in run_ids:
+            actor = self.sup.runs.get(run_id)
+            if actor is not None:
+                self.sup.go_on(actor)
+
+    async def _read_runs(
+        self, run_ids: Sequence[str]
+    ) -> tuple[dict[str, RunState], list[tuple[Any, ...]]]:
+        """Return runs with their letters. Nobody else has them: it is tried until it succeeds."""
+        while True:
+            try:
+                return await load(self._database, run_ids), await self._letters_to(run_ids)
+            except ApiError:
+                await rest(self._clock, self._poll_s)
+
+    def _adopt(self, claim: _Claim, state: RunState) -> None:
+        self.journal.holders[claim.run_id] = claim.holder
+        self._conditions[claim.run_id] = claim.condition, claim.reason
+        actor = self.sup.adopt(state)
+        self.taken_over_total += claim.suspicions > 0
+        if state.finished or actor.condition is not None:
+            return
+        if claim.condition == "quarantined":
+            self.sup.set_aside(actor, claim.reason)
+        elif claim.suspicions >= SUSPICIONS_MAX:
+            reason = (
+                f"SFW402 run {claim.run_id} set aside: its worker has died {claim.suspicions} "
+                f"times in a row while it ran; mend its code, then `stepflow runs resume "
+                f"{claim.run_id}`, or cancel it"
+            )
+            _log.error("%s", reason)
+            self.sup.set_aside(actor, reason)
+
+    def _give_up(self, run_id: str) -> None:
+        self.journal.lose(run_id)
+        actor = self.sup.runs.get(run_id)
+        if actor is not None:
+            self.sup.remove(actor)
+
+    def _lost(self, run_id: str, ours: bool) -> None:  # noqa: FBT001  as the journal tells it
+        """Records of the run were dropped: what is in memory is not what is written."""
+        self.lost_total += 1
+        if ours:
+            _log.info("%s: an event was faster than its timeout, it is read again", run_id)
+        else:
+            _log.warning("%s: its claim was lost, another worker goes on with it", run_id)
+        actor = self.sup.runs.get(run_id)
+        if actor is not None:
+            self.sup.remove(actor)
+        self._open = {row for row in self._open if row[0] != run_id}
+        if ours:
+            self.sup.spawn(self._take_again(run_id))
+
+    async def _take_again(self, run_id: str) -> None:
+        rows = await self._database.rows(
+            "select holder from stepflow.runs where run_id = %s and worker = %s", run_id, self.id
+        )
+        if rows and rows[0][0] is not None:
+            await self._take([_Claim(run_id, rows[0][0], 0, "", "")])
+
+    def _ended(self, run_id: str) -> None:
+        """The run's end is written."""
+        self.journal.holders.pop(run_id, None)
+        self._conditions.pop(run_id, None)
+        actor = self.sup.runs.get(run_id)
+        if actor is not None:
+            self.sup.remove(actor)
+
+    async def _beating(self) -> None:
+        await rest(self._clock, max(self._claim_timeout_s / 3, 0.3))
+        held = {holder: run_id for run_id, holder in self.journal.holders.items()}
+        lost = await self._database.act(
+            "select lost from stepflow.heartbeat(%s, %s::uuid[], %s)",
+            self.id,
+            list(held),
+            self._claim_timeout_s,
+        )
+        for (holder,) in lost:
+            run_id = held[holder]
+            if self.journal.holders.get(run_id) == holder:
+                self.journal.lose(run_id)
+
+    # ------------------------------------------------------------ letters
+
+    def _heard(self, run_ids: Sequence[str] | None) -> None:
+        if run_ids is None:
+            self._all_letters = True
+            self._letters.set()
+            return
+        mine = [run_id for run_id in run_ids if run_id in self.journal.holders]
+        if mine:
+            self._written_to.update(mine)
+            self._letters.set()
+
+    async def _reading(self) -> None:
+        timer = self._clock.call_later(self._poll_s, self._look_at_all)
+        try:
+            await self._letters.wait()
+        finally:
+            timer.cancel()
+        self._letters.clear()
+        run_ids = list(self.journal.holders) if self._all_letters else list(self._written_to)
+        self._all_letters = False
+        self._written_to.clear()
+        if run_ids:
+            self._hand_out(await self._letters_to(run_ids))
+
+    def _look_at_all(self) -> None:
+        self._all_letters = True
+        self._letters.set()
+
+    async def _letters_to(self, run_ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        return await self._database.rows(
+            "select run_id, n, kind, body from stepflow.inbox where run_id = any(%s) order by n",
+            list(run_ids),
+        )
+
+    def _hand_out(self, letters: Sequence[tuple[Any, ...]]) -> None:
+        for run_id, n, kind, body in letters:
+            actor = self.sup.runs.get(run_id)
+            if actor is None or run_id not in self.journal.holders or (run_id, n) in self._open:
+                continue
+            if actor.busy or not self.journal.has_room(len(body)):
+                # Decided later: what came of a letter is written with its record.
+                self._written_to.add(run_id)
+                self._clock.call_later(0.05, self._letters.set)
+                continue
+            self._open.add((run_id, n))
+            self.journal.attach(Consumed(run_id, n))
+            try:
+                self._deliver(actor, kind, decode_letter(kind, bytes(body)))
+            except (msgspec.MsgspecError, KeyError):
+                _log.exception("%s: a letter cannot be read and is dropped: %s", run_id, kind)
+            self.journal.after_effects(partial(self._open.discard, (run_id, n)))
+
+    def _deliver(self, actor: RunActor, kind: str, letter: Letter) -> None:
+        message = wanted(kind, letter)
+        if message is None:
+            assert isinstance(letter, EventLetter)
+            if not actor.finished:
+                self._event(actor, letter)
+            return
+        if isinstance(message, msg.ResumeAsked) and self.sup.aside.get(actor.id):
+            actor.act(
+                rec.RunResumed,
+                crit=True,
+                by=message.by,
+                reason=message.reason,
+                pending=actor.status == "pending",
+                aside=True,
+            )
+            self.sup.release(actor)
+            return
+        if not actor.finished or isinstance(message, msg.RetryAsked):
+            actor.tell(message)
+
+    def _event(self, actor: RunActor, letter: EventLetter) -> None:
+        payload = bytes(letter.payload)
+        waiting = [
+            call
+            for call in actor.state.pending_calls()
+            if call.kind == "event" and call.event == letter.event
+        ]
+        refused = [ask.accepts(payload) for ask in actor.event_asks(letter.event)]
+        if refused and all(refused):
+            _log.warning(
+                "%s: event %r is refused by the wait's type: %s",
+                actor.id,
+                letter.event,
+                refused[0],
+            )
+            for call in waiting:
+                self.journal.attach(WaitsAgain(actor.id, call.key, call.event))
+            return
+        with self.sup.recorder.group():
+            lsn = self.sup.recorder.write_event(letter.event, payload, 1, letter.by)
+            actor.tell(msg.EventArrived(letter.event, lsn, payload))
+
+    async def _send(self, run_id: str, token: str, event: str, body: bytes) -> int:
+        while True:
+            try:
+                rows = await self._database.act(
+                    "select stepflow.send(%s, %s, %s, %s, %s, %s)",
+                    run_id,
+                    token,
+                    event,
+                    body,
+                    self._settings.kept_events_max,
+                    self._settings.kept_bytes_max,
+                )
+            except ApiError:
+                await rest(self._clock, self._poll_s)
+            else:
+                return int(rows[0][0])
+
+    async def _look_for(self, parent_id: str, key: str, child_id: str) -> msg.ChildFinished | None:
+        del parent_id
+        state = (await load(self._database, [child_id])).get(child_id)
+        if state is not None and not state.finished:
+            return None
+        return ended_child(key, child_id, state)
+
+    # ------------------------------------------------------------ sleep
+
+    async def _keeping(self) -> None:
+        await rest(self._clock, _HOUSEKEEPING_S)
+        sup = self.sup
+        if sup.stopping or self.journal.stalled:
+            return
+        sup.tidy()
+        sup.pace.look()
+        sup.pack_ended()
+        await sup.passivate_idle()
+        await self._say_conditions()
+        for run_id in list(self.journal.holders):
+            actor = sup.runs.get(run_id)
+            if actor is not None and self._may_sleep(actor):
+                await self._suspend(actor)
+
+    def _may_sleep(self, actor: RunActor) -> bool:
+        if actor.session is not None or actor.busy or actor.lsn > self.journal.durable_lsn:
+            return False
+        if any(run_id == actor.id for run_id, _ in self._open):
+            return False
+        state = actor.peek()
+        if state.finished:
+            # A letter made nothing of it.
+            return True
+        if actor.condition in {"parked", "quarantined", "missing-workflow"}:
+            return True
+        due = self._next_due(actor)
+        return sleeps(state) and (not due or due - self.sup.time.now_ms() > 2 * _AHEAD_S * 1000)
+
+    def _next_due(self, actor: RunActor) -> int:
+        state = actor.peek()
+        dues = [call.due for call in state.pending_calls()]
+        dues += [state.due, state.deadline_ms, state.cancel_deadline_ms if state.cancelling else 0]
+        return min(filter(None, dues), default=0)
+
+    def _sleep_s(self, actor: RunActor) -> int | None:
+        match actor.condition:
+            case "missing-workflow":
+                return _MISSING_S
+            case "parked":
+                return _PARKED_S
+            case "quarantined":
+                return None
+            case _:
+                due = self._next_due(actor)
+                left_ms = due - self.sup.time.now_ms()
+                return max(left_ms // 1000 - _AHEAD_S, 0) if due else None
+
+    async def _suspend(self, actor: RunActor) -> None:
+        holder = self.journal.holders[actor.id]
+        if actor.finished:
+            self._give_up(actor.id)
+            await self._database.act(
+                "select stepflow.finish(%s::text[], %s::text[])", [actor.id], ["null"]
+            )
+            return
+        seconds = self._sleep_s(actor)
+        # From now on nothing of it is decided here.
+        self.sup.remove(actor)
+        slept = await self._database.act(
+            "select stepflow.suspend(%s, %s, %s)", actor.id, holder, seconds
+        )
+        if self.journal.holders.get(actor.id) != holder:
+            return
+        if slept[0][0]:
+            del self.journal.holders[actor.id]
+            self._conditions.pop(actor.id, None)
+        else:
+            await self._take_again(actor.id)
+
+    async def _say_conditions(self) -> None:
+        """Write what only this process knows of its runs."""
+        changed: list[tuple[str, str, str]] = []
+        for run_id in self.journal.holders:
+            actor = self.sup.runs.awake_one(run_id)
+            if actor is None:
+                continue
+            now = (actor.condition or "", actor.reason)
+            if self._conditions.get(run_id, ("", "")) != now:
+                self._conditions[run_id] = now
+                changed.append((run_id, *now))
+        if changed:
+            await self._database.act(
+                """update stepflow.runs r set condition = p.condition, reason = p.reason
+                     from unnest(%s::text[], %s::text[], %s::text[]) as p(run_id, condition, reason)
+                    where r.run_id = p.run_id""",
+                *map(list, zip(*changed, strict=True)),
+            )
+
+    async def _cleaning(self) -> None:
+        """Forget what is of no use to anybody: wake-ups that are over, runs past their age."""
+        await rest(self._clock, _CLEANED_S)
+        await self._database.act(
+            "select absurd.cleanup_events('stepflow', %s, 1000)", _WAKES_KEPT_S
+        )
+        await self._database.act(
+            """delete from stepflow.inbox i using stepflow.runs r
+                where r.run_id = i.run_id and r.task_id is null"""
+        )
+        now_ms = self._clock.wall_ms()
+        await self._database.act("delete from stepflow.keys where expires_ms < %s", now_ms)
+        await self._database.act(
+            """select stepflow.purge(run_id) from stepflow.runs
+                where task_id is null and (
+                      (status = 'completed' and updated_ms < %s)
+                   or (status in ('failed', 'cancelled') and updated_ms < %s))
+                order by seq limit 1000""",
+            now_ms - int(self._settings.completed_age_s * 1000),
+            now_ms - int(self._settings.failed_age_s * 1000),
+        )
+        await self._database.act(
+            "select absurd.cleanup_tasks('stepflow', %s, 1000)",
+            int(min(self._settings.completed_age_s, self._settings.failed_age_s)),
+        )
