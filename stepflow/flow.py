@@ -170,7 +170,7 @@ class Stepflow:
 
     def use_data_dir(self, data_dir: str) -> None:
         """Choose the directory, before the start: `--data` beats the constructor."""
-        if self._engine is not None:
+        if isinstance(self._engine, LocalEngine):
             message = "the data directory is chosen before the engine is made"
             raise StepflowError(message)
         self._given_dir = data_dir

@@ -29,8 +29,6 @@ else
     need chromium chromium google-chrome
     need nodejs node
     need npm npm
-    # The engine of many processes.
-    need_file postgresql '/usr/lib/postgresql/*/bin/initdb'
     # In front of the hosts of tests/hosts.
     need nginx-light nginx
     # The database of the second engine.

@@ -120,12 +120,6 @@ def serve(  # noqa: PLR0913, PLR0917  its options
         if reload_:
             sys.exit(_reload(target))
         harden()
-<<<<<<< HEAD
-        handed = inherited_socket()
-        service = _Service(
-            load_or_fail(target), target, data, _Options(base_path, endpoints, no_auth), handed
-        )
-=======
         flow = load_or_fail(target)
         role = role or os.environ.get("STEPFLOW_ROLE") or "all"
         database = database or os.environ.get("STEPFLOW_DATABASE_URL")
@@ -135,8 +129,8 @@ def serve(  # noqa: PLR0913, PLR0917  its options
         if role == "worker":
             # It runs runs, and says how it is.
             endpoints = "internal"
-        service = _Service(flow, target, data, _Options(base_path, endpoints, no_auth))
->>>>>>> 088bfcd (Run workflows in many processes on PostgreSQL: the same runtime over another journal)
+        options = _Options(base_path, endpoints, no_auth)
+        service = _Service(flow, target, data, options, inherited_socket())
         sys.exit(service.run(host, port))
 
 

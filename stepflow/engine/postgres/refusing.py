@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.protocol import CAPABILITIES
 from stepflow.errors import ConfigurationError, NotFoundError, NotSupportedError
+from stepflow.model.system import WorkflowPace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from stepflow.engine.protocol import BulkAction, BulkReport, KeyAction, RunFilter
     from stepflow.model.audit import AuditPage
     from stepflow.model.schedules import BackfillView, ScheduleView
-    from stepflow.model.system import SystemView, WorkflowPace
+    from stepflow.model.system import SystemView
 
 __all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
 
@@ -117,5 +118,18 @@ class Refusing(ClusterPart):
         _refuse("system")
 
     def workflow_pace(self, workflow_id: str) -> WorkflowPace:
-        del workflow_id
-        _refuse("system")
+        """Return zeros: nobody measures it over all workers, and the route is for more."""
+        workflow = self._workflow(workflow_id)
+        return WorkflowPace(
+            workflow_id=workflow.id,
+            live=0,
+            queued=0,
+            started_per_s=0.0,
+            completed_per_s=0.0,
+            failed_per_s=0.0,
+            cancelled_per_s=0.0,
+            window_s=0.0,
+            latency_p50_s=None,
+            latency_p99_s=None,
+            sampled=0,
+        )
