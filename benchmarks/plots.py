@@ -27,7 +27,7 @@ from benchmarks.inks import DARK, LIGHT, SERIES
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS: Final = ("o", "s", "^", "D", "v", "P")
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X")
 HATCHES: Final = ("", "///", "...", "xxx", "---", "|||")
 WIDTH: Final = 8.0
 STYLE: Final[dict[str, Any]] = {

@@ -21,6 +21,7 @@ So it is set aside still, and nothing of it is lost, when its history comes from
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import msgspec
@@ -99,6 +100,8 @@ ACTS_CARRIED: Final = 100
 # Most runs have none: one for all of them costs neither memory nor the collector's time.
 _NO_MARKS: Final[Any] = frozenset[str]()
 _NO_ROWS: Final[Any] = ()
+_MANY_CALLS: Final = 64
+"""With more, those that are pending are kept apart."""
 
 
 class ApplyError(Exception):
@@ -206,11 +209,18 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     cancel_by: str = ""
     calls: dict[str, CallState] = {}
     """By key, in the order of first asking."""
+    open: dict[str, CallState] | None = None
+    """Those of `calls` that are pending and not given up, in their order; None: see `calls`.
+
+    Kept once there are many, so that what happens to a run does not cost more the longer it is.
+    """
     values: dict[str, bytes] = {}
     versions: dict[str, int] = {}
     marks: set[str] = _NO_MARKS
     """Keys of `emit` and `progress` calls that are recorded."""
     generations: dict[str, int] = {}
+    lost: Sequence[CallState] = ()
+    """What was given up last because another call of its group had ended."""
     kept: dict[str, deque[int]] = {}
     """Event id to the LSNs of payloads kept for it, oldest first."""
     kept_count: int = 0
@@ -259,10 +269,17 @@ class RunState(msgspec.Struct, eq=False, gc=False):
 
     def pending_calls(self) -> list[CallState]:
         """Return the calls without a result that were not given up, oldest first."""
-        return [c for c in self.calls.values() if c.status == "pending" and not c.cancelled]
+        if self.open is not None:
+            return list(self.open.values())
+        found = [c for c in self.calls.values() if c.status == "pending" and not c.cancelled]
+        if len(self.calls) > _MANY_CALLS:
+            self.open = {call.key: call for call in found}
+        return found
 
-    def losers(self, won: CallState) -> list[CallState]:
+    def losers(self, won: CallState) -> Sequence[CallState]:
         """Return the calls of its `ctx.first` that were given up because `won` has ended."""
+        if self.lost and self.lost[0].dropped == won.lsn:
+            return self.lost
         return [c for c in self.calls.values() if c.dropped and c.dropped == won.lsn]
 
     def idempotency_key(self, call: CallState) -> str:
@@ -359,9 +376,11 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         key = record.key
         call = self.calls.get(key)
         if call is None:
-            generation = self.generations.get(key, 0)
+            generation = self.generations.get(key, 0) if self.generations else 0
         elif (call.kind, call.fn, call.args) == (kind, fn, args):
-            call.cancelled = False
+            if call.cancelled:
+                call.cancelled = False
+                self.open = None  # it belongs where it was
             call.dropped = 0
             if call.status != "pending":
                 message = f"{self.id}: call {record.key!r} has its result already"
@@ -375,6 +394,11 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             self.generations[key] = generation
         fresh = CallState(key, record.name, kind, fn, args, record.lsn, record.ts, generation)
         self.calls[key] = fresh
+        if self.open is not None:
+            if call is None:
+                self.open[key] = fresh
+            else:
+                self.open = None  # it takes the other's place in the order
         return fresh
 
     def _end(self, call: CallState, record: Record, status: StepStatus) -> None:
@@ -383,16 +407,20 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call.ended_ms = record.ts
         call.due = 0
         call.cancelled = False
+        if self.open is not None:
+            self.open.pop(call.key, None)
         if call.group:
             self._drop_others(call, record.lsn)
 
     def _drop_others(self, won: CallState, lsn: int) -> None:
         """The first of a group has ended: the others are given up."""
-        for call in self.calls.values():
-            if call.group == won.group and call.status == "pending" and not call.cancelled:
-                call.cancelled = True
-                call.due = 0
-                call.dropped = lsn
+        self.lost = [call for call in self.pending_calls() if call.group == won.group]
+        for call in self.lost:
+            call.cancelled = True
+            call.due = 0
+            call.dropped = lsn
+            if self.open is not None:
+                del self.open[call.key]
 
     # One method a record type. Each checks before it changes.
 
@@ -455,6 +483,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         self.deadline_ms, self.released_lsn = record.deadline, record.released
         self.status = "running"
         self.calls, self.values, self.versions = {}, {}, {}
+        self.open, self.lost = None, ()
         self.marks, self.generations, self.acts = set(), {}, acts
         self.payloads, self.kept, self.kept_count = payloads, kept, len(record.kept)
         self.kept_bytes = sum(len(payloads[lsn]) for _, lsn in record.kept)
@@ -506,6 +535,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         if self.status not in {"failed", "cancelled"}:
             message = f"{self.id} is {self.status}: only what failed or was cancelled is retried"
             raise ApplyError(message)
+        self.open = None
         for key in record.forget:
             self._forget(key)
         for key in record.again:
@@ -598,6 +628,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             call.due = 0
         if call.cancelled:
             call.cancelled = False
+        if self.open is not None:
+            self.open.pop(call.key, None)
         if call.group:
             self._drop_others(call, record.lsn)
 
@@ -690,6 +722,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         call = self._pending(record.key)
         call.cancelled = True
         call.due = 0
+        if self.open is not None:
+            self.open.pop(call.key, None)
 
     def _call_adopted(self, record: CallAdopted, _: bytes | None) -> None:
         source = next((c for c in self.calls.values() if c.lsn == record.of), None)
@@ -706,6 +740,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
                 displaced.cancelled |= displaced.status == "pending"
             source.key = record.key
             self.calls = {call.key: call for call in self.calls.values()}
+            self.open = None
         source.name = record.name
         source.fn = record.fn
         source.args = record.args

@@ -17,7 +17,9 @@ from tests.unit.run_writer import RUN, Writer
 
 def snapshot(state: RunState) -> Any:
     """Everything a state knows, to compare."""
-    slots = [name for name in RunState.__struct_fields__ if name not in {"calls", "started"}]
+    derived = {"open", "lost"}
+    fields = set(RunState.__struct_fields__) - {"calls", "started"} - derived
+    slots = sorted(fields)
     calls = {k: [getattr(c, slot) for slot in c.__struct_fields__] for k, c in state.calls.items()}
     return {name: repr(getattr(state, name)) for name in slots} | {"calls": repr(calls)}
 
