@@ -21,8 +21,8 @@ class Inks:
 LIGHT: Final = Inks("#ffffff", "#1f2328", "#d8dee4")
 DARK: Final = Inks("#0d1117", "#e6edf3", "#30363d")
 SERIES: Final = ("#2079b5", "#d55e00", "#00875f", "#9a5fc0", "#8f6f1a", "#c2478a", "#6b7580")
-"""Blue, vermillion, green, violet, ochre, rose, grey: the first three are apart for those who see few
-colours, the others by their markers too; all have 3 : 1 on both papers."""
+"""Blue, vermillion, green, violet, ochre, rose, grey: the first three are apart for those who see
+few colours, the others by their markers too; all have 3 : 1 on both papers."""
 
 
 def contrast(one: str, other: str) -> float:
