@@ -28,6 +28,7 @@ _COMMANDS: Final[dict[str, str]] = {
     "dump": "stepflow.cli.data:dump",
     "backup": "stepflow.cli.data:backup",
     "repair": "stepflow.cli.data:repair",
+    "migrate": "stepflow.cli.migrate:migrate",
     "openapi": "stepflow.cli.openapi:openapi",
     "types": "stepflow.cli.types_command:types",
     "new": "stepflow.cli.new:new",

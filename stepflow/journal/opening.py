@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stepflow.errors import DiskFailedError
+from stepflow.errors import ConfigurationError, DiskFailedError
 from stepflow.journal.disk import is_full
 from stepflow.journal.lock import acquire_lock
 from stepflow.journal.recent import Recent
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk, DiskLock
 
 __all__ = [
+    "MIGRATED",
     "Opening",
     "RecoveryReport",
     "Throttle",
@@ -36,6 +37,9 @@ __all__ = [
     "report_of",
     "version",
 ]
+
+MIGRATED: Final = "MIGRATED"
+"""The file of a directory whose runs were moved into a database: docs/cluster.md."""
 
 _log: Final = logging.getLogger("stepflow.journal")
 _PROGRESS_S: Final = 1.0
@@ -134,10 +138,16 @@ async def lock_directory(
 ) -> DiskLock:
     """Return the lock. Raises `DataDirLockedError`, or `DiskFailedError` where none can be had.
 
-    Raises `JournalCorruptError` for a newer version's directory, before the lock's file is written.
+    Raises `JournalCorruptError` for a newer version's directory, before the lock's file is written,
+    and `ConfigurationError` for one whose runs go on in a database.
     """
     try:
         refuse_newer_files(disk)
+        if MIGRATED in disk.listdir():
+            raise ConfigurationError(
+                f"the runs of {disk.path} go on in a database, as its file {MIGRATED} says: "
+                "serve that with --database, or take another directory"
+            )
         return await acquire_lock(disk, clock, wait_s, waiting)
     except OSError as error:
         raise DiskFailedError(f"cannot lock the data directory {disk.path}: {error}") from error

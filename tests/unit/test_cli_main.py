@@ -16,7 +16,7 @@ from stepflow.cli.reload import serve_command
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = ["serve", "trigger", "notify", "runs", "schedules", "token", "export", "keys", "check"]
-ALL += ["verify", "dump", "backup", "repair", "openapi", "types", "new", "bench"]
+ALL += ["verify", "dump", "backup", "repair", "migrate", "openapi", "types", "new", "bench"]
 
 
 def cli(*words: str):
