@@ -31,7 +31,7 @@ postgres_engine = pytest.importorskip(
 pytestmark = [
     pytest.mark.tool("postgres"),
     pytest.mark.tool("nginx"),
-    pytest.mark.xdist_group("conformance-cluster"),
+    pytest.mark.xdist_group("cluster"),
 ]
 LACKS = frozenset(protocol.CAPABILITIES) - postgres_engine.PostgresEngine.capabilities
 PROCESSES = ("database", "worker-1", "worker-2", "api-1", "api-2", "balancer")
