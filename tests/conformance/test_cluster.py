@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from stepflow.client import Client
-from stepflow.engine import protocol
+from stepflow.engine.postgres import PostgresEngine
+from stepflow.engine.protocol import CAPABILITIES
 from stepflow.testing.conformance import (
     Door,
     EngineConformance,
@@ -23,17 +24,12 @@ from tools.cluster import Cluster
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# The engine is an extra's; a tree without it has nothing to be claimed of.
-postgres_engine = pytest.importorskip(
-    "stepflow.engine.postgres", reason="platform: no PostgreSQL engine in this tree"
-)
-
 pytestmark = [
     pytest.mark.tool("postgres"),
     pytest.mark.tool("nginx"),
     pytest.mark.xdist_group("cluster"),
 ]
-LACKS = frozenset(protocol.CAPABILITIES) - postgres_engine.PostgresEngine.capabilities
+LACKS = frozenset(CAPABILITIES) - PostgresEngine.capabilities
 PROCESSES = ("database", "worker-1", "worker-2", "api-1", "api-2", "balancer")
 # `make conformance` kills each of them; else one of each kind that keeps something.
 ALL = os.environ.get("STEPFLOW_CONFORMANCE") == "all"

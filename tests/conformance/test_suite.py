@@ -6,10 +6,10 @@ import shutil
 
 import pytest
 
-from stepflow.errors import ConflictError, EventNotFoundError, RunNotFoundError
+from stepflow.errors import ConflictError, EventNotFoundError, NotSupportedError, RunNotFoundError
 from stepflow.testing.conformance import RestartConformance
 from stepflow.testing.conformance.claims.base import CLAIM, Claims, needs
-from stepflow.testing.conformance.door import Door, NotDoneError
+from stepflow.testing.conformance.door import Door
 from stepflow.testing.conformance.report import gathered, lines, table
 from tests.cli_kit import ROOT
 from tests.conformance.local_server import LocalServer
@@ -46,7 +46,7 @@ class Made(Claims):
 
 @pytest.mark.asyncio
 async def test_a_claim_that_needs_what_is_lacking_must_come_to_the_clear_refusal():
-    await Made().claim(NotDoneError("This engine has no fork: run it on the local one"))
+    await Made().claim(NotSupportedError("This engine has no fork: run it on the local one"))
 
 
 @pytest.mark.asyncio
@@ -54,19 +54,20 @@ async def test_a_claim_that_needs_what_is_lacking_must_come_to_the_clear_refusal
     ("error", "words"),
     [
         (None, "DID NOT RAISE"),
-        (ConflictError("not in this state"), "CONFLICT|ConflictError"),
-        (NotDoneError("no"), "does not say what is lacking"),
+        (NotSupportedError("no"), "does not say what is lacking"),
     ],
 )
 async def test_anything_else_where_it_lacks_it_does_not_hold(error, words):
     with pytest.raises((AssertionError, pytest.fail.Exception), match=words):
         await Made().claim(error)
+    with pytest.raises(ConflictError):
+        await Made().claim(ConflictError("not in this state"))
 
 
 @pytest.mark.asyncio
 async def test_a_refusal_of_what_is_not_declared_as_lacking_does_not_hold():
-    with pytest.raises(NotDoneError):
-        await Made().other(NotDoneError("This engine has no pause"))
+    with pytest.raises(NotSupportedError):
+        await Made().other(NotSupportedError("This engine has no pause"))
     await Made().other(None)
 
 
@@ -102,7 +103,7 @@ def test_the_report_counts_by_engine_and_capability():
 SUITE = """
 import pytest
 from stepflow.testing.conformance.claims.base import Claims, needs
-from stepflow.testing.conformance.door import NotDoneError
+from stepflow.errors import NotSupportedError
 
 
 class OurClaims(Claims):
@@ -113,7 +114,7 @@ class OurClaims(Claims):
 
     @needs("fork")
     async def test_lacking(self):
-        raise NotDoneError("there is no fork here")
+        raise NotSupportedError("there is no fork here")
 
 
 @pytest.mark.asyncio
@@ -168,7 +169,7 @@ async def test_the_door_asks_the_nodes_in_turn_and_knows_a_refusal(monkeypatch):
         for _ in range(3):
             await door.get("/x")
         await door.get("/x", node=1)
-        with pytest.raises(NotDoneError, match="no bulk here"):
+        with pytest.raises(NotSupportedError, match="no bulk here"):
             await door.post("/no")
     assert asked == ["a", "b", "a", "b", "b"]
 

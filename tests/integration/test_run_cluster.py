@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -19,10 +18,6 @@ from tools import processes
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-# The engine is an extra's; a tree without it has nothing to be claimed of.
-if importlib.util.find_spec("stepflow.engine.postgres") is None:
-    pytest.skip("platform: no PostgreSQL engine in this tree", allow_module_level=True)
 
 pytestmark = [
     pytest.mark.tool("postgres"),

@@ -1,31 +1,23 @@
 """HTTP to the nodes of a deployment: each call goes to the next one, since any must do.
 
 No client of ours stands between: what is claimed is what is on the wire. A 501 `NOT_SUPPORTED` is
-raised as `NotDoneError`, so that a claim ends where the engine refuses it.
+raised as `NotSupportedError`, so that a claim ends where the engine refuses it.
 """
 
 from __future__ import annotations
 
 import itertools
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from stepflow.errors import ApiError
+from stepflow.errors import NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-__all__ = ["Door", "NotDoneError"]
-
-
-class NotDoneError(ApiError):
-    """The engine has answered that it does not do this."""
-
-    code: ClassVar[str] = "NOT_SUPPORTED"
-    status: ClassVar[int] = 501
-    default = "Not supported"
+__all__ = ["Door"]
 
 
 class Door:
@@ -72,11 +64,11 @@ class Door:
         if key is not None:
             sent.setdefault("X-API-Key", key or self.api_key)
         answer = await self._clients[number].request(method, path, headers=sent, **body)
-        if answer.status_code == NotDoneError.status:
+        if answer.status_code == NotSupportedError.status:
             problem = answer.json()
             assert problem.keys() == {"error", "code"}, problem
-            assert problem["code"] == NotDoneError.code, problem
-            raise NotDoneError(problem["error"])
+            assert problem["code"] == NotSupportedError.code, problem
+            raise NotSupportedError(problem["error"])
         return answer
 
     async def get(self, path: str, **more: Any) -> httpx.Response:
