@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +42,8 @@ _log: Final = logging.getLogger("stepflow.postgres")
 _QUEUED_MAX: Final = 64 * 1024 * 1024
 _AGAIN_S: Final = 0.1
 _AGAIN_MAX_S: Final = 2.0
+_DROPPED_KEPT: Final = 1000
+"""Of so many dropped groups it is still known that they were."""
 _HOLD_S: Final = 1.0
 """A database that has not answered for so long: nothing new is decided."""
 
@@ -95,7 +98,7 @@ class ClusterJournal:
         self._writing: asyncio.Task[None] | None = None
         self._waiting: list[tuple[int, int, Callable[[BaseException | None], None]]] = []
         self._count = 0
-        self._dropped: list[tuple[int, int]] = []
+        self._dropped: deque[tuple[int, int]] = deque(maxlen=_DROPPED_KEPT)
         self._down_s = 0.0
         self._counters = Counters(None)
         self._shut = False
@@ -167,7 +170,7 @@ class ClusterJournal:
             self._count += 1
             heappush(self._waiting, (lsn, self._count, callback))
         else:
-            error = OutcomeUnknownError() if lsn > self.durable_lsn else None
+            error = OutcomeUnknownError() if lsn > self.durable_lsn else self._outcome(lsn)
             self._loop.call_soon(callback, error)
 
     async def durable(self, lsn: int) -> None:
@@ -207,9 +210,12 @@ class ClusterJournal:
             self._lazy_timer.cancel()
             self._lazy_timer = None
         groups, self._groups = self._groups, []
+        # First what will be written: nothing of it may count as written for what is dropped.
+        self._flying = [group for group in groups if group.runs <= self.holders.keys()]
         # Of a run whose end was written meanwhile: a letter that came too late.
         self._drop([group for group in groups if not group.runs <= self.holders.keys()])
-        self._flying = [group for group in groups if group.runs <= self.holders.keys()]
+        if not self._flying:
+            return
         # Not through the loop's factory: it may be called in a run's turn.
         self._writing = asyncio.Task(self._write(), loop=self._loop)
         self._writing.add_done_callback(self._wrote)
@@ -289,10 +295,13 @@ class ClusterJournal:
         waiting = self._waiting
         while waiting and waiting[0][0] <= self.durable_lsn:
             lsn, _, callback = heappop(waiting)
-            gone = any(begin <= lsn <= end for begin, end in self._dropped)
-            call_isolated(callback, OutcomeUnknownError() if gone else None)
-        if not waiting:
-            self._dropped.clear()
+            call_isolated(callback, self._outcome(lsn))
+
+    def _outcome(self, lsn: int) -> BaseException | None:
+        """Return what to say of a record that is not queued any more."""
+        if any(begin <= lsn <= end for begin, end in self._dropped):
+            return OutcomeUnknownError()
+        return None
 
     # ------------------------------------------------------------ claims that were lost
 
