@@ -117,6 +117,15 @@ SCRIPTS: Final = (
         in_quick=False,
     ),
     Script(
+        "cluster",
+        "the same workflow on PostgreSQL in one process and with 1, 2, 4 and 8 workers; what a run "
+        "and a step cost in processor time, transactions, log, connections and memory",
+        "the local engine, Absurd and DBOS on PostgreSQL, in turn, each alone on the machine",
+        5,
+        long=True,
+        in_quick=False,
+    ),
+    Script(
         "soak",
         "half the peak for `--seconds` (an hour), beside sleepers, waiters and readers",
         "its own first quarter",

@@ -10,6 +10,8 @@ import string
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.capacity import ABSURD, COSTS_AT, DBOS, LOCAL, ONE, WORKERS, with_workers
+
 Figures = dict[str, Any]
 
 
@@ -267,5 +269,36 @@ ROWS: Final = (
             ),
         )
         for n, goal in zip((1, 64), goals, strict=True)
+    ),
+    *(
+        Row(
+            "cluster",
+            f"runs of three steps on PostgreSQL, one process, {n} in flight",
+            f"contestants.{ONE}.{n}",
+            peer,
+            f"contestants.{peer}.{n}",
+            f"contestants.{its}.{n}.{ratio}",
+            # Another engine is where `make peers-env` put it.
+            optional=peer != LOCAL,
+        )
+        for n in (1, 64)
+        for peer, its, ratio in (
+            (LOCAL, ONE, "to_local"),
+            (ABSURD, ABSURD, "one_process_to_it"),
+            (DBOS, DBOS, "one_process_to_it"),
+        )
+    ),
+    *(
+        Row(
+            "cluster",
+            f"{what}, a run of three steps on PostgreSQL with {workers} workers",
+            f"contestants.{with_workers(workers)}.{COSTS_AT}.run.{cost}",
+            unit="ms of CPU time",
+            less_is_better=True,
+            # The short form has two workers at most.
+            optional=workers > 2,
+        )
+        for workers in WORKERS[1:]
+        for cost, what in (("worker_cpu_ms", "workers"), ("database_cpu_ms", "the database"))
     ),
 )

@@ -49,6 +49,21 @@ def product(data: Path) -> Iterator[int]:
 
 
 @contextmanager
+def worker(database: str, directory: Path) -> Iterator[int]:
+    """Run a worker on a database, with the workload's code; give its process id."""
+    port = free_port()
+    command = ["-c", _SERVE, "serve", "benchmarks/workload.py", "--data", str(directory)]
+    command += ["--database", database, "--role", "worker", "--port", str(port)]
+    env = {
+        "STEPFLOW_API_KEYS": KEY,
+        "STEPFLOW_TOKEN_KEY": "0" * 64,
+        "STEPFLOW_LOG_LEVEL": "warning",
+    }
+    with _running(command, env, port):
+        yield _PIDS[port]
+
+
+@contextmanager
 def yardstick(name: str) -> Iterator[int]:
     """Run `echo`, `plain` or `guarded`; give its port."""
     port = free_port()

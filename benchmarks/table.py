@@ -10,8 +10,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks import cluster_tables
 from benchmarks import results as kept
 from benchmarks.catalog import SCRIPTS
+from benchmarks.cells import NOT_YET, Figures, latency, number, spread, table
 from benchmarks.charts import CHARTS, IMAGES, chart
 from benchmarks.report import ROOT
 from benchmarks.rows import ROWS, Row, label, spread_at
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 PAGES: Final = (
     ROOT / "README.md",
     ROOT / "docs" / "benchmarks.md",
+    ROOT / "docs" / "capacity.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "why.md",
 )
@@ -30,33 +33,6 @@ _PLACE: Final = re.compile(
     r"(<!-- results: ([a-z-]+) -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 _IMAGES: Final = "IMAGES/"
-NOT_YET: Final = "Not measured yet."
-
-Figures = dict[str, dict[str, Any]]
-
-# ------------------------------------------------------------------------ numbers
-
-
-def number(value: float) -> str:
-    """Return three digits or more, with thousands apart."""
-    if value >= 100 or value == int(value):
-        return f"{round(value):,}"
-    return f"{value:.3g}"
-
-
-def spread(of: dict[str, float]) -> str:
-    """Return `median (min–max)`, or the one number that all three are."""
-    if of["min"] == of["max"]:
-        return number(of["median"])
-    return f"{number(of['median'])} ({number(of['min'])}–{number(of['max'])})"
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    if not rows:
-        return NOT_YET
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
 
 # ------------------------------------------------------------------------ one figure
 
@@ -64,12 +40,6 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _label(row: Row, figures: dict[str, Any]) -> str:
     said = label(row, figures)
     return said if row.unit == "a second" else f"{said}, {row.unit}"
-
-
-def _latency(figure: Any) -> str:
-    if not isinstance(figure, dict) or "p50_ms" not in figure:
-        return ""
-    return f"{number(figure['p50_ms']['median'])} / {number(figure['p99_ms']['median'])}"
 
 
 def _rows(figures: Figures) -> Iterator[tuple[Row, dict[str, Any]]]:
@@ -117,7 +87,7 @@ def taken(figures: Figures) -> str:
 def scripts(_: Figures) -> str:
     """Return the catalogue."""
     cells = [(f"`{s.name}`", s.measures, s.beside, number(s.minutes)) for s in SCRIPTS]
-    return _table(("script", "what it measures", "yardstick, in the same run", "minutes"), cells)
+    return table(("script", "what it measures", "yardstick, in the same run", "minutes"), cells)
 
 
 def everything(figures: Figures) -> str:
@@ -127,15 +97,15 @@ def everything(figures: Figures) -> str:
         (
             _label(row, of),
             spread(spread_at(of, row.figure)),
-            _latency(of.get(row.figure)),
+            latency(of.get(row.figure)),
             _beside(row, of),
             _ratio(row, of),
             row.goal,
         )
         for row, of in _rows(figures)
     ]
-    table = _table((*head, "beside it, same run", "ratio (min–max)", "goal"), cells)
-    return "\n\n".join(filter(None, [taken(figures), table, _instructions(figures)]))
+    shown = table((*head, "beside it, same run", "ratio (min–max)", "goal"), cells)
+    return "\n\n".join(filter(None, [taken(figures), shown, _instructions(figures)]))
 
 
 def headlines(figures: Figures) -> str:
@@ -145,7 +115,7 @@ def headlines(figures: Figures) -> str:
         for row, of in _rows(figures)
         if row.headline
     ]
-    return _table(("", "median (min–max)", "beside it, same run", "ratio"), cells)
+    return table(("", "median (min–max)", "beside it, same run", "ratio"), cells)
 
 
 def _instructions(figures: Figures) -> str:
@@ -162,7 +132,7 @@ def _instructions(figures: Figures) -> str:
 def collector(figures: Figures) -> str:
     """Say which settings of the garbage collector each figure used."""
     cells = [(f"`{script}`", str(of["gc"])) for script, of in figures.items() if "gc" in of]
-    return _table(("script", "collector"), cells)
+    return table(("script", "collector"), cells)
 
 
 CURVES: Final = (
@@ -192,7 +162,7 @@ def curves(figures: Figures) -> str:
         for name, label in CURVES
         if any(name in of for of in sizes.values())
     ]
-    return _table(("waiting runs", *(f"{int(size):,}" for size in sizes)), cells)
+    return table(("waiting runs", *(f"{int(size):,}" for size in sizes)), cells)
 
 
 def tail(figures: Figures) -> str:
@@ -209,7 +179,7 @@ def tail(figures: Figures) -> str:
             ("the loop", "stall_cpu", "the same in its own processor time"),
         )
     ]
-    return _table(
+    return table(
         ("ms, median (min–max)", "alone", "with everything else", "while recovered runs go on"),
         cells,
     )
@@ -241,7 +211,7 @@ def soak(figures: Figures) -> str:
         (f"{(n + 1) * of['stretch_s'] / 60:.0f}", *(number(rows[n][name]) for name in columns))
         for n in chosen
     ]
-    return f"{said}\n\n{_table(('minute', *columns.values()), cells)}"
+    return f"{said}\n\n{table(('minute', *columns.values()), cells)}"
 
 
 _SOAKED: Final = {
@@ -270,15 +240,15 @@ def peers(figures: Figures) -> str:
             )
             for key in ("ours_to_it", "ours_over_http_to_it")
         ]
-        cells.append((name, *rates, _latency(seen["1"]), *times, seen["durability"]))
+        cells.append((name, *rates, latency(seen["1"]), *times, seen["durability"]))
     head = ("runs a second", "1 in flight", "64", "1,000", "p50 / p99 ms at 1")
-    table = _table(
+    shown = table(
         (*head, "ours in process is so many times it, at 1 / 64", "ours over HTTP", "durable by"),
         cells,
     )
     versions = ", ".join(f"{name} {version}" for name, version in of["peers"].items())
     left_out = "".join(f" {name}: not measured, {why}." for name, why in of["left_out"].items())
-    return f"{table}\n\n{versions}.{left_out}"
+    return f"{shown}\n\n{versions}.{left_out}"
 
 
 def _image(name: str) -> Callable[[Figures], str]:
@@ -289,16 +259,20 @@ def _image(name: str) -> Callable[[Figures], str]:
     return show
 
 
-BLOCKS: Final[dict[str, Callable[[Figures], str]]] = {
-    "scripts": scripts,
-    "figures": everything,
-    "headlines": headlines,
-    "collector": collector,
-    "curves": curves,
-    "tail": tail,
-    "soak": soak,
-    "peers": peers,
-} | {f"{name}-plot": _image(name) for name in CHARTS}
+BLOCKS: Final[dict[str, Callable[[Figures], str]]] = (
+    {
+        "scripts": scripts,
+        "figures": everything,
+        "headlines": headlines,
+        "collector": collector,
+        "curves": curves,
+        "tail": tail,
+        "soak": soak,
+        "peers": peers,
+    }
+    | cluster_tables.BLOCKS
+    | {f"{name}-plot": _image(name) for name in CHARTS}
+)
 
 
 def filled(page: Path, results: kept.Results) -> str:

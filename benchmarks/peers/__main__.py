@@ -69,13 +69,13 @@ def _dbos_sqlite(directory: Path) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def _dbos_postgres(directory: Path) -> Iterator[list[str]]:
+def dbos_postgres(directory: Path) -> Iterator[list[str]]:
     with postgres(directory) as url:
         yield [str(PYTHON), "dbos_app.py", url]
 
 
 @contextlib.contextmanager
-def _absurd(directory: Path) -> Iterator[list[str]]:
+def absurd(directory: Path) -> Iterator[list[str]]:
     with postgres(directory) as url:
         environment = os.environ | {"ABSURD_DATABASE_URL": url}
         environment["PATH"] = f"{programs()}:{os.environ['PATH']}"
@@ -170,8 +170,8 @@ CONTESTANTS: Final = (
         "its default file: rollback journal, synchronous=FULL",
         (1, 64),
     ),
-    Contestant("DBOS, PostgreSQL", _dbos_postgres, "fsync=on, synchronous_commit=on", (1, 64)),
-    Contestant("Absurd, PostgreSQL", _absurd, "fsync=on, synchronous_commit=on", (1, 64)),
+    Contestant("DBOS, PostgreSQL", dbos_postgres, "fsync=on, synchronous_commit=on", (1, 64)),
+    Contestant("Absurd, PostgreSQL", absurd, "fsync=on, synchronous_commit=on", (1, 64)),
     Contestant("llama-index-workflows", _llama, "nothing: in memory", (1, 64)),
     Contestant(OURS_HTTP, _ours_http, "as in process", over_http=True),
     Contestant(
@@ -194,30 +194,41 @@ CONTESTANTS: Final = (
 def measured(who: Contestant, seconds: float) -> dict[int, dict[str, float]]:
     """Start it, measure it at each number in flight, stop it."""
     figures: dict[int, dict[str, float]] = {}
-    with data_directory() as directory, who.start(directory) as command:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
-        with subprocess.Popen(
-            command,
-            cwd=HERE,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                _next(process)
-                for n in who.in_flight:
-                    _tell(process, n, min(1.0, seconds))
-                    figures[n] = _tell(process, n, seconds)
-            finally:
-                process.kill()
+    with (
+        data_directory() as directory,
+        who.start(directory) as command,
+        started(command) as process,
+    ):
+        for n in who.in_flight:
+            tell(process, in_flight=n, seconds=min(1.0, seconds))
+            figures[n] = tell(process, in_flight=n, seconds=seconds)
     return figures
 
 
-def _tell(process: subprocess.Popen[str], in_flight: int, seconds: float) -> dict[str, float]:
+@contextlib.contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a contestant's command; give its process once it is ready to be told."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT)])}
+    with subprocess.Popen(
+        command,
+        cwd=HERE,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            _next(process)
+            yield process
+        finally:
+            process.kill()
+
+
+def tell(process: subprocess.Popen[str], **order: float) -> dict[str, float]:
+    """Let it keep so many `in_flight` for so many `seconds`; return what it saw."""
     if process.stdin is None:
         raise RuntimeError("started without a pipe")
-    process.stdin.write(json.dumps({"in_flight": in_flight, "seconds": seconds}) + "\n")
+    process.stdin.write(json.dumps(order) + "\n")
     process.stdin.flush()
     return _next(process)
 
@@ -273,7 +284,7 @@ def measure(repeats: int, seconds: float) -> tuple[Seen, dict[str, str]]:
             except Exception as error:
                 if who.start in {_ours, _ours_http, _bare, _echo}:
                     raise
-                left_out[who.name] = _first_line(error)
+                left_out[who.name] = first_line(error)
                 seen.pop(who.name, None)
                 print(f"{who.name} is left out: {error}", file=sys.stderr, flush=True)
                 continue
@@ -288,7 +299,8 @@ def measure(repeats: int, seconds: float) -> tuple[Seen, dict[str, str]]:
     return seen, left_out
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what to say of a contestant that could not be started."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 

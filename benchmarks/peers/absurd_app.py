@@ -29,6 +29,12 @@ def client() -> AsyncAbsurd:
         await ctx.step("second", lambda: small(user["email"]))
         return await ctx.step("third", lambda: small("done"))
 
+    @app.register_task("long")
+    async def long(steps: int, ctx: object) -> dict[str, object]:
+        for n in range(steps - 1):
+            await ctx.step(f"step-{n}", lambda: small("again"))
+        return await ctx.step("last", lambda: small("done"))
+
     return app
 
 
@@ -42,14 +48,14 @@ async def main() -> None:
     ]
     turn = 0
 
-    async def one_run() -> object:
+    async def run(task: str, given: object) -> object:
         nonlocal turn
         caller = callers[turn % CALLERS]
         turn += 1
-        spawned = await caller.spawn("w1", INPUT)
+        spawned = await caller.spawn(task, given)
         return (await caller.await_task_result(spawned["task_id"])).result
 
-    await serve(one_run)
+    await serve(lambda: run("w1", INPUT), lambda count: run("long", count))
     for worker in workers:
         worker.stop_worker()
     await asyncio.gather(*tasks)

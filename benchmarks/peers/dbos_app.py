@@ -21,8 +21,20 @@ async def w1(user: dict[str, str]) -> dict[str, object]:
     return await small("done")
 
 
+@DBOS.workflow()
+async def long(steps: int) -> dict[str, object]:
+    for _ in range(steps - 1):
+        await small("again")
+    return await small("done")
+
+
 async def one_run() -> object:
     handle = await DBOS.start_workflow_async(w1, INPUT)
+    return await handle.get_result()
+
+
+async def many_steps(count: int) -> object:
+    handle = await DBOS.start_workflow_async(long, count)
     return await handle.get_result()
 
 
@@ -31,7 +43,7 @@ async def main() -> None:
         config={"name": "peer-w1", "system_database_url": sys.argv[1], "console_log_level": "ERROR"}
     )
     DBOS.launch()
-    await serve(one_run)
+    await serve(one_run, many_steps)
     DBOS.destroy()
 
 
