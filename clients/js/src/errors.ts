@@ -11,6 +11,7 @@
 //   ├── PayloadTooLargeError    PAYLOAD_TOO_LARGE 413
 //   ├── RateLimitedError        RATE_LIMITED 429        later: retryAfterS
 //   ├── InternalError           INTERNAL 500            or an answer that is no Stepflow's
+//   ├── NotSupportedError       NOT_SUPPORTED 501       not by the service's engine
 //   ├── UnavailableError        UNAVAILABLE 503         certainly not done; 0: no connection
 //   ├── OutcomeUnknownError     OUTCOME_UNKNOWN 503     perhaps done; 0: no answer came
 //   ├── RunFailedError          RUN_FAILED              the run's own error, in `error` and `run`
@@ -50,6 +51,7 @@ export class ConflictError extends StepflowError {}
 export class PayloadTooLargeError extends StepflowError {}
 export class RateLimitedError extends StepflowError {}
 export class InternalError extends StepflowError {}
+export class NotSupportedError extends StepflowError {}
 export class UnavailableError extends StepflowError {}
 export class OutcomeUnknownError extends StepflowError {}
 
@@ -88,6 +90,7 @@ const CLASSES = {
   INVALID_INPUT: InvalidInputError,
   METHOD_NOT_ALLOWED: MethodNotAllowedError,
   NOT_FOUND: NotFoundError,
+  NOT_SUPPORTED: NotSupportedError,
   OUTCOME_UNKNOWN: OutcomeUnknownError,
   PAYLOAD_TOO_LARGE: PayloadTooLargeError,
   RATE_LIMITED: RateLimitedError,
