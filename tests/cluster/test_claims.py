@@ -90,6 +90,24 @@ async def test_what_a_worker_decides_after_its_claim_was_lost_is_not_written(dat
     assert after.ran == ["slow", "last"]
 
 
+async def test_a_heartbeat_takes_no_run_for_lost_that_has_just_ended(database) -> None:
+    shop = Shop(database)
+    async with shop.flow:
+        run = await shop.flow.trigger("shop")
+        await shop.slow_began.wait()
+        worker = shop.engine._worker
+        assert worker is not None
+        holder = worker.journal.holders[run.id]
+        shop.slow_may_end.set()
+        await run.result()
+        with psycopg.connect(database, autocommit=True) as conn:
+            beat = "select * from stepflow.heartbeat('w', %s::text[], %s::uuid[], 30)"
+            assert conn.execute(beat, ([run.id], [holder])).fetchall() == []
+            assert conn.execute(beat, (["run_gone00000000"], [holder])).fetchall() == [
+                ("run_gone00000000",)
+            ]
+
+
 async def test_a_worker_that_stops_gives_its_claims_back_at_once(database) -> None:
     before, after = Shop(database), Shop(database)
     async with before.flow:

@@ -188,16 +188,26 @@ begin
 end;
 $$;
 
--- Extend the claims that still are; return the others.
-create function stepflow.heartbeat(p_worker text, p_holders uuid[], p_timeout integer)
-  returns table (lost uuid) language plpgsql as $$
+-- Extend the claims that still are; return the runs that somebody else has now. A run that ended a
+-- moment ago is none of them: its worker hears of that by itself.
+create function stepflow.heartbeat(
+  p_worker text, p_runs text[], p_holders uuid[], p_timeout integer
+) returns table (lost text) language plpgsql as $$
 begin
   update stepflow.workers set seen_at = clock_timestamp() where worker = p_worker;
-  foreach lost in array p_holders loop
+  for i in 1 .. coalesce(array_length(p_runs, 1), 0) loop
     begin
-      perform absurd.extend_claim('stepflow', lost, p_timeout);
+      perform absurd.extend_claim('stepflow', p_holders[i], p_timeout);
     exception when others then
-      return next;
+      perform 1 from stepflow.runs r
+        where r.run_id = p_runs[i] and (r.status not in ('pending', 'running')
+           or (r.holder = p_holders[i] and exists (
+             select 1 from absurd.r_stepflow a
+              where a.run_id = p_holders[i] and a.state = 'running')));
+      if not found then
+        lost := p_runs[i];
+        return next;
+      end if;
     end;
   end loop;
 end;

@@ -281,16 +281,16 @@ class Worker:
 
     async def _beating(self) -> None:
         await rest(self._clock, max(self._claim_timeout_s / 3, 0.3))
-        held = {holder: run_id for run_id, holder in self.journal.holders.items()}
+        held = dict(self.journal.holders)
         lost = await self._database.act(
-            "select lost from stepflow.heartbeat(%s, %s::uuid[], %s)",
+            "select lost from stepflow.heartbeat(%s, %s::text[], %s::uuid[], %s)",
             self.id,
             list(held),
+            list(held.values()),
             self._claim_timeout_s,
         )
-        for (holder,) in lost:
-            run_id = held[holder]
-            if self.journal.holders.get(run_id) == holder:
+        for (run_id,) in lost:
+            if self.journal.holders.get(run_id) == held[run_id]:
                 self.journal.lose(run_id)
 
     # ------------------------------------------------------------ letters
