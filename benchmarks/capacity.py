@@ -22,6 +22,8 @@ DBOS: Final = "DBOS, PostgreSQL"
 ABSURD: Final = "Absurd, PostgreSQL"
 WORKERS: Final = (1, 2, 4, 8)
 COSTS_AT: Final = 64
+IN_FLIGHT_EACH: Final = 32
+"""Runs in flight for each worker, where what they cost is to be that of busy workers."""
 BUSY: Final = 0.7
 DEPLOYMENTS: Final = ((1, 1), (8, 1), (100, 1), (100, 13), (1_000, 10), (1_000, 125))
 """Workers in all, and databases."""
@@ -56,7 +58,7 @@ def line(points: Sequence[tuple[float, float]]) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What one run of three steps costs, by the number of workers on its database."""
+    """What one run of three steps costs, by the number of busy workers on its database."""
 
     worker_ms: Line
     api_ms: Line
@@ -82,7 +84,7 @@ def costs(cluster: dict[str, Any]) -> Costs:
         return line([(n, read(of)) for n, of in seen.items()])
 
     def a_run(name: str) -> Line:
-        return through(lambda of: median(of, str(COSTS_AT), "run", name))
+        return through(lambda of: median(of, "each", "run", name))
 
     return Costs(
         worker_ms=a_run("worker_cpu_ms"),

@@ -5,6 +5,7 @@ engine; the engine on PostgreSQL in one process; the same with 1, 2, 4 and 8 wor
 one that only calls; Absurd and DBOS on PostgreSQL. Rates and latency at 1 and at 64 in flight, and
 at 64 the costs of a run: processor time of workers, caller and database, transactions, bytes of
 log, connections, memory. Longer runs say what one more step costs, and a rest what idle workers do.
+Workers are measured with 32 in flight for each of them, too: fewer share fewer commits.
 
 All processes share this machine's cores, so more workers are not faster here than the cores are.
 What a run costs is what travels: `capacity.py` computes larger deployments from it.
@@ -13,6 +14,7 @@ What a run costs is what travels: `capacity.py` computes larger deployments from
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import sys
 import time
@@ -21,8 +23,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from benchmarks.capacity import ABSURD, COSTS_AT, DBOS, LOCAL, ONE, WORKERS, with_workers
-from benchmarks.in_process import syncs_per_s
+from benchmarks.capacity import (
+    ABSURD,
+    COSTS_AT,
+    DBOS,
+    IN_FLIGHT_EACH,
+    LOCAL,
+    ONE,
+    WORKERS,
+    with_workers,
+)
 from benchmarks.meters import Meter
 from benchmarks.peers.__main__ import (
     PYTHON,
@@ -46,6 +56,7 @@ IN_FLIGHT: Final = (1, 64)
 STEPS: Final = 3
 MORE_STEPS: Final = 23
 COMMITS: Final = 100
+IDLE: Final = ("worker_cpu_s", "database_cpu_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +140,7 @@ class Plan:
         return [who for who in CONTESTANTS if not who.workers or who.workers in self.workers]
 
 
-FULL: Final = Plan(2.0, 0.7, WORKERS)
+FULL: Final = Plan(1.5, 0.5, WORKERS)
 QUICK: Final = Plan(0.3, 0.2, (1, 2))
 
 
@@ -141,7 +152,7 @@ def measured(who: Contestant, plan: Plan) -> dict[str, dict[str, float]]:
         process = stack.enter_context(started(its.command))
         if not its.database:
             seen = _measure(who, process, Meter([process.pid]), plan)
-            return seen | {"disk": {"sync_ms": 1e3 / syncs_per_s(directory, plan.warm_s)}}
+            return seen | {"disk": {"sync_ms": _sync_ms(directory)}}
         conn = stack.enter_context(psycopg.connect(its.database, autocommit=True))
         postmaster = int((directory / "postgres" / "postmaster.pid").read_text().split()[0])
         workers, api = (its.workers, [process.pid]) if its.workers else ([process.pid], ())
@@ -161,6 +172,8 @@ def _measure(
         seen[str(n)] = _used(process, meter, in_flight=n, seconds=plan.seconds)
     seen["held"] = meter.held()
     if who.workers:
+        many = IN_FLIGHT_EACH * who.workers
+        seen["each"] = _used(process, meter, in_flight=many, seconds=plan.seconds)
         seen["idle"] = _idle(meter, plan.seconds)
     else:
         more = _used(process, meter, in_flight=COSTS_AT, seconds=plan.seconds, steps=MORE_STEPS)
@@ -186,7 +199,21 @@ def _idle(meter: Meter, seconds: float) -> dict[str, float]:
     before, began = meter.read(), time.perf_counter()
     time.sleep(seconds)
     used, took = meter.read().since(before), time.perf_counter() - began
-    return {f"{name}_a_second": value / took for name, value in used.items()}
+    # Transactions are told too late for so short a time.
+    return {f"{name}_a_second": used[name] / took for name in IDLE}
+
+
+def _sync_ms(directory: Path) -> float:
+    """Return how long 4 KiB take to the disk, one after the other."""
+    took = []
+    with (directory / "syncs").open("wb", buffering=0) as file:
+        for _ in range(COMMITS):
+            file.write(b"\0" * 4096)
+            file.seek(0)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - began) * 1e3)
+    return statistics.median(took)
 
 
 def _commit_ms(conn: psycopg.Connection[Any]) -> float:
@@ -241,19 +268,27 @@ def shown(name: str, seen: Seen) -> dict[str, Any]:
     of: dict[str, Any] = {}
     for n in map(str, IN_FLIGHT):
         rates = [_rate(figures[n]) for figures in its]
-        of[n] = spread(rates, 1) | {
-            "p50_ms": spread([figures[n]["p50_ms"] for figures in its], 2),
-            "p99_ms": spread([figures[n]["p99_ms"] for figures in its], 2),
+        of[n] = _pace([figures[n] for figures in its]) | {
             "to_local": ratios(rates, [_rate(figures[n]) for figures in seen[LOCAL]]),
             "one_process_to_it": ratios([_rate(figures[n]) for figures in seen[ONE]], rates),
-            "run": _costs([figures[n] for figures in its], "_a_run"),
         }
+    if "each" in its[0]:
+        of["each"] = _pace([figures["each"] for figures in its])
     of["held"] = _spreads([figures["held"] for figures in its])
     if "step" in its[0]:
         of["step"] = _costs([figures["step"] for figures in its], "_a_run")
     if "idle" in its[0]:
         of["idle"] = _costs([figures["idle"] for figures in its], "_a_second")
     return of
+
+
+def _pace(figures: list[dict[str, float]]) -> dict[str, Any]:
+    """Return runs a second, how long one took, and what one cost."""
+    return spread([_rate(figure) for figure in figures], 1) | {
+        "p50_ms": spread([figure["p50_ms"] for figure in figures], 2),
+        "p99_ms": spread([figure["p99_ms"] for figure in figures], 2),
+        "run": _costs(figures, "_a_run"),
+    }
 
 
 def _spreads(figures: list[dict[str, float]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from benchmarks.capacity import (
     COSTS_AT,
     DEPLOYMENTS,
+    IN_FLIGHT_EACH,
     LOCAL,
     ONE,
     WORKERS,
@@ -111,33 +112,34 @@ def workers(figures: Figures) -> str:
     if _SCRIPT not in figures:
         return NOT_YET
     contestants = figures[_SCRIPT]["contestants"]
+    shown = ("worker_cpu_ms", "api_cpu_ms", "database_cpu_ms", "writing_transactions")
     cells = [
         (
             str(n),
-            spread(its[_AT]),
-            *(
-                number(median(its, _AT, "run", cost))
-                for cost in ("worker_cpu_ms", "api_cpu_ms", "database_cpu_ms")
-            ),
+            number(in_flight),
+            spread(its[place]),
+            latency(its[place]),
+            *(number(median(its, place, "run", cost)) for cost in shown),
             number(median(its, "held", "connections")),
-            *(
-                number(median(its, "idle", cost))
-                for cost in ("worker_cpu_ms", "database_cpu_ms", "transactions")
-            ),
+            *(number(median(its, "idle", f"{who}_cpu_ms")) for who in ("worker", "database")),
         )
+        for place in (_AT, "each")
         for n in WORKERS
         if (its := contestants.get(with_workers(n)))
+        for in_flight in (COSTS_AT if place == _AT else n * IN_FLIGHT_EACH,)
     ]
     head = (
         "workers",
-        f"runs a second, {_AT} in flight",
+        "in flight",
+        "runs a second",
+        "p50 / p99 ms",
         "CPU ms a run, all workers",
         "caller",
         "database",
+        "transactions that write",
         "connections",
         "at rest, a second: CPU ms of all workers",
         "of the database",
-        "transactions",
     )
     return table(head, cells)
 

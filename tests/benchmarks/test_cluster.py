@@ -38,6 +38,7 @@ def contestant(*, worker=4.0, api=1.0, database=2.0, connections=20.0):
     return {
         "1": rate,
         "64": rate,
+        "each": rate,
         "held": {"worker_memory_mib": one(60.0), "connections": one(connections)},
         "step": run,
         "idle": run,
@@ -111,7 +112,7 @@ def test_the_tables_say_what_was_measured_and_who_was_left_out():
     assert "| stepflow, local | 100 | 10 / 20 |" in said
     assert "Load of the machine before: 1.5." in said
     assert "DBOS, PostgreSQL: not measured, not there." in said
-    assert "| 4 | 100 | 4 | 1 | 4 | 50 |" in cluster_tables.workers(of)
+    assert "| 4 | 128 | 100 | 10 / 20 | 4 | 1 | 4 | 5 | 50 |" in cluster_tables.workers(of)
     # 5 commits of 1 ms in 10; on the disk 4 syncs of 0.5 ms.
     last = cluster_tables.bounds(of).splitlines()[-1]
     assert last.startswith("| their part of its p50 | 20% | 50% |")
@@ -155,7 +156,7 @@ def test_a_reading_less_the_one_before_is_what_was_used_between():
 
 def seen_of(rate):
     used = {"runs": rate, "seconds": 1.0, "p50_ms": 1.0, "p99_ms": 2.0, "worker_cpu_s_a_run": 0.002}
-    return {"1": used, "64": used, "held": {"connections": 3.0}, "disk": {}}
+    return {"1": used, "64": used, "each": used, "held": {"connections": 3.0}, "disk": {}}
 
 
 def test_another_engine_that_cannot_be_started_is_left_out_and_ours_never_is(monkeypatch):
@@ -183,6 +184,7 @@ def test_ratios_are_repeat_by_repeat_and_processor_time_is_in_milliseconds():
     assert shown["64"]["to_local"]["median"] == 0.125
     assert shown["64"]["one_process_to_it"]["median"] == 4.0
     assert shown["64"]["run"]["worker_cpu_ms"]["median"] == 2.0
+    assert shown["each"]["median"] == 10
 
 
 @pytest.mark.slow
