@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NOT_YET: Final = "Not measured yet."
 
@@ -23,7 +26,7 @@ def spread(of: dict[str, float]) -> str:
     return f"{number(of['median'])} ({number(of['min'])}–{number(of['max'])})"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table, or that there is nothing for it yet."""
     if not rows:
         return NOT_YET
