@@ -150,6 +150,18 @@ async def test_a_group_whose_answer_was_lost_is_written_once(database) -> None:
     assert shop.ran == ["first", "slow", "last"]
 
 
+async def test_the_id_of_a_purged_run_may_be_taken_again(database) -> None:
+    shop = Shop(database)
+    shop.slow_may_end.set()
+    async with shop.flow:
+        for _ in range(2):
+            run = await shop.flow.trigger("shop", run_id="run_again000000000000000")
+            async with asyncio.timeout(20):
+                assert await run.result() == ["first", "slow", "last"]
+            await shop.flow.purge(run.id)
+    assert shop.ran == ["first", "slow", "last"] * 2
+
+
 async def test_a_run_that_its_workers_die_of_is_set_aside_and_can_be_resumed(database) -> None:
     api, worker = Shop(database, worker=False), Shop(database)
     worker.slow_may_end.set()

@@ -250,7 +250,7 @@ async def _go_on(conn: psycopg.AsyncConnection[Any], state: RunState) -> None:
         b"""update stepflow.runs set task_id = (
               select task_id from absurd.spawn_task(
                 'stepflow', %s, jsonb_build_object('run', %s::text),
-                jsonb_build_object('idempotency_key', %s::text)))
+                jsonb_build_object('idempotency_key', %s::text || '@' || seq)))
              where run_id = %s""",
         (text(state.workflow), state.id, state.id, state.id),
     )

@@ -132,17 +132,20 @@ create function stepflow.start(
 ) returns void language plpgsql as $$
 declare
   v_task uuid;
+  v_seq bigint;
 begin
   insert into stepflow.runs
     (run_id, workflow, tags, status, created_ms, updated_ms, rs, lsn)
-  values (p_run, p_workflow, p_tags, p_status, p_ms, p_ms, 1, p_lsn);
+  values (p_run, p_workflow, p_tags, p_status, p_ms, p_ms, 1, p_lsn)
+  returning seq into v_seq;
   insert into stepflow.records (run_id, rs, lsn, crc, data)
   values (p_run, 1, p_lsn, p_crc, p_data);
   insert into stepflow.declared (event, run_id)
   select distinct event, p_run from unnest(p_events) event;
   select task_id into v_task from absurd.spawn_task(
     'stepflow', p_workflow, jsonb_build_object('run', p_run),
-    jsonb_build_object('idempotency_key', p_run)
+    -- An id may be purged and taken again, its task is still there.
+    jsonb_build_object('idempotency_key', p_run || '@' || v_seq)
   );
   update stepflow.runs set task_id = v_task where run_id = p_run;
   perform pg_notify('stepflow_work', '');
@@ -439,7 +442,7 @@ begin
   end if;
   select task_id into v_task from absurd.spawn_task(
     'stepflow', v_run.workflow, jsonb_build_object('run', p_run),
-    jsonb_build_object('idempotency_key', p_run || '~' || v_run.rs)
+    jsonb_build_object('idempotency_key', p_run || '@' || v_run.seq || '~' || v_run.rs)
   );
   update stepflow.runs set task_id = v_task where run_id = p_run;
   insert into stepflow.inbox (run_id, kind, body) values (p_run, 'retry', p_body);
