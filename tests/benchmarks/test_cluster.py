@@ -129,17 +129,20 @@ def test_a_table_is_there_with_figures_and_says_so_without(name):
 
 
 def test_processor_time_is_that_of_a_process_and_of_the_children_that_it_had():
-    work = "end = sum(n * n for n in range(2_000_000))"
-    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
+    # Both work until they have used so much of it themselves: ticks are coarse.
+    work = "import time\nwhile time.process_time() < 0.2: pass"
+    child = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {work!r}])"
     with subprocess.Popen(
-        [sys.executable, "-c", f"{child}; print(1, flush=True); sys.stdin.read()"],
+        [sys.executable, "-c", f"{child}\n{work}\nprint(1, flush=True)\nsys.stdin.read()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         assert process.pid in meters.children(os.getpid())
-        assert meters.family_cpu_s(process.pid) > meters.cpu_s([process.pid]) > 0
+        alone = meters.cpu_s([process.pid])
+        assert alone > 0.1
+        assert meters.family_cpu_s(process.pid) > alone + 0.1
         assert meters.memory_mib([process.pid]) > 1
         process.communicate()
     assert meters.cpu_s([process.pid]) == 0
