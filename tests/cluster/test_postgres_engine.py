@@ -16,7 +16,7 @@ from tests.served import served
 
 def a_flow(url: str, data_dir: str | None = None) -> Stepflow:
     flow = Stepflow(data_dir, engine=PostgresEngine(url, claim_timeout_s=5))
-    register(flow)
+    register(flow, lacks=LACKS)
     return flow
 
 

@@ -39,7 +39,8 @@ ENGINE = "PostgreSQL, 2 workers and 2 API nodes"
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     place = tmp_path_factory.mktemp("cluster")
-    with Cluster(place, APP, claim_timeout_s=1, api_key=KEY, env=ENV) as cluster:
+    env = ENV | {"CONFORMANCE_LACKS": ",".join(LACKS)}
+    with Cluster(place, APP, claim_timeout_s=1, api_key=KEY, env=env) as cluster:
         assert cluster.processes == PROCESSES
         yield cluster
 

@@ -16,6 +16,7 @@ from stepflow.testing.conformance.claims.http.operating import OperatingClaims
 from stepflow.testing.conformance.claims.http.published import PublishedClaims
 from stepflow.testing.conformance.claims.http.streams import HttpStreamClaims
 from stepflow.testing.conformance.claims.idempotency import IdempotencyClaims
+from stepflow.testing.conformance.claims.limits import LimitClaims
 from stepflow.testing.conformance.claims.lists import ListClaims
 from stepflow.testing.conformance.claims.restarts import RestartClaims
 from stepflow.testing.conformance.claims.runs import RunClaims
@@ -37,6 +38,7 @@ class EngineConformance(
     CancellingClaims,
     EndingClaims,
     ControlClaims,
+    LimitClaims,
     IdempotencyClaims,
     ListClaims,
     StreamClaims,

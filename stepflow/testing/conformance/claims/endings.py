@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stepflow.errors import ConflictError, EventNotFoundError, RunNotFoundError
-from stepflow.testing.conformance.claims.base import Claims
+from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.reading import fresh, read_events, until_waiting
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class EndingClaims(Claims):
             with pytest.raises(ConflictError):
                 await caller.resume(run.id)
 
+    @needs("purge")
     async def test_a_purged_run_is_gone_with_its_key(self, caller: Caller) -> None:
         key = fresh()
         run = await caller.trigger("conformance-echo", 1, idempotency_key=key)
@@ -65,6 +66,7 @@ class EndingClaims(Claims):
         again = await caller.trigger("conformance-echo", 2, idempotency_key=key)
         assert again.id != run.id
 
+    @needs("purge")
     async def test_a_live_run_cannot_be_purged(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-wait", fresh())
         with pytest.raises(ConflictError):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepflow.testing.conformance.claims.base import Claims
+from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.reading import decoded, fresh, until_asking, until_waiting
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ __all__ = ["FamilyClaims"]
 class FamilyClaims(Claims):
     """The claims."""
 
+    @needs("children")
     async def test_children_give_their_results_to_their_parent(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-parent", [3, 1, 2])
         assert decoded((await caller.wait(run.id)).result) == [3, 1, 2]
@@ -25,6 +26,7 @@ class FamilyClaims(Claims):
         assert not isinstance(view.steps, msgspec.UnsetType)
         assert [(s.kind, s.status) for s in view.steps] == [("child", "completed")] * 3
 
+    @needs("children")
     async def test_a_child_is_a_run_that_names_its_parent(self, caller: Caller) -> None:
         order = fresh()
         run = await caller.trigger("conformance-parent-of-one", order)
@@ -36,11 +38,13 @@ class FamilyClaims(Claims):
         await caller.notify(f"answer-{order}", "for the child")
         assert decoded((await caller.wait(run.id)).result) == "for the child"
 
+    @needs("children")
     async def test_a_failed_child_raises_in_its_parent(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-parent-of-failed")
         result = decoded((await caller.wait(run.id)).result)
         assert result == ["ValueError", "refused on purpose"]
 
+    @needs("children")
     async def test_a_cancel_reaches_the_child_that_is_awaited(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-parent-of-one", fresh())
         child = await self._child_of(caller, run.id)
@@ -48,12 +52,14 @@ class FamilyClaims(Claims):
         assert (await caller.wait(run.id)).status == "cancelled"
         assert (await caller.wait(child)).status == "cancelled"
 
+    @needs("children")
     async def test_a_parent_hears_that_its_child_was_cancelled(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-parent-of-one", fresh())
         child = await self._child_of(caller, run.id)
         await caller.cancel(child)
         assert decoded((await caller.wait(run.id)).result) == "the child was cancelled"
 
+    @needs("children")
     async def test_a_child_that_was_started_outlives_its_parent(self, caller: Caller) -> None:
         order = fresh()
         run = await caller.trigger("conformance-starter", order)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from stepflow.testing.conformance.claims.base import Claims
+from stepflow.testing.conformance.claims.base import Claims, needs
 from stepflow.testing.conformance.reading import (
     decoded,
     fresh,
@@ -25,6 +26,16 @@ __all__ = ["StepClaims"]
 def _steps(view: RunView) -> list[StepView]:
     assert not isinstance(view.steps, msgspec.UnsetType), "a run that was asked for has its steps"
     return view.steps
+
+
+async def _emits_without_the_passing(_: Claims, caller: Caller) -> None:
+    """Claim that what passes may reach nobody, and harms nothing."""
+    order = fresh()
+    run = await caller.trigger("conformance-passing", order)
+    await until_waiting(caller, run.id)
+    await caller.notify(f"answer-{order}", 3)
+    assert decoded((await caller.wait(run.id)).result) == 3
+    assert "emit" not in [event.event for event in await read_events(caller, run.id)]
 
 
 class StepClaims(Claims):
@@ -96,12 +107,27 @@ class StepClaims(Claims):
         assert values["before"][1:] != values["after"][1:]
         assert values["before"][0] <= values["after"][0]
 
+    @needs("emits")
     async def test_a_run_tells_what_it_emits_and_how_far_it_is(self, caller: Caller) -> None:
         run = await caller.trigger("conformance-tells")
         events = await read_events(caller, run.id)
         told = [event.json() for event in events if event.event == "emit"]
         assert told == [{"name": "token", "data": {"text": "one"}}]
         assert events[-1].json() == {"status": "completed", "result": 4}
+
+    @needs("passing-emits", otherwise=_emits_without_the_passing)
+    async def test_an_emit_that_passes_goes_to_those_who_read_now(self, caller: Caller) -> None:
+        order = fresh()
+        run = await caller.trigger("conformance-passing", order)
+        await until_waiting(caller, run.id)
+        async with aclosing(caller.stream(run.id)) as stream:
+            seen: list[str] = []
+            async for event in stream:
+                seen.append(event.event)
+                if event.event == "status" and event.json().get("kind") == "event":
+                    await caller.notify(f"answer-{order}", 3)
+        assert seen.count("emit") == 3
+        assert "emit" not in [event.event for event in await read_events(caller, run.id)]
 
     async def test_a_run_between_two_steps_waits_for_nothing_twice(self, caller: Caller) -> None:
         order = fresh()

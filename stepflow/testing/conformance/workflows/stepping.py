@@ -96,6 +96,14 @@ def register_stepping(flow: Stepflow) -> None:  # noqa: C901  a list of small on
         after = [ctx.now().isoformat(), ctx.random(), str(ctx.uuid())]
         return {"before": before, "after": after, "key": key, "run": ctx.run_id}
 
+    @flow.workflow("conformance-passing")
+    async def passing(ctx: Context, order_id: str) -> int:
+        """Wait until someone reads, then emit so often what is kept nowhere."""
+        times: int = await ctx.wait_for_event("answer", f"answer-{order_id}", timeout=None)
+        for number in range(times):
+            await ctx.emit("tick", number, durable=False)
+        return await ctx.step("times", _square, times) // times
+
     @flow.workflow("conformance-tells")
     async def tells(ctx: Context, _: None) -> int:
         await ctx.emit("token", {"text": "one"})

@@ -116,8 +116,9 @@ class HttpListClaims(Claims):
             "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
         )
 
-    async def test_schedules_are_listed(self, door: Door) -> None:
-        assert (await door.json("/schedules"))["schedules"] == []
+    async def test_schedules_are_listed_if_there_are_any(self, door: Door) -> None:
+        listed = await door.json("/schedules")
+        assert listed.keys() == {"schedules"}
         expect_problem(await door.get("/schedules/no-such"), 404, "NOT_FOUND")
 
     @needs("system")

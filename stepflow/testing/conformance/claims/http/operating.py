@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["OperatingClaims"]
 
 
+async def _no_schedules(_: Claims, door: Door) -> None:
+    """Claim that there is none: an engine that has none refuses to start with a workflow's."""
+    assert (await door.json("/schedules"))["schedules"] == []
+    refused = await door.post("/schedules/conformance-yearly/trigger")
+    expect_problem(refused, 404, "NOT_FOUND")
+
+
 class OperatingClaims(Claims):
     """The claims."""
 
@@ -80,6 +87,7 @@ class OperatingClaims(Claims):
         refused = await door.post(f"/runs/{run_id}/fork", {"fromStep": "no-such"})
         expect_problem(refused, 400, "INVALID_INPUT")
 
+    @needs("purge")
     async def test_a_finished_run_is_forgotten_and_a_live_one_is_not(self, door: Door) -> None:
         live = await self._waiting(door)
         expect_problem(await door.ask("DELETE", f"/runs/{live}"), 409, "CONFLICT")
@@ -180,3 +188,17 @@ class OperatingClaims(Claims):
         assert (head["stepflow"], head["run"]) == ("run", run_id)
         assert [record["t"] for record in records][:2] == ["run.started", "step.started"]
         expect_problem(await door.get(f"/runs/{NO_RUN}/export"), 404, "RUN_NOT_FOUND")
+
+    @needs("schedules", otherwise=_no_schedules)
+    async def test_a_schedule_is_held_let_go_and_started_by_hand(self, door: Door) -> None:
+        path = "/schedules/conformance-yearly"
+        held = await door.post(f"{path}/pause")
+        assert (held.status_code, held.json()["state"]) == (200, "paused")
+        assert (await door.post(f"{path}/resume")).json()["state"] == "active"
+        started = await door.post(f"{path}/trigger")
+        assert started.status_code == 200, started.text
+        run = await door.ended(started.json()["runId"])
+        assert (run["workflowId"], run["status"]) == ("conformance-yearly", "completed")
+        listed = (await door.json("/schedules"))["schedules"]
+        assert "conformance-yearly" in {schedule["id"] for schedule in listed}
+        assert (await door.json(path))["id"] == "conformance-yearly"
