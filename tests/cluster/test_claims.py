@@ -11,6 +11,7 @@ import pytest
 from msgspec import Raw
 
 from stepflow import Context, Stepflow
+from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.postgres.commit import start_values
 from stepflow.engine.postgres.journal import UnreachableError
@@ -148,6 +149,27 @@ async def test_a_group_whose_answer_was_lost_is_written_once(database) -> None:
         ).fetchall()
     assert [rs for (rs,) in rows] == list(range(1, len(rows) + 1))
     assert shop.ran == ["first", "slow", "last"]
+
+
+async def test_an_event_that_a_full_run_refuses_reaches_nobody_and_the_sender_goes_on(
+    database,
+) -> None:
+    engine = PostgresEngine(database, poll_s=0.1)
+    flow = Stepflow(engine=engine, settings=Settings(kept_events_max=1))
+
+    @flow.workflow("keeps", events=["filled"])
+    async def keeps(ctx: Context) -> None:
+        await ctx.wait_for_event("never", timeout=None)
+
+    @flow.workflow("sends")
+    async def sends(ctx: Context) -> list[int]:
+        return [await ctx.notify("filled", 1), await ctx.notify("filled", 2)]
+
+    async with flow:
+        await flow.trigger("keeps")
+        run = await flow.trigger("sends")
+        async with asyncio.timeout(25):
+            assert await run.result() == [1, 0]
 
 
 async def test_the_id_of_a_purged_run_may_be_taken_again(database) -> None:

@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+import psycopg
 
 from stepflow.clock import HybridTime
 from stepflow.engine.postgres.commit import Committer
@@ -28,6 +29,7 @@ from stepflow.engine.postgres.database import rest
 from stepflow.engine.postgres.history import load
 from stepflow.engine.postgres.inbox import EventLetter, decode_letter, wanted
 from stepflow.engine.postgres.journal import ClusterJournal
+from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
 from stepflow.engine.postgres.supervisor import ClusterSupervisor
 from stepflow.errors import ApiError
@@ -403,6 +405,10 @@ class Worker:
                 )
             except ApiError:
                 await rest(self._clock, self._poll_s)
+            except psycopg.Error as error:
+                # Refused, as by the local engine: recorded as having reached nobody.
+                _log.warning("%s: event %r was refused: %s", run_id, event, said(error).message)
+                return 0
             else:
                 return int(rows[0][0])
 
