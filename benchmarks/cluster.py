@@ -321,6 +321,7 @@ def main() -> None:
         "peers": versions() if PYTHON.exists() else {},
         "left_out": left_out,
         "seconds_each": plan.seconds,
+        "repeats": repeats,
         "gc": "ours: as serve has it; the peers: as they leave it",
         "costs_at": COSTS_AT,
         "disk": disk,

@@ -54,10 +54,13 @@ def rates(figures: Figures) -> str:
         f"of the local engine, at 1 / {_AT}",
         "one process on PostgreSQL is so many times it",
     )
-    load = of["taken"]["machine"]["load_before"]
+    said = (
+        f"{of['repeats']} repeats of {of['seconds_each']} s each, at a load of the machine of "
+        f"{of['taken']['machine']['load_before']}: this one's processes, and what else ran."
+    )
     left_out = "".join(f" {name}: not measured, {why}." for name, why in of["left_out"].items())
     versions = ", ".join(f"{name} {version}" for name, version in of["peers"].items())
-    return f"{table(head, cells)}\n\nLoad of the machine before: {load}. {versions}.{left_out}"
+    return f"{table(head, cells)}\n\n{said} {versions}.{left_out}"
 
 
 _COSTS: Final = (

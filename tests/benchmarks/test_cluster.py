@@ -53,6 +53,8 @@ def figures(**contestants):
     }
     return {
         "taken": {"machine": {"load_before": 1.5}},
+        "repeats": 3,
+        "seconds_each": 2.0,
         "peers": {"dbos": "2.0"},
         "left_out": {capacity.DBOS: "not there"},
         "disk": {"sync_ms": one(0.5), "commit_ms": one(1.0)},
@@ -110,7 +112,7 @@ def test_the_tables_say_what_was_measured_and_who_was_left_out():
     of = {"cluster": figures()}
     said = cluster_tables.rates(of)
     assert "| stepflow, local | 100 | 10 / 20 |" in said
-    assert "Load of the machine before: 1.5." in said
+    assert "3 repeats of 2.0 s each, at a load of the machine of 1.5" in said
     assert "DBOS, PostgreSQL: not measured, not there." in said
     assert "| 4 | 128 | 100 | 10 / 20 | 4 | 1 | 4 | 5 | 50 |" in cluster_tables.workers(of)
     # 5 commits of 1 ms in 10; on the disk 4 syncs of 0.5 ms.
