@@ -25,7 +25,11 @@ COSTS_AT: Final = 64
 IN_FLIGHT_EACH: Final = 32
 """Runs in flight for each worker, where what they cost is to be that of busy workers."""
 BUSY: Final = 0.7
-DEPLOYMENTS: Final = ((1, 1), (8, 1), (100, 1), (100, 13), (1_000, 10), (1_000, 125))
+DEPLOYMENTS: Final = (
+    *((workers, 1) for workers in (*WORKERS, 100)),
+    *((100, databases) for databases in (13, 50)),
+    *((1_000, databases) for databases in (10, 125, 500)),
+)
 """Workers in all, and databases."""
 
 
@@ -66,6 +70,10 @@ class Costs:
     writing_transactions: Line
     wal_bytes: Line
     connections: Line
+    connection_mib: float
+    """Memory of the database for one more connection."""
+    local_ms: float
+    """What it costs the local engine."""
 
 
 def median(of: dict[str, Any], *place: str) -> float:
@@ -93,7 +101,19 @@ def costs(cluster: dict[str, Any]) -> Costs:
         writing_transactions=a_run("writing_transactions"),
         wal_bytes=a_run("wal_bytes"),
         connections=through(lambda of: median(of, "held", "connections")),
+        connection_mib=line(
+            [
+                (median(of, "held", "connections"), median(of, "held", "database_memory_mib"))
+                for of in seen.values()
+            ]
+        ).slope,
+        local_ms=median(contestants[LOCAL], str(COSTS_AT), "run", "worker_cpu_ms"),
     )
+
+
+def local_runs_per_s(of: Costs) -> float:
+    """Return what one local engine carries, its core as busy as those of the workers."""
+    return BUSY * 1e3 / of.local_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from benchmarks.capacity import (
     Costs,
     costs,
     deployment,
+    local_runs_per_s,
     median,
     with_workers,
 )
@@ -233,10 +234,13 @@ def _lines(of: Costs) -> str:
             ("database CPU", of.database_ms),
         )
     ]
+    worker, api = of.connections.slope, of.connections.base
     return (
         f"With k workers on a database, a run costs, in ms: {'; '.join(parts)}. It writes "
-        f"{number(of.wal_bytes.at(1))} bytes of WAL at k = 1. A worker has "
-        f"{number(of.connections.slope)} connections, an API process {number(of.connections.base)}."
+        f"{number(of.wal_bytes.at(1))} bytes of WAL at k = 1. A worker has {number(worker)} "
+        f"connections, an API process {number(api)}; each connection takes "
+        f"{number(of.connection_mib)} MiB of the database's memory. One local engine, as busy as "
+        f"a worker, carries {number(local_runs_per_s(of))} runs a second."
     )
 
 

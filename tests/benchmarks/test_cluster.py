@@ -39,7 +39,11 @@ def contestant(*, worker=4.0, api=1.0, database=2.0, connections=20.0):
         "1": rate,
         "64": rate,
         "each": rate,
-        "held": {"worker_memory_mib": one(60.0), "connections": one(connections)},
+        "held": {
+            "worker_memory_mib": one(60.0),
+            "connections": one(connections),
+            "database_memory_mib": one(50.0 + 3.0 * connections),
+        },
         "step": run,
         "idle": run,
     }
@@ -103,6 +107,12 @@ def test_databases_add_up_and_each_knows_its_own_workers_only():
     assert many.connections == eight.connections
     # All on one: what each run costs the database has grown with them.
     assert capacity.deployment(of, 1_000, 1).database_cores > 1_000 * eight.database_cores
+
+
+def test_what_a_connection_takes_and_what_the_local_engine_carries():
+    of = capacity.costs(figures())
+    assert of.connection_mib == pytest.approx(3.0)
+    assert capacity.local_runs_per_s(of) == pytest.approx(175.0)
 
 
 # ------------------------------------------------------------------------ tables
