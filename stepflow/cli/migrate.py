@@ -1,90 +1,132 @@
-"""`stepflow migrate DIR URL`: from one directory to a database, live runs included."""
+"""`stepflow migrate`: the runs of a data directory go on in a PostgreSQL database."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
-from stepflow.cli.errors import USAGE, Failure, failing
+from stepflow.cli.errors import UNREACHABLE, USAGE, Failure, failing
+from stepflow.errors import ConfigurationError, DataDirLockedError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from stepflow.engine.postgres.migrating import MigrationReport
+    from stepflow.clock import Clock
+    from stepflow.engine.postgres.moving import Mover, MoveReport
 
 __all__ = ["migrate"]
+
+_QUIET_S: Final = 1.0
+_LEFT_OUT: Final = ("audit", "limits", "schedules", "set-aside")
 
 
 @click.command()
 @click.argument("directory", metavar="DIR")
 @click.argument("url", metavar="URL")
+@click.option("--dry-run", is_flag=True, help="Look at both sides and say what would be moved.")
+@click.option("--abort", is_flag=True, help="Take back what was copied: until the switch.")
 @click.option(
-    "--switch", is_flag=True, help="Let the database have the runs; stop the server first."
+    "--leave-out",
+    multiple=True,
+    type=click.Choice(_LEFT_OUT),
+    help="Leave behind what the PostgreSQL engine has not; may be given again.",
 )
-@click.option("--undo", is_flag=True, help="Forget the copies in the database; before the switch.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def migrate(directory: str, url: str, switch: bool, undo: bool, as_json: bool) -> None:
-    """Copy the runs of DIR into the database at URL and verify them.
+def migrate(
+    directory: str, url: str, *, dry_run: bool, abort: bool, leave_out: tuple[str, ...]
+) -> None:
+    """Move all runs of DIR, the live ones too, to the empty PostgreSQL database at URL.
 
-    A server may be running on DIR: what it does meanwhile is copied by the next call. Nothing runs
-    in the database before --switch, which needs DIR to itself: from then on no server starts on
-    DIR, and the workers of the database go on with its runs. Cut off, it is called again.
+    Stop the server first. DIR is only read, and every run is compared on both sides; then all live
+    runs go on in the database at once, and DIR does not start any more. Interrupted, the same
+    command goes on where it was.
 
     \b
-    Examples:
-      stepflow migrate stepflow-data postgresql://localhost/shop
-      stepflow migrate stepflow-data postgresql://localhost/shop --switch
+    Example:
+      stepflow migrate stepflow-data postgresql://localhost/shop --dry-run
     """
-    if switch and undo:
-        raise Failure("--switch and --undo: one of them", USAGE)
+    if dry_run and abort:
+        raise Failure("--dry-run and --abort exclude each other", USAGE)
     if not Path(directory).is_dir():
         raise Failure(f"there is no directory {directory}", USAGE)
     with failing():
-        report = _run(_migrate(directory, url, switch=switch, undo=undo))
-    if as_json:
-        click.echo(msgspec.json.encode(report))
-    else:
-        click.echo(_line(report))
+        try:
+            import psycopg  # noqa: PLC0415  an extra brings it
+
+            from stepflow.engine.postgres.moving import Mover  # noqa: PLC0415
+        except ImportError as error:
+            raise ConfigurationError(
+                f"a database needs more than is installed ({error.name} is missing): "
+                "pip install 'stepflow[postgres]'"
+            ) from error
+        from stepflow.clock import SystemClock  # noqa: PLC0415  not for --help
+        from stepflow.config import Settings  # noqa: PLC0415
+        from stepflow.journal.disk import RealDisk  # noqa: PLC0415
+
+        clock = SystemClock()
+        mover = Mover(
+            RealDisk(directory),
+            url,
+            settings=Settings.from_env(),
+            clock=clock,
+            leave_out=leave_out,
+            tell=_Progress(clock),
+            waiting=lambda message: click.echo(message, err=True),
+        )
+        try:
+            asyncio.run(_run(mover, directory, dry_run=dry_run, abort=abort))
+        except psycopg.Error as error:
+            hint = "run the same command again: it goes on where it was"
+            raise Failure(f"the database was lost: {error}", UNREACHABLE, hint) from error
+        except DataDirLockedError as error:
+            hint = "stop the server on it, then run the same command again"
+            raise Failure(str(error).partition(";")[0], error.exit_code, hint) from error
 
 
-def _run(work: Coroutine[Any, Any, MigrationReport | int]) -> MigrationReport | int:
-    if os.name == "nt":
-        # psycopg does not work on the default loop there.
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            return runner.run(work)
-    return asyncio.run(work)
+async def _run(mover: Mover, directory: str, *, dry_run: bool, abort: bool) -> None:
+    if abort:
+        place = await mover.abort()
+        click.echo(f"taken back: nothing is left at {place}, {directory} is as it was")
+        return
+    report = await mover.move(dry_run=dry_run)
+    _print(report, directory)
 
 
-async def _migrate(directory: str, url: str, *, switch: bool, undo: bool) -> MigrationReport | int:
-    from stepflow.clock import SystemClock  # noqa: PLC0415  not for --help
-    from stepflow.config import Settings  # noqa: PLC0415
-    from stepflow.journal.disk import RealDisk  # noqa: PLC0415
-
-    try:
-        from stepflow.engine.postgres import migrating  # noqa: PLC0415  an extra brings it
-    except ImportError as error:
-        raise Failure(
-            f"a database needs more than is installed ({error.name} is missing)",
-            hint="pip install 'stepflow[postgres]'",
-        ) from error
-    disk = RealDisk(directory)
-    if undo:
-        return await migrating.undo(disk, url)
-    return await migrating.migrate(disk, url, Settings.from_env(), SystemClock(), switch=switch)
-
-
-def _line(report: MigrationReport | int) -> str:
-    if isinstance(report, int):
-        return f"forgotten: {report:,} copied runs"
-    left = f"; {len(report.left)} set aside, not copied" if report.left else ""
-    if report.switched:
-        return f"switched: the runs go on in the database ({report.live:,} live{left})"
-    return (
-        f"copied {report.copied:,} of {report.runs:,} runs ({report.live:,} live, "
-        f"{report.records:,} records), all verified{left}; nothing runs there before --switch"
+def _print(report: MoveReport, directory: str) -> None:
+    survey = report.survey
+    for message in survey.messages:
+        click.echo(message)
+    statuses = ", ".join(
+        f"{count:,} {status}" for status, count in sorted(survey.by_status.items())
     )
+    click.echo(f"{survey.runs:,} runs ({statuses or 'none'}), {survey.records:,} records")
+    for name, count in survey.lacking.items():
+        click.echo(f"left out: {count:,} of {name}" if report.checksum else f"{name}: {count:,}")
+    if report.resumed:
+        click.echo(f"{report.resumed:,} runs had been copied before")
+    if report.checksum:
+        click.echo(f"the same on both sides: sha256 {report.checksum}")
+    if report.switched == "now":
+        click.echo(f"ok: they go on at {report.to}; {directory} does not start any more")
+        click.echo("next: stepflow serve APP --database URL")
+    elif report.switched:
+        click.echo(f"ok: they went on at {report.to} at {report.switched} already")
+    else:
+        flags = " ".join(f"--leave-out {name}" for name in survey.lacking)
+        needs = f", and must be told {flags}" if flags else ""
+        click.echo(f"nothing was changed: they would go to {report.to}{needs}")
+
+
+class _Progress:
+    """Says how far it is, once a second, when it takes longer than one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told_s = clock.monotonic_s()
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_s >= _QUIET_S:
+            self._told_s = now_s
+            print(f"{phase}: {done:,} of {total:,}", file=sys.stderr, flush=True)

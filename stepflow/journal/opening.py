@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from stepflow.errors import ConfigurationError, DiskFailedError
+from stepflow.errors import DiskFailedError
 from stepflow.journal.disk import is_full
 from stepflow.journal.lock import acquire_lock
+from stepflow.journal.moved import refuse_moved
 from stepflow.journal.recent import Recent
 from stepflow.journal.recovery import Recovered, Recovery, RecoveryProgress
 from stepflow.journal.space import fill_reserve
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from stepflow.journal.disk import Disk, DiskLock
 
 __all__ = [
-    "MIGRATED",
     "Opening",
     "RecoveryReport",
     "Throttle",
@@ -37,9 +37,6 @@ __all__ = [
     "report_of",
     "version",
 ]
-
-MIGRATED: Final = "MIGRATED"
-"""The file of a directory whose runs were moved into a database: docs/cluster.md."""
 
 _log: Final = logging.getLogger("stepflow.journal")
 _PROGRESS_S: Final = 1.0
@@ -70,7 +67,11 @@ class Opening:
     tell: Callable[[RecoveryProgress], None]
 
     def run(self) -> tuple[Store, Recovered, int]:
-        """Return the store, what recovery found, and the disk's free bytes."""
+        """Return the store, what recovery found, and the disk's free bytes.
+
+        Raises `ConfigurationError` for a directory whose runs go on elsewhere.
+        """
+        self._refuse_moved()
         store = self._store()
         settings = self.settings
         found = Recovery(
@@ -83,6 +84,12 @@ class Opening:
             recent=Recent(settings.stream_kept_events, settings.stream_kept_bytes),
         ).run()
         return store, found, self._free_bytes()
+
+    def _refuse_moved(self) -> None:
+        try:
+            refuse_moved(self.disk)
+        except OSError as error:
+            raise read_failed(self.disk, error) from error
 
     def _store(self) -> Store:
         try:
@@ -138,16 +145,10 @@ async def lock_directory(
 ) -> DiskLock:
     """Return the lock. Raises `DataDirLockedError`, or `DiskFailedError` where none can be had.
 
-    Raises `JournalCorruptError` for a newer version's directory, before the lock's file is written,
-    and `ConfigurationError` for one whose runs go on in a database.
+    Raises `JournalCorruptError` for a newer version's directory, before the lock's file is written.
     """
     try:
         refuse_newer_files(disk)
-        if MIGRATED in disk.listdir():
-            raise ConfigurationError(
-                f"the runs of {disk.path} go on in a database, as its file {MIGRATED} says: "
-                "serve that with --database, or take another directory"
-            )
         return await acquire_lock(disk, clock, wait_s, waiting)
     except OSError as error:
         raise DiskFailedError(f"cannot lock the data directory {disk.path}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,6 +13,8 @@ from benchmarks.peers.postgres import postgres, programs
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def database(server: str, request: pytest.FixtureRequest) -> str:
     """Return the URL of a fresh database, the module's own."""
     name = request.module.__name__.rpartition(".")[2]
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute(f'create database "{name}"')
+    return f"{server.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return where a data directory may be made."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def url(server: str) -> str:
+    """Return the URL of a fresh database, the test's own."""
+    name = f"test_{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(f'create database "{name}"')
     return f"{server.rpartition('/')[0]}/{name}"

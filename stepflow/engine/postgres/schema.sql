@@ -9,7 +9,6 @@
 --   inbox     what others want of a run, until its worker has recorded what came of it
 --   keys      idempotency keys
 --   sent      what workflows have sent: once, whoever asks again
---   moved     data directories that were copied here, and whether their runs go on here
 --   workers   the last group that each worker has written: a group is written once
 
 create schema stepflow;
@@ -114,11 +113,6 @@ create table stepflow.workers (
   worker text primary key,
   batch bigint not null default 0,
   seen_at timestamptz not null default clock_timestamp()
-);
-
-create table stepflow.moved (
-  store text primary key,
-  switched boolean not null default false
 );
 
 create sequence stepflow.wakes;
