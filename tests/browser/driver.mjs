@@ -71,9 +71,13 @@ const commands = {
   async until({ page, code }) {
     const deadline = Date.now() + PATIENCE_MS;
     for (;;) {
-      const value = await evaluate(pages[page], code);
+      // What it looks at may not be on the page yet.
+      let threw = "";
+      const value = await evaluate(pages[page], code).catch((error) => {
+        threw = ` (${error.message})`;
+      });
       if (value) return value;
-      if (Date.now() > deadline) throw new Error(`never came true: ${code}`);
+      if (Date.now() > deadline) throw new Error(`never came true: ${code}${threw}`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   },

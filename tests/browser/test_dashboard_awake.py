@@ -183,7 +183,7 @@ def test_without_shared_workers_each_tab_has_a_stream_of_its_own(
 def test_a_session_that_ends_under_an_open_page_asks_for_the_key_and_goes_on_there(
     browser: Browser, tmp_path: Path, before: str
 ) -> None:
-    with dashboard_service(tmp_path / "data", STEPFLOW_SESSION_TTL_S="10") as service:
+    with dashboard_service(tmp_path / "data", STEPFLOW_SESSION_TTL_S="30") as service:
         run = service.post("/trigger/order", ORDER)["runId"]
         tab = sign_in(browser, service, f"#/runs/{run}", before=before)
         tab.sees("waits for the event")

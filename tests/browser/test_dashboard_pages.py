@@ -279,9 +279,9 @@ def test_the_counts_are_of_all_runs_however_few_the_page_has_loaded(
     for row in made[:3]:
         served.http.delete(f"/runs/{row['runId']}").raise_for_status()
     served.post("/trigger/quick", {"steps": 1})
-    tab.page.until("document.querySelector('.chip.s-completed b').innerText === '331'")
+    tab.page.until("document.querySelector('.chip.s-completed b')?.innerText === '331'")
     tab.go("#/runs?workflow=nap")
-    tab.page.until("document.querySelector('.chip.s-completed b').innerText === '0'")
+    tab.page.until("document.querySelector('.chip.s-completed b')?.innerText === '0'")
     assert chips(tab) == dict.fromkeys(every, "0") | {"pending": "1"}
     # Of a tag nobody keeps count: what stands there is of the rows that are here.
     served.post("/trigger/order", ORDER)
