@@ -14,8 +14,6 @@ What a run costs is what travels: `capacity.py` computes larger deployments from
 from __future__ import annotations
 
 import contextlib
-import os
-import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -55,7 +53,6 @@ if TYPE_CHECKING:
 IN_FLIGHT: Final = (1, 64)
 STEPS: Final = 3
 MORE_STEPS: Final = 23
-COMMITS: Final = 100
 IDLE: Final = ("worker_cpu_s", "database_cpu_s")
 
 
@@ -151,15 +148,11 @@ def measured(who: Contestant, plan: Plan) -> dict[str, dict[str, float]]:
         its = stack.enter_context(who.start(directory))
         process = stack.enter_context(started(its.command))
         if not its.database:
-            seen = _measure(who, process, Meter([process.pid]), plan)
-            return seen | {"disk": {"sync_ms": _sync_ms(directory)}}
+            return _measure(who, process, Meter([process.pid]), plan)
         conn = stack.enter_context(psycopg.connect(its.database, autocommit=True))
         postmaster = int((directory / "postgres" / "postmaster.pid").read_text().split()[0])
         workers, api = (its.workers, [process.pid]) if its.workers else ([process.pid], ())
-        seen = _measure(who, process, Meter(workers, api, postmaster, conn), plan)
-        if who.name == ONE:
-            seen["disk"] = {"commit_ms": _commit_ms(conn)}
-        return seen
+        return _measure(who, process, Meter(workers, api, postmaster, conn), plan)
 
 
 def _measure(
@@ -201,30 +194,6 @@ def _idle(meter: Meter, seconds: float) -> dict[str, float]:
     used, took = meter.read().since(before), time.perf_counter() - began
     # Transactions are told too late for so short a time.
     return {f"{name}_a_second": used[name] / took for name in IDLE}
-
-
-def _sync_ms(directory: Path) -> float:
-    """Return how long 4 KiB take to the disk, one after the other."""
-    took = []
-    with (directory / "syncs").open("wb", buffering=0) as file:
-        for _ in range(COMMITS):
-            file.write(b"\0" * 4096)
-            file.seek(0)
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            took.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(took)
-
-
-def _commit_ms(conn: psycopg.Connection[Any]) -> float:
-    """Return how long a transaction of one row takes, one after the other."""
-    conn.execute("create table one_row (n int)")
-    took = []
-    for n in range(COMMITS):
-        began = time.perf_counter()
-        conn.execute("insert into one_row values (%s)", (n,))
-        took.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(took)
 
 
 Seen = dict[str, list[dict[str, dict[str, float]]]]
@@ -313,10 +282,6 @@ def main() -> None:
     options = arguments("The same workflow on one process and on many, and what a run costs")
     plan, repeats = (QUICK, 1) if options.quick else (FULL, options.repeats)
     seen, left_out = measure(plan, repeats)
-    disk = {
-        place: spread([figures["disk"][place] for figures in seen[name]], 3)
-        for name, place in ((LOCAL, "sync_ms"), (ONE, "commit_ms"))
-    }
     facts = {
         "peers": versions() if PYTHON.exists() else {},
         "left_out": left_out,
@@ -324,7 +289,6 @@ def main() -> None:
         "repeats": repeats,
         "gc": "ours: as serve has it; the peers: as they leave it",
         "costs_at": COSTS_AT,
-        "disk": disk,
     }
     contestants = {who.name: shown(who.name, seen) for who in CONTESTANTS if who.name in seen}
     finish(facts | {"contestants": contestants}, options.json)

@@ -27,6 +27,16 @@ _SCRIPT: Final = "cluster"
 _AT: Final = str(COSTS_AT)
 
 
+def _cpu_ms(pace: dict[str, Any]) -> float:
+    """Return the processor time of a run, all of it."""
+    return sum(median(pace, "run", f"{who}_cpu_ms") for who in ("worker", "api", "database"))
+
+
+def _cores(pace: dict[str, Any]) -> float:
+    """Return how many cores a contestant had: what its runs took, by how many there were."""
+    return float(pace["median"]) * _cpu_ms(pace) / 1e3
+
+
 def rates(figures: Figures) -> str:
     """Return who does how many runs a second, and how long one takes."""
     if _SCRIPT not in figures:
@@ -39,6 +49,8 @@ def rates(figures: Figures) -> str:
             latency(its["1"]),
             spread(its[_AT]),
             latency(its[_AT]),
+            number(_cores(its[_AT])),
+            number(1e3 / _cpu_ms(its[_AT])),
             *(
                 " / ".join(number(its[n][ratio]["median"]) for n in ("1", _AT))
                 for ratio in ("to_local", "one_process_to_it")
@@ -52,6 +64,8 @@ def rates(figures: Figures) -> str:
         "p50 / p99 ms",
         f"{_AT} in flight",
         "p50 / p99 ms",
+        "cores it had then",
+        "for each core",
         f"of the local engine, at 1 / {_AT}",
         "one process on PostgreSQL is so many times it",
     )
@@ -159,9 +173,6 @@ def bounds(figures: Figures) -> str:
         if name in of["contestants"]
     ]
 
-    def durable_ms(name: str) -> float:
-        return median(of, "disk", "sync_ms" if name == LOCAL else "commit_ms")
-
     def a_core(cost: str) -> Callable[[str], str]:
         def carries(name: str) -> str:
             ms = median(of["contestants"][name], _AT, "run", cost)
@@ -169,22 +180,19 @@ def bounds(figures: Figures) -> str:
 
         return carries
 
-    def commits(name: str) -> float:
-        # The local engine counts none: start, three steps with the end in the last one's sync.
-        its = of["contestants"][name]
-        return 4.0 if name == LOCAL else median(its, "1", "run", "writing_transactions")
+    def commits(in_flight: str) -> Callable[[str], str]:
+        def counted(name: str) -> str:
+            count = median(of["contestants"][name], in_flight, "run", "writing_transactions")
+            return number(count) if count else ""
 
-    def share(name: str) -> str:
-        p50 = median(of["contestants"][name], "1", "p50_ms")
-        return f"{commits(name) * durable_ms(name) / p50:.0%}"
+        return counted
 
     rows: tuple[tuple[str, Callable[[str], str]], ...] = (
         ("a core of a worker carries, runs a second", a_core("worker_cpu_ms")),
         ("a core of the database", a_core("database_cpu_ms")),
         ("a core of an API process", a_core("api_cpu_ms")),
-        ("one commit here, ms", lambda name: number(durable_ms(name))),
-        ("commits in a run, 1 in flight", lambda name: number(commits(name))),
-        ("their part of its p50", share),
+        ("writing transactions of a run, 1 in flight", commits("1")),
+        (f"the same, {_AT} in flight", commits(_AT)),
     )
     cells = [(title, *(value(name) for name in names)) for title, value in rows]
     return table(("", *(name.removeprefix("stepflow, ") for name in names)), cells)

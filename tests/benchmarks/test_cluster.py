@@ -61,7 +61,6 @@ def figures(**contestants):
         "seconds_each": 2.0,
         "peers": {"dbos": "2.0"},
         "left_out": {capacity.DBOS: "not there"},
-        "disk": {"sync_ms": one(0.5), "commit_ms": one(1.0)},
         "contestants": {capacity.LOCAL: contestant(api=0.0, database=0.0)} | seen | contestants,
     }
 
@@ -121,13 +120,12 @@ def test_what_a_connection_takes_and_what_the_local_engine_carries():
 def test_the_tables_say_what_was_measured_and_who_was_left_out():
     of = {"cluster": figures()}
     said = cluster_tables.rates(of)
-    assert "| stepflow, local | 100 | 10 / 20 |" in said
+    assert "| stepflow, local | 100 | 10 / 20 | 100 | 10 / 20 | 0.4 | 250 |" in said
     assert "3 repeats of 2.0 s each, at a load of the machine of 1.5" in said
     assert "DBOS, PostgreSQL: not measured, not there." in said
     assert "| 4 | 128 | 100 | 10 / 20 | 4 | 1 | 4 | 5 | 50 |" in cluster_tables.workers(of)
-    # 5 commits of 1 ms in 10; on the disk 4 syncs of 0.5 ms.
-    last = cluster_tables.bounds(of).splitlines()[-1]
-    assert last.startswith("| their part of its p50 | 20% | 50% |")
+    # With k workers the database takes k ms: a core of it 1000, 500, 250, 125 runs a second.
+    assert "| a core of the database |  | 1,000 | 500 | 250 | 125 |" in cluster_tables.bounds(of)
 
 
 @pytest.mark.parametrize("name", list(cluster_tables.BLOCKS))
@@ -171,7 +169,7 @@ def test_a_reading_less_the_one_before_is_what_was_used_between():
 
 def seen_of(rate):
     used = {"runs": rate, "seconds": 1.0, "p50_ms": 1.0, "p99_ms": 2.0, "worker_cpu_s_a_run": 0.002}
-    return {"1": used, "64": used, "each": used, "held": {"connections": 3.0}, "disk": {}}
+    return {"1": used, "64": used, "each": used, "held": {"connections": 3.0}}
 
 
 def test_another_engine_that_cannot_be_started_is_left_out_and_ours_never_is(monkeypatch):
