@@ -8,23 +8,21 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from benchmarks.peers.postgres import postgres, programs
+from tools.postgres import Postgres, programs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a server; give the URL of its first database."""
+def server(request: pytest.FixtureRequest) -> str:
+    """Return the URL of the session's server."""
     if programs() is None:
-        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
-    directory: Path = tmp_path_factory.mktemp("pg")
-    with postgres(directory) as url:
-        yield url
+        pytest.skip("no PostgreSQL on this machine: make system-deps")
+    running: Postgres = request.getfixturevalue("postgres")
+    return running.url
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ class Actor:
 
     def __init__(self, left_alone: Callable[[], None]) -> None:
         self.state = RunState(RUN)
+        self.open_state: RunState | None = None
         self.feed: Any = None
         self.purged = False
         self.left_alone = left_alone
