@@ -15,6 +15,7 @@ from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.postgres.commit import start_values
 from stepflow.engine.postgres.journal import UnreachableError
+from stepflow.errors import UnavailableError
 from stepflow.model.event_filter import EventFilter
 from stepflow.model.records import RunStarted, encode_record
 
@@ -227,3 +228,30 @@ async def test_nothing_appears_behind_a_cursor_of_the_stream_of_all_runs(databas
             told += [event.json()["runId"] for event in stream.read_events(10)]
         assert told == [late.r, early.id]
         stream.close()
+
+
+async def test_a_run_whose_worker_could_not_put_it_to_sleep_is_claimed_again(database) -> None:
+    engine = PostgresEngine(database, claim_timeout_s=1, poll_s=0.1)
+    flow = Stepflow(engine=engine, settings=Settings(passivate_after_s=0.01))
+
+    @flow.workflow("one-wait")
+    async def one_wait(ctx: Context) -> Any:
+        return await ctx.wait_for_event("a", timeout=None)
+
+    failed = asyncio.Event()
+    async with flow:
+        worker = engine._worker
+        assert worker is not None
+        act = worker._database.act
+
+        async def cut_once(sql: str, *values: Any) -> Any:
+            if "stepflow.suspend" in sql and not failed.is_set():
+                failed.set()
+                raise UnavailableError("the database is gone")
+            return await act(sql, *values)
+
+        worker._database.act = cut_once  # type: ignore[method-assign]
+        run = await flow.trigger("one-wait")
+        await failed.wait()
+        await flow.notify("a", 7)
+        assert await run.result() == 7

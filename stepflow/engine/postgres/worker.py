@@ -480,13 +480,20 @@ class Worker:
         seconds = self._sleep_s(actor)
         # From now on nothing of it is decided here.
         self.sup.remove(actor)
-        slept = await self._database.act(
-            "select stepflow.suspend(%s, %s, %s)", actor.id, holder, seconds
-        )
+        try:
+            slept = await self._database.act(
+                "select stepflow.suspend(%s, %s, %s)", actor.id, holder, seconds
+            )
+        except ApiError:
+            # Nobody drives it here any more, so its claim must not be kept up: it expires.
+            if self.journal.holders.get(actor.id) == holder:
+                self.journal.lose(actor.id)
+            raise
         if self.journal.holders.get(actor.id) != holder:
             return
+        # Also where it was written to meanwhile: what is taken again has its claim anew.
+        del self.journal.holders[actor.id]
         if slept[0][0]:
-            del self.journal.holders[actor.id]
             self._conditions.pop(actor.id, None)
         else:
             await self._take_again(actor.id)
