@@ -36,7 +36,12 @@ def lines(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             before = spread_at(then[row.script], row.ratio)
         except LookupError:  # the row is newer than the committed results
             continue
-        after = spread_at(now[row.script], row.ratio)
+        try:
+            after = spread_at(now[row.script], row.ratio)
+        except LookupError:
+            if not row.optional:
+                raise
+            continue
         mark = verdict(row, before, after)
         name = f"{row.script}: {label(row, now[row.script]).replace('`', '')}"[:68]
         yield f"{name:68} {_shown(before):>24} {_shown(after):>24} {mark}".rstrip()

@@ -137,3 +137,14 @@ def test_a_soak_taken_elsewhere_is_put_in_by_one_command(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["results", "soak", str(soak)])
     results.main()
     assert results.read(path)["figures"]["soak"]["taken"]["commit"] == "abc"
+
+
+def test_what_is_beside_an_engine_that_is_not_installed_here_is_left_out_of_the_comparison() -> (
+    None
+):
+    row = next(row for row in ROWS if row.optional and row.ratio and "." not in row.ratio)
+    kept = {row.script: {row.ratio: spread(1, 2, 3)}}
+    assert len(list(compare.lines(kept, {row.script: {}}))) == 1
+    needed = next(row for row in ROWS if not row.optional and row.ratio and "." not in row.ratio)
+    with pytest.raises(LookupError):
+        list(compare.lines({needed.script: {needed.ratio: 1.0}}, {needed.script: {}}))
