@@ -18,9 +18,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.peers.postgres import postgres, programs
+from benchmarks.peers.postgres import postgres
 from benchmarks.report import ROOT, arguments, data_directory, finish, ratios, spread
 from benchmarks.servers import KEY, ask, free_port, product, yardstick
+from tools.postgres import programs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.servers import free_port
+from tools.postgres import programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SERVERS = Path("/usr/lib/postgresql")
-
-
-def programs() -> Path | None:
-    """Return the directory of the newest installed server's programs, or None."""
-    if found := shutil.which("initdb"):
-        return Path(found).parent
-    versions = sorted(SERVERS.glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
-    return versions[-1].parent if versions else None
+    from pathlib import Path
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import capacity, cluster, cluster_tables, meters
-from benchmarks.peers.postgres import programs
 from benchmarks.rows import missing
+from tools.postgres import programs
 
 
 def one(value):
