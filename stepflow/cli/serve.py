@@ -22,7 +22,7 @@ from stepflow.cli.errors import Failure, failing
 from stepflow.cli.inherited import inherited_socket
 from stepflow.cli.lifecycle import ServeApp, base_path_of
 from stepflow.cli.loader import load_or_fail, target_directory
-from stepflow.cli.process import harden, tune_gc
+from stepflow.cli.process import harden, tune_gc, tune_malloc
 from stepflow.cli.reload import Reloader, require_watchfiles, serve_command
 from stepflow.cli.service_manager import tell_service_manager
 from stepflow.clock import SystemClock
@@ -120,6 +120,7 @@ def serve(  # noqa: PLR0913, PLR0917  its options
         if reload_:
             sys.exit(_reload(target))
         harden()
+        tune_malloc()
         flow = load_or_fail(target)
         role = role or os.environ.get("STEPFLOW_ROLE") or "all"
         database = database or os.environ.get("STEPFLOW_DATABASE_URL")

@@ -199,8 +199,10 @@ def test_a_run_keeps_so_many_events_then_429_and_none_of_them_is_lost(server: Se
 
 
 def test_what_has_ended_holds_no_more_than_its_bound(server: Served) -> None:
-    with server.grows_at_most(10 * FINISHED):
-        for _ in range(120):
+    # A payload lives in several copies while it is taken, and gone runs wait for a sweep. What
+    # would be kept beyond that grows with the number that has passed, so many have to pass.
+    with server.grows_at_most(14 * FINISHED):
+        for _ in range(360):
             assert post(server, "/trigger/echo", text_of(MIB))[0] == 200
     until(lambda: server.metric("stepflow_runs_finished_bytes") <= FINISHED)
 
