@@ -6,14 +6,14 @@ wait for an event and get it, and a reader of one run's stream. Finished runs ar
 limit in bytes, and snapshots come often, so that everything that could grow has its turn.
 
 Each minute gives its own figures: runs, p50, p99 and p99.9 of a run, the loop's longest stall (and
-the longest by its own processor time, which others on the machine do not stretch), resident memory,
-the directory's size, the machine's load. A run's time counts from when it was due, so a stall shows
+the longest by its own processor time, which others on the machine do not stretch), the process's
+processor time a run, resident memory, the directory's size, the machine's load. A run's time counts from when it was due, so a stall shows
 in all that were due meanwhile. On a machine that others use, what cannot be started because too
 many are under way is counted as `held_back` and does not pile up.
 
 What has been measured is written to `--json` after each minute: an end before the hour keeps it.
 `flat` says what to read: the slope of memory over the last three quarters, and the last quarter of
-p50 and p99 over the first.
+p50, p99 and processor time over the first.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def flatness(rows: list[Row], stretch_s: float) -> dict[str, float]:
         "rss_slope_mib_an_hour": round(slope, 2),
         "rss_slope_percent_an_hour": round(100 * slope / statistics.fmean(last), 2),
     }
-    for name in ("p50_ms", "p99_ms", "p999_ms", "rss_mib", "disk_mib"):
+    for name in ("p50_ms", "p99_ms", "p999_ms", "cpu_us_a_run", "rss_mib", "disk_mib"):
         ends, starts = ([row[name] for row in part] for part in (rows[-quarter:], rows[:quarter]))
         flat[f"{name}_last_quarter_to_first"] = round(
             statistics.median(ends) / statistics.median(starts), 3
@@ -181,7 +181,9 @@ async def measure(directory: Path, seconds: float, stretch_s: float, to: Path) -
     for number in range(max(4, round(seconds / stretch_s))):
         load.times, load.held_back, load.beside = Histogram(), 0, 0
         stalls = Stalls()
+        cpu_s = time.process_time()
         await load.at(peak / 2, stretch_s)
+        cpu_s = time.process_time() - cpu_s
         row = {
             "runs": load.times.count,
             "held_back": load.held_back,
@@ -189,6 +191,7 @@ async def measure(directory: Path, seconds: float, stretch_s: float, to: Path) -
             "p50_ms": round(load.times.percentile(0.5), 3),
             "p99_ms": round(load.times.percentile(0.99), 3),
             "p999_ms": round(load.times.percentile(0.999), 3),
+            "cpu_us_a_run": round(cpu_s * 1e6 / max(load.times.count, 1), 1),
             "stall_ms": round(stalls.stop(), 2),
             "stall_cpu_ms": round(stalls.longest_cpu_ms, 2),
             "rss_mib": round(rss_bytes() / MIB, 2),

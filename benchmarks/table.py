@@ -203,7 +203,8 @@ def soak(figures: Figures) -> str:
         f"three quarters: {flat['rss_slope_mib_an_hour']:+.2f} MiB an hour "
         f"({flat['rss_slope_percent_an_hour']:+.2f} %). The last quarter's p50 is "
         f"{flat['p50_ms_last_quarter_to_first']} of the first's, its p99 "
-        f"{flat['p99_ms_last_quarter_to_first']}."
+        f"{flat['p99_ms_last_quarter_to_first']}, its processor time a run "
+        f"{flat['cpu_us_a_run_last_quarter_to_first']}."
     )
     columns = {name: head for name, head in _SOAKED.items() if name in rows[0]}
     chosen = sorted({0, len(rows) // 4, len(rows) // 2, 3 * len(rows) // 4, len(rows) - 1})
@@ -218,6 +219,7 @@ _SOAKED: Final = {
     "p50_ms": "p50 ms",
     "p99_ms": "p99 ms",
     "p999_ms": "p99.9 ms",
+    "cpu_us_a_run": "processor µs a run",
     "stall_ms": "longest stall ms",
     "stall_cpu_ms": "in processor time",
     "rss_mib": "memory MiB",

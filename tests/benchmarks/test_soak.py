@@ -11,7 +11,8 @@ from benchmarks.soak import flatness
 
 
 def rows(count, **grow):
-    base = {"p50_ms": 1.0, "p99_ms": 2.0, "p999_ms": 4.0, "rss_mib": 100.0, "disk_mib": 10.0}
+    base = {"p50_ms": 1.0, "p99_ms": 2.0, "p999_ms": 4.0, "cpu_us_a_run": 200.0}
+    base |= {"rss_mib": 100.0, "disk_mib": 10.0}
     return [{name: v + grow.get(name, 0.0) * n for name, v in base.items()} for n in range(count)]
 
 
