@@ -7,9 +7,10 @@ limit in bytes, and snapshots come often, so that everything that could grow has
 
 Each minute gives its own figures: runs, p50, p99 and p99.9 of a run, the loop's longest stall (and
 the longest by its own processor time, which others on the machine do not stretch), the process's
-processor time a run, resident memory, the directory's size, the machine's load. A run's time counts from when it was due, so a stall shows
-in all that were due meanwhile. On a machine that others use, what cannot be started because too
-many are under way is counted as `held_back` and does not pile up.
+processor time a run, resident memory, the directory's size, the machine's load. A run's time counts
+from when it was due, so a stall shows in all that were due meanwhile. On a machine that others use,
+what cannot be started because too many are under way is counted as `held_back` and does not pile
+up.
 
 What has been measured is written to `--json` after each minute: an end before the hour keeps it.
 `flat` says what to read: the slope of memory over the last three quarters, and the last quarter of
