@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from benchmarks.report import ROOT
 from stepflow.cli.process import tune_gc
 from stepflow.config import Settings
 from stepflow.web.guard import guarded
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,12 +147,6 @@ def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[i
         return 0, b""
     finally:
         connection.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # ------------------------------------------------------------ the yardsticks

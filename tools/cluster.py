@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Final, Self
 
 from tools import nginx
 from tools.children import PAUSE_S, Child, EndedError
-from tools.postgres import Postgres, free_port
+from tools.ports import free_port
+from tools.postgres import Postgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -28,10 +28,11 @@ from stepflow.clock import SystemClock
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
 
-from browser_kit import Browser, free_port  # noqa: E402  the path is set above
+from browser_kit import Browser  # noqa: E402  the path is set above
 from dashboard_pictures import draw_dashboard  # noqa: E402
 
 from tests.conftest import find_tool  # noqa: E402
+from tools.ports import free_port  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -11,13 +11,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final, Self
 
 from tools.children import Child, EndedError
+from tools.ports import free_port
 
 HOMES: Final = Path("/usr/lib/postgresql")
 USER: Final = "postgres"
@@ -140,10 +140,3 @@ class Postgres:
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
         return done.stdout.strip()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port

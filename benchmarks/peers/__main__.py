@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.peers.postgres import postgres
 from benchmarks.report import ROOT, arguments, data_directory, finish, ratios, spread
-from benchmarks.servers import KEY, ask, free_port, product, yardstick
+from benchmarks.servers import KEY, ask, product, yardstick
+from tools.ports import free_port
 from tools.postgres import programs
 
 if TYPE_CHECKING:

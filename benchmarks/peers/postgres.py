@@ -8,7 +8,7 @@ import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from benchmarks.servers import free_port
+from tools.ports import free_port
 from tools.postgres import programs
 
 if TYPE_CHECKING:

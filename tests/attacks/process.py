@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import httpx
 
 from tests.cli_kit import environment, until
 from tests.served import doomed, end_group
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -58,12 +58,6 @@ class ServerProcess:
     def kill(self) -> None:
         """SIGKILL to it and whatever it started; harmless when it has gone."""
         end_group(self._process)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

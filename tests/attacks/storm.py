@@ -13,8 +13,9 @@ from typing import Final
 import httpx
 
 from stepflow.client import Client
-from tests.attacks.process import ServerProcess, free_port
+from tests.attacks.process import ServerProcess
 from tests.cli_kit import PROGRAM
+from tools.ports import free_port
 
 __all__ = ["reconnect_storm"]
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.attacks.process import ServerProcess, free_port
+from tests.attacks.process import ServerProcess
 from tests.cli_kit import PROGRAM, environment
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +13,13 @@ from typing import Final
 import pytest
 
 from tests.served import doomed
+from tools.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BLOCK: Final = re.compile(r"<!-- commands -->\n```\n(.*?)```", re.DOTALL)
 APP: Final = re.compile(r"```python\n(# app\.py\n.*?)```", re.DOTALL)
 
 pytestmark = [pytest.mark.slow, pytest.mark.tool("curl"), pytest.mark.timeout(300)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run(script: str, cwd: Path, port: int) -> str:

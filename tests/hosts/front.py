@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from tests.served import doomed, end_group
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -77,8 +77,7 @@ class Front:
 def fronted(directory: Path, *, told: str, kept: str) -> Generator[Front]:
     """Run nginx before the host that is told of `/gw`, and the one that is told of nothing."""
     assert NGINX is not None
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     directory.mkdir()
     config, log = directory / "nginx.conf", directory / "error.log"
     user = "user root;" if os.geteuid() == 0 else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from tests.served import doomed, end_group
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -99,8 +99,7 @@ def _command(host: Host, options: list[str]) -> list[str]:
     target = f"{host.app}:{host.target}"
     match host.server:
         case "granian":
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = free_port()
             how = ["--interface", "asgi", "--port", str(port)]
             return ["granian", *how, *options, target]
         case _:

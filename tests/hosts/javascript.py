@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.hosts.hosts import APPS, KEY, PREFIX, Host, Process, running
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -165,8 +165,7 @@ def _next(host: Host, environ: dict[str, str]) -> Generator[Process]:
                 check=False,
             )
             assert done.returncode == 0, done.stdout + done.stderr
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         word = "start" if host.server == "next" else "dev"
         command += [word, "--hostname", "127.0.0.1", "--port", str(port)]
         with running(host.name, command, environ, cwd=site, ready="Ready in") as process:

@@ -13,7 +13,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -24,6 +23,7 @@ from typing import Final
 import pytest
 
 from tests.served import doomed
+from tools.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BIN: Final = Path(sys.executable).parent
@@ -117,12 +117,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
     )
     return environment
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.mark.tool("strace")

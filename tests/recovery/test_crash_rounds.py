@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -16,18 +15,13 @@ import pytest
 
 from tests.recovery.reference_replayer import compare, replay_directory
 from tests.served import doomed, end_group
+from tools.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 KEY = "crash-test-key-0123456789"
 ROUNDS = int(os.environ.get("STEPFLOW_CRASH_ROUNDS", "4"))
 IN_FLIGHT = 40
 SUBSCRIBERS = 20
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_server(

@@ -7,7 +7,6 @@ between the operations.
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from served import doomed, end_group
+
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +28,7 @@ KEY = "fuzz-key-0123456789"
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "fuzz_app:app", "--app-dir", str(HERE)]
     log = (tmp_path / "server.log").open("wb")
     server = subprocess.Popen(
