@@ -82,24 +82,50 @@ class Traces:
         """Begin the span of a new run; its context goes into the members of the first record."""
         try:
             under = self._caller(actor, parent, traceparent, scheduled="schedule" in more)
-            span = self._tracer.start_span(
-                f"run {workflow}",
-                self._below(under),
-                attributes={"stepflow.run_id": actor.id, "stepflow.workflow": workflow},
-            )
-            context = span.get_span_context()
+            trace = self._begin(actor.id, workflow, under)
         except Exception:  # noqa: BLE001  border: a provider's own failure harms no run
             _log.exception("%s: no trace of it could be begun", actor.id)
             return
-        if not context.is_valid:
+        if trace:
+            more["trace"] = trace
+
+    def begin_elsewhere(self, run_id: str, workflow: str, traceparent: str) -> str:
+        """Begin the span of a run that others will drive; return its context, or an empty text.
+
+        It is held until `hand_over`.
+        """
+        try:
+            return self._begin(run_id, workflow, _nearest(traceparent))
+        except Exception:  # noqa: BLE001  likewise
+            _log.exception("%s: no trace of it could be begun", run_id)
+            return ""
+
+    def hand_over(self, run_id: str, *, told: bool = True) -> None:
+        """The run goes on in other processes; or there is none, and nothing is `told`."""
+        if run_id not in self._open:
             return
-        more["trace"] = (
-            f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+        try:
+            if told:
+                self._interrupt(run_id)
+            else:
+                del self._open[run_id]
+        except Exception:  # noqa: BLE001  likewise
+            _log.exception("%s: its span could not be told", run_id)
+
+    def _begin(self, run_id: str, workflow: str, under: str) -> str:
+        span = self._tracer.start_span(
+            f"run {workflow}",
+            self._below(under),
+            attributes={"stepflow.run_id": run_id, "stepflow.workflow": workflow},
         )
+        context = span.get_span_context()
+        if not context.is_valid:
+            return ""
         if span.is_recording():
-            self._open[actor.id] = span
+            self._open[run_id] = span
             if len(self._open) > _OPEN_MAX:
                 self._interrupt(next(iter(self._open)))
+        return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
     def _caller(self, actor: RunActor, parent: str, traceparent: str, *, scheduled: bool) -> str:
         """Return the context that a new run's span is below, or an empty text."""
@@ -110,11 +136,7 @@ class Traces:
         if scheduled:
             # Begun by a timer, in whatever context that was made.
             return ""
-        current = current_traceparent()
-        if not is_traceparent(traceparent) or traceparent[3:35] == current[3:35]:
-            # Of one trace, the span in this process is the nearer one.
-            return current
-        return traceparent
+        return _nearest(traceparent)
 
     def _below(self, traceparent: str) -> Context:
         """Return a context in which the span of that context is current, which lives elsewhere."""
@@ -262,6 +284,15 @@ class AttemptSpan:
         """Nobody waits for the attempt any more: nothing will be recorded of it."""
         outcome = "cancelled" if actor.sup.going else "interrupted"
         self._traces.tell_attempt(self._span, outcome, None, epoch_ns())
+
+
+def _nearest(traceparent: str) -> str:
+    """Return the caller's context, or the one that is current here where that is nearer."""
+    current = current_traceparent()
+    if not is_traceparent(traceparent) or traceparent[3:35] == current[3:35]:
+        # Of one trace, the span in this process is the nearer one.
+        return current
+    return traceparent
 
 
 def _outcome(

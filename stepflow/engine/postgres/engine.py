@@ -23,6 +23,7 @@ from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_lett
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.reading import Reading
 from stepflow.engine.postgres.refusing import HAS, Refusing, check_workflows
+from stepflow.engine.postgres.traced import Spans
 from stepflow.engine.postgres.worker import Worker
 from stepflow.entropy import system_entropy
 from stepflow.errors import (
@@ -97,6 +98,7 @@ class PostgresEngine(Reading, Figures, Refusing):
         self._state: EngineState = "stopped"
         self._starts = 0
         self._life = asyncio.Lock()
+        self._spans = Spans()
         self._sign: Callable[[str, int], str] | None = None
         self._on_fatal: Callable[[BaseException], None] | None = None
 
@@ -134,6 +136,7 @@ class PostgresEngine(Reading, Figures, Refusing):
 
     async def _start(self) -> None:
         check_workflows(self.registry)
+        self._spans = Spans()
         self._state = "starting"
         try:
             await self._database.open()
@@ -192,6 +195,11 @@ class PostgresEngine(Reading, Figures, Refusing):
         if self._worker is not None:
             self._worker.sup.wake_missing()
 
+    @property
+    def traces_runs(self) -> bool:
+        """Whether a `traceparent` given to a trigger is of any use: to the workers it may be."""
+        return True
+
     # ------------------------------------------------------------ workflows
 
     def workflows(self) -> Sequence[WorkflowView]:
@@ -242,7 +250,6 @@ class PostgresEngine(Reading, Figures, Refusing):
         delay_ms: int = 0,
         traceparent: str = "",
     ) -> str:
-        del traceparent
         database = self.writable
         workflow = self._workflow(workflow_id)
         value, data, events, _ = self._checked_input(workflow, body)
@@ -262,12 +269,14 @@ class PostgresEngine(Reading, Figures, Refusing):
         names = (workflow.id, *workflow.options.aliases)
         async with database.connection() as conn:
             try:
-                async with conn.transaction():
-                    known = None
-                    if idempotency_key:
-                        known = await self._take_key(conn, names, by, idempotency_key, record)
-                    if known is None:
-                        await conn.execute(START, start_values(record, encode_record(record)))
+                with self._spans.handing() as spans:
+                    async with conn.transaction():
+                        known = None
+                        if idempotency_key:
+                            known = await self._take_key(conn, names, by, idempotency_key, record)
+                        if known is None:
+                            record = spans.traced(record, traceparent)
+                            await conn.execute(START, start_values(record, encode_record(record)))
             except psycopg.errors.UniqueViolation as error:
                 if run_id is None:
                     raise
@@ -334,7 +343,6 @@ class PostgresEngine(Reading, Figures, Refusing):
         delay_ms: int = 0,
         traceparent: str = "",
     ) -> list[str | ApiError]:
-        del traceparent
         database = self.writable
         workflow = self._workflow(workflow_id)
         answers: list[str | ApiError] = []
@@ -351,9 +359,11 @@ class PostgresEngine(Reading, Figures, Refusing):
             records.append(record)
             answers.append(record.r)
         if records:
-            async with database.connection() as conn, conn.pipeline(), conn.transaction():
-                for record in records:
-                    await conn.execute(START, start_values(record, encode_record(record)))
+            async with database.connection() as conn:
+                with self._spans.handing() as spans:
+                    async with conn.pipeline(), conn.transaction():
+                        for record in (spans.traced(each, traceparent) for each in records):
+                            await conn.execute(START, start_values(record, encode_record(record)))
         return answers
 
     # ------------------------------------------------------------ acting
@@ -369,23 +379,25 @@ class PostgresEngine(Reading, Figures, Refusing):
         starts, refused = self._begun_by(event_id, data) if run_id is None else ([], None)
         async with database.connection() as conn:
             try:
-                async with conn.transaction():
-                    delivered = await conn.execute(
-                        b"select stepflow.deliver(%s, %s, '', %s, %s, %s)",
-                        (
-                            text(event_id),
-                            run_id or "",
-                            event_letter(event_id, data, by),
-                            self.settings.kept_events_max,
-                            self.settings.kept_bytes_max,
-                        ),
-                    )
-                    row = await delivered.fetchone()
-                    for workflow in starts:
-                        record = self._started(
-                            workflow, data, events=workflow.event_ids(data), by=by
+                with self._spans.handing() as spans:
+                    async with conn.transaction():
+                        delivered = await conn.execute(
+                            b"select stepflow.deliver(%s, %s, '', %s, %s, %s)",
+                            (
+                                text(event_id),
+                                run_id or "",
+                                event_letter(event_id, data, by),
+                                self.settings.kept_events_max,
+                                self.settings.kept_bytes_max,
+                            ),
                         )
-                        await conn.execute(START, start_values(record, encode_record(record)))
+                        row = await delivered.fetchone()
+                        for workflow in starts:
+                            record = self._started(
+                                workflow, data, events=workflow.event_ids(data), by=by
+                            )
+                            record = spans.traced(record)
+                            await conn.execute(START, start_values(record, encode_record(record)))
             except psycopg.OperationalError:
                 raise
             except psycopg.Error as error:

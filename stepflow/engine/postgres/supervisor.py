@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stepflow.entropy import Entropy
     from stepflow.model.run import RunState
     from stepflow.runtime.calls import NotifyAsk
+    from stepflow.runtime.tracing import Traces
 
     Sending = Callable[[str, str, str, bytes], Awaitable[int]]
 
@@ -187,7 +188,7 @@ class ClusterSupervisor(Supervisor):
             more["timeout"] = workflow.options.timeout_ms
         if self.traces is not None:
             self.traces.begin(actor, workflow.id, parent, traceparent, more)
-        self.recorder.write(
+        record = self.recorder.write(
             actor,
             rec.RunStarted,
             workflow=workflow.id,
@@ -201,6 +202,8 @@ class ClusterSupervisor(Supervisor):
             parent_key=parent_key,
             **more,
         )
+        if self.traces is not None:
+            self.cluster.when_durable(record.lsn, partial(_handed_over, self.traces, actor.id))
         self.recorder.live_bytes -= actor.state.nbytes
         self.started_total += 1
         self.started_by[workflow.id] += 1
@@ -245,3 +248,8 @@ class ClusterSupervisor(Supervisor):
             return
         actor.record(rec.NotifySent, key=ask.key, name=ask.name, args=ask.args, count=count)
         session.gate.recorded(actor.state.calls[ask.key])
+
+
+def _handed_over(traces: Traces, run_id: str, failed: BaseException | None) -> None:
+    """A child is on disk, and another process may have it by now."""
+    traces.hand_over(run_id, told=failed is None)
