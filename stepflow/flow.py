@@ -182,8 +182,8 @@ class Stepflow:
         With `STEPFLOW_DATABASE_URL` it is a `PostgresEngine` on that database.
         """
         if self._engine is None and (url := os.environ.get("STEPFLOW_DATABASE_URL")):
-            worker = os.environ.get("STEPFLOW_ROLE", "all") != "api"
-            self.swap_engine(database_engine(url, worker=worker))
+            role = os.environ.get("STEPFLOW_ROLE") or "all"
+            self.swap_engine(database_engine(url, role=role))
         if self._engine is None:
             self._engine = LocalEngine(
                 self.registry,

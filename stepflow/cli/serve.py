@@ -126,7 +126,7 @@ def serve(  # noqa: PLR0913, PLR0917  its options
         database = database or os.environ.get("STEPFLOW_DATABASE_URL")
         _check_role(role, database)
         if database:
-            flow.swap_engine(database_engine(database, worker=role != "api"))
+            flow.swap_engine(database_engine(database, role=role))
         if role == "worker":
             # It runs runs, and says how it is.
             endpoints = "internal"

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["database_engine"]
 
 
-def database_engine(url: str, *, worker: bool) -> Engine:
-    """Return the engine on that database; without `worker` it answers calls and runs nothing.
+def database_engine(url: str, *, role: str) -> Engine:
+    """Return the engine on that database; one of the role `api` answers calls and runs nothing.
 
     Raises `ConfigurationError` where `stepflow[postgres]` is not installed.
     """
@@ -28,4 +28,6 @@ def database_engine(url: str, *, worker: bool) -> Engine:
     text = os.environ.get("STEPFLOW_CLAIM_TIMEOUT_S") or "30"
     if not (text.isdecimal() and int(text)):
         raise ConfigurationError(f"STEPFLOW_CLAIM_TIMEOUT_S={text!r} is no number of seconds")
-    return PostgresEngine(url, worker=worker, claim_timeout_s=int(text))
+    engine = PostgresEngine(url, worker=role != "api", claim_timeout_s=int(text))
+    engine.role = role
+    return engine

@@ -420,11 +420,11 @@ class Engine(Protocol):
         """Return gauges and counters by their Prometheus name."""
         ...
 
-    def system(self) -> SystemView:
+    async def system(self) -> SystemView:
         """Return the service as operators see it at this moment, or raise `UnavailableError`."""
         ...
 
-    def workflow_pace(self, workflow_id: str) -> WorkflowPace:
+    async def workflow_pace(self, workflow_id: str) -> WorkflowPace:
         """Return how fast the workflow's runs come and go, or raise `WorkflowNotFoundError`."""
         ...
 

@@ -37,7 +37,7 @@ _version = cache(version)
 class System(Figures):
     """Figures, put together for people."""
 
-    def system(self) -> SystemView:
+    async def system(self) -> SystemView:
         sup = self.sup
         now = sup.pace.now()
         return SystemView(
@@ -62,7 +62,7 @@ class System(Figures):
             ],
         )
 
-    def workflow_pace(self, workflow_id: str) -> WorkflowPace:
+    async def workflow_pace(self, workflow_id: str) -> WorkflowPace:
         workflow = self._workflow(workflow_id)
         names = (workflow.id, *workflow.options.aliases)
         return _pace(self.sup, self.sup.pace.now(), workflow.id, names)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 __all__ = [
     "CommitFigures",
     "JournalFigures",
     "LoopFigures",
     "MemoryFigures",
+    "ProcessFigures",
     "RunFigures",
     "SnapshotFigures",
     "StreamFigures",
@@ -132,6 +134,32 @@ class MemoryFigures(_Figures, frozen=True):
     rss_max_bytes: int | None
 
 
+class ProcessFigures(_Figures, frozen=True):
+    """One of several processes on a database, as it was when it was last heard of."""
+
+    id: str
+    role: str
+    """`all`, `worker` or `api`."""
+    state: str
+    version: str
+    host: str
+    pid: int
+    started_at: str
+    seen_at: str
+    """Last heard of; one that is silent for three beats is not listed."""
+    claims_held: int
+    """Runs that it alone may write at the moment."""
+    claims_lost: int
+    runs_taken_over: int
+    """Of workers that had died; like the line above, since its start."""
+    runs_active: int
+    steps_running: int
+    streams: int
+    commits_per_s: float
+    commit_max_s: float
+    rss_bytes: int | None
+
+
 class SystemView(_Figures, frozen=True):
     """The service at one moment."""
 
@@ -153,3 +181,5 @@ class SystemView(_Figures, frozen=True):
     zombies: int
     missing_workflows: list[str]
     workflows: list[WorkflowPace]
+    processes: list[ProcessFigures] | UnsetType = UNSET
+    """All that are up, oldest first, where there may be several: what is above adds them up."""

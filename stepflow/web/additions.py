@@ -158,7 +158,7 @@ class GetWorkflow(AnswerEndpoint):
         if found is None:
             raise WorkflowNotFoundError
         require_whole(principal, "read")
-        pace = self.engine.workflow_pace(wanted)
+        pace = await self.engine.workflow_pace(wanted)
         return json_answer(encode(msgspec.structs.replace(found, pace=pace)))
 
 

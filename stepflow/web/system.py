@@ -112,4 +112,4 @@ class GetSystem(AnswerEndpoint):
 
     async def answer(self, scope: AsgiScope, receive: Receive) -> Answer:  # noqa: ARG002
         require_whole(await self.principal(scope), "read")
-        return json_answer(encode(self.engine.system()))
+        return json_answer(encode(await self.engine.system()))

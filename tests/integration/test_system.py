@@ -33,11 +33,11 @@ async def test_rates_are_those_of_the_last_minute() -> None:
             await world.trigger("echo", n)
         await world.trigger("fails")
         await look(world, 29)
-        pace = world.engine.workflow_pace("echo")
+        pace = await world.engine.workflow_pace("echo")
         assert pace.started_per_s == pytest.approx(30 / pace.window_s, abs=0.01)
         assert pace.completed_per_s == pace.started_per_s
         assert (pace.failed_per_s, pace.live, pace.queued) == (0.0, 0, 0)
-        view = world.engine.system()
+        view = await world.engine.system()
         assert view.runs.started_per_s == pytest.approx(31 / pace.window_s, abs=0.01)
         assert view.runs.ended_per_s == view.runs.started_per_s
         assert view.journal.commits.per_s > 0
@@ -46,24 +46,24 @@ async def test_rates_are_those_of_the_last_minute() -> None:
         assert fails.failed_per_s > 0
         for _ in range(8):
             await look(world, 10)
-        assert world.engine.workflow_pace("echo").started_per_s == 0.0
+        assert (await world.engine.workflow_pace("echo")).started_per_s == 0.0
 
 
 async def test_latencies_are_those_of_the_last_runs() -> None:
     async with service() as world:
-        assert world.engine.workflow_pace("gated").latency_p50_s is None
+        assert (await world.engine.workflow_pace("gated")).latency_p50_s is None
         for n in range(3):
             world.gate.clear()
             await world.trigger("gated")
             await look(world, n + 1)
             world.gate.set()
             await look(world)
-        pace = world.engine.workflow_pace("gated")
+        pace = await world.engine.workflow_pace("gated")
         assert pace.sampled == 3
         assert pace.latency_p50_s == pytest.approx(2, abs=0.5)
         assert pace.latency_p99_s == pytest.approx(3, abs=0.5)
         await look(world, 400)
-        assert world.engine.workflow_pace("gated").sampled == 0
+        assert (await world.engine.workflow_pace("gated")).sampled == 0
 
 
 async def test_a_run_that_holds_much_is_sampled_as_well_and_each_once() -> None:
@@ -71,7 +71,7 @@ async def test_a_run_that_holds_much_is_sampled_as_well_and_each_once() -> None:
         for n in range(5):
             await world.trigger("echo", "x" * (30_000 if n % 2 else 10))
         await look(world, 5)
-        assert world.engine.workflow_pace("echo").sampled == 5
+        assert (await world.engine.workflow_pace("echo")).sampled == 5
 
 
 async def test_it_shows_what_there_is() -> None:
@@ -81,7 +81,7 @@ async def test_it_shows_what_there_is() -> None:
         own = await world.engine.stream(run_id)
         await look(world)
         assert await world.engine.snapshot()
-        view = world.engine.system()
+        view = await world.engine.system()
         assert view.state == "ready"
         assert (view.runs.live, view.runs.active, view.runs.known) == (1, 1, 1)
         assert (view.streams.of_runs, view.streams.of_all) == (1, 1)
@@ -100,17 +100,17 @@ async def test_it_shows_what_there_is() -> None:
 async def test_a_workflow_that_is_not_there_has_no_pace() -> None:
     async with service() as world:
         with pytest.raises(WorkflowNotFoundError):
-            world.engine.workflow_pace("nobody")
+            await world.engine.workflow_pace("nobody")
         engine = world.engine
     with pytest.raises(UnavailableError):
-        engine.system()
+        await engine.system()
 
 
 async def test_before_the_first_look_there_are_no_rates() -> None:
     async with service() as world:
         pace = world.engine.sup.pace
         pace._moments.clear()
-        assert world.engine.system().runs.started_per_s == 0.0
+        assert (await world.engine.system()).runs.started_per_s == 0.0
 
 
 async def test_a_commit_that_took_longer_than_any_bucket_has_no_bound() -> None:

@@ -496,7 +496,7 @@ class FakeEngine:
         expires_ms = CREATED_MS + int((ttl_s or 86_400) * 1000)
         return self._signer.sign_run(run_id, expires_ms), expires_ms
 
-    def workflow_pace(self, workflow_id: str) -> WorkflowPace:
+    async def workflow_pace(self, workflow_id: str) -> WorkflowPace:
         return WorkflowPace(
             workflow_id=workflow_id,
             live=len(self.runs),
@@ -511,7 +511,7 @@ class FakeEngine:
             sampled=0,
         )
 
-    def system(self) -> SystemView:
+    async def system(self) -> SystemView:
         return msgspec.convert(_EXAMPLE, SystemView)
 
     def metrics(self) -> Mapping[str, float]:

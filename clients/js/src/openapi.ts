@@ -1,4 +1,4 @@
-// Made by `make openapi` from openapi.yaml, sha256 2c7e16a3f3f9a0dde6a8d08da53e2d0247e036e78953767da94fcb44f6df7d19.
+// Made by `make openapi` from openapi.yaml, sha256 6b6fcabd456a6b139afcd885c7ba8c00e33af0885fb101282573035e6c18cd34.
 
 export interface paths {
     "/trigger/{workflowId}": {
@@ -1206,6 +1206,28 @@ export interface components {
             key: string;
             error: components["schemas"]["RunError"];
         };
+        /** @description One of several processes on a database, as it was when it was last heard of. */
+        ProcessFigures: {
+            id: string;
+            role: string;
+            state: string;
+            version: string;
+            host: string;
+            pid: number;
+            /** Format: date-time */
+            startedAt: string;
+            /** Format: date-time */
+            seenAt: string;
+            claimsHeld: number;
+            claimsLost: number;
+            runsTakenOver: number;
+            runsActive: number;
+            stepsRunning: number;
+            streams: number;
+            commitsPerS: number;
+            commitMaxS: number;
+            rssBytes: number | null;
+        };
         /** @description `event: progress`: how far the workflow is. */
         ProgressEvent: {
             done: number;
@@ -1459,6 +1481,7 @@ export interface components {
             zombies: number;
             missingWorkflows: string[];
             workflows: components["schemas"]["WorkflowPace"][];
+            processes?: components["schemas"]["ProcessFigures"][];
         };
         /** @description A read-only token, and when it ends. */
         TokenGrant: {

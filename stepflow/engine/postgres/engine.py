@@ -20,7 +20,9 @@ from stepflow.engine.postgres.commit import START, start_values
 from stepflow.engine.postgres.database import Bell, Database
 from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
+from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
+from stepflow.engine.postgres.presence import Presence, Starts
 from stepflow.engine.postgres.reading import Reading
 from stepflow.engine.postgres.refusing import HAS, Refusing, check_workflows
 from stepflow.engine.postgres.traced import Spans
@@ -63,7 +65,7 @@ _CLAIM_TIMEOUT_S: Final = 30
 _POLL_S: Final = 1.0
 
 
-class PostgresEngine(Reading, Figures, Refusing):
+class PostgresEngine(Reading, Figures, Overview, Refusing):
     """Runs in a PostgreSQL database, shared with every other process on it.
 
     `worker=False` answers calls and runs nothing. A worker that dies is noticed after
@@ -89,11 +91,16 @@ class PostgresEngine(Reading, Figures, Refusing):
         self.poll_s = poll_s
         self.claim_timeout_s = claim_timeout_s
         self._works = worker
+        self.role = "all" if worker else "api"
+        """What `GET /system` calls this process: `stepflow serve --role` says it."""
         self._entropy = entropy or system_entropy()
         self._database = Database(url)
         self.bell = Bell(self._database, self.clock)
         self.streams: set[ClusterStream | ClusterAllStream] = set()
         self._worker: Worker | None = None
+        self._presence: Presence | None = None
+        self._tables: tuple[float, Tables] | None = None
+        self.starts = Starts(self.clock)
         self._time = HybridTime(self.clock)
         self._state: EngineState = "stopped"
         self._starts = 0
@@ -160,6 +167,8 @@ class PostgresEngine(Reading, Figures, Refusing):
         self.bell.start()
         if self._state == "starting":
             self._state = "ready"
+        self._presence = Presence(self._database, self.clock, role=self.role, look=self._look)
+        await self._presence.start()
 
     def _failed(self, error: BaseException) -> None:
         """A defect has ended the worker: its claims expire, and others go on."""
@@ -186,6 +195,9 @@ class PostgresEngine(Reading, Figures, Refusing):
             worker, self._worker = self._worker, None
             if worker is not None:
                 await worker.stop()
+            presence, self._presence = self._presence, None
+            if presence is not None:
+                await presence.stop()
             await self.bell.stop()
             await self._database.close()
             self._state = "stopped"
@@ -282,6 +294,7 @@ class PostgresEngine(Reading, Figures, Refusing):
                     raise
                 raise ConflictError(f"Run id {run_id} is taken") from error
         if known is None:
+            self.starts.note(workflow.id)
             return record.r
         return await self._same_run(known, value)
 
@@ -364,6 +377,8 @@ class PostgresEngine(Reading, Figures, Refusing):
                     async with conn.pipeline(), conn.transaction():
                         for record in (spans.traced(each, traceparent) for each in records):
                             await conn.execute(START, start_values(record, encode_record(record)))
+            for record in records:
+                self.starts.note(record.workflow)
         return answers
 
     # ------------------------------------------------------------ acting
@@ -402,6 +417,8 @@ class PostgresEngine(Reading, Figures, Refusing):
                 raise
             except psycopg.Error as error:
                 raise said(error) from error
+        for workflow in starts:
+            self.starts.note(workflow.id)
         count = (int(row[0]) if row is not None else 0) + len(starts)
         if not count and refused is not None:
             raise refused

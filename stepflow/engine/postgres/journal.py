@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections import deque
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from stepflow.engine.postgres.rows import Entry, Group, Sent, entry_of
 from stepflow.errors import OutcomeUnknownError, UnavailableError
 from stepflow.journal.recent import Recent
 from stepflow.journal.release import call_isolated
-from stepflow.journal.stats import Counters, JournalStats
+from stepflow.journal.stats import COMMIT_BOUNDS_S, Counters, JournalStats
 from stepflow.model.records import EventReceived, RunStarted
 
 if TYPE_CHECKING:
@@ -259,6 +260,8 @@ class ClusterJournal:
         groups, self._flying = self._flying, []
         nbytes = sum(len(entry.data) for group in groups for entry in group.entries)
         self._queued_bytes = max(0, self._queued_bytes - nbytes)
+        self._counters.commits[bisect_left(COMMIT_BOUNDS_S, seconds)] += 1
+        self._counters.commit_s_total += seconds
         self._counters.syncs += 1
         self._counters.sync_s_last = seconds
         self._counters.sync_s_total += seconds

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.protocol import CAPABILITIES
 from stepflow.errors import ConfigurationError, NotFoundError, NotSupportedError
-from stepflow.model.system import WorkflowPace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,12 +15,11 @@ if TYPE_CHECKING:
     from stepflow.engine.protocol import BulkAction, BulkReport, KeyAction, RunFilter
     from stepflow.model.audit import AuditPage
     from stepflow.model.schedules import BackfillView, ScheduleView
-    from stepflow.model.system import SystemView
 
 __all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
 
 LACKS: Final = frozenset(
-    {"audit", "bulk", "event-types", "fork", "limits", "passing-emits", "schedules", "system"}
+    {"audit", "bulk", "event-types", "fork", "limits", "passing-emits", "schedules"}
 )
 HAS: Final = frozenset(CAPABILITIES) - LACKS
 
@@ -113,23 +111,3 @@ class Refusing(ClusterPart):
     ) -> BackfillView:
         del schedule_id, begin_ms, end_ms, dry_run, by
         _refuse("schedules")
-
-    def system(self) -> SystemView:
-        _refuse("system")
-
-    def workflow_pace(self, workflow_id: str) -> WorkflowPace:
-        """Return zeros: nobody measures it over all workers, and the route is for more."""
-        workflow = self._workflow(workflow_id)
-        return WorkflowPace(
-            workflow_id=workflow.id,
-            live=0,
-            queued=0,
-            started_per_s=0.0,
-            completed_per_s=0.0,
-            failed_per_s=0.0,
-            cancelled_per_s=0.0,
-            window_s=0.0,
-            latency_p50_s=None,
-            latency_p99_s=None,
-            sampled=0,
-        )

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["ABSURD_VERSION", "FORMAT", "HELD", "QUEUE", "check_server", "exists", "make", "prepare"]
 
 FORMAT: Final = 1
-"""The version of `schema.sql`."""
+"""The version of `schema.sql`, and of what is loaded after it."""
 HELD: Final = 0
 """In place of the format: runs are being moved in, and nobody may start on them yet."""
 ABSURD_VERSION: Final = "0.5.1"
 QUEUE: Final = "stepflow"
 _LOCK: Final = 0x5374_6570_666C_6F77
 _SERVER_MIN: Final = 130_000
+_FILES: Final = ("schema.sql", "operators.sql")
 
 
 async def prepare(conn: AsyncConnection[Any]) -> str:
@@ -71,9 +72,10 @@ async def make(conn: AsyncConnection[Any], version: int) -> None:
         raise ConfigurationError(message)
     await conn.execute("select absurd.create_queue(%s)", (QUEUE,))
     if not await exists(conn, "stepflow.meta"):
-        await conn.execute(
-            resources.files("stepflow.engine.postgres").joinpath("schema.sql").read_bytes()
-        )
+        for name in _FILES:
+            await conn.execute(
+                resources.files("stepflow.engine.postgres").joinpath(name).read_bytes()
+            )
         await conn.execute(
             "insert into stepflow.meta (version, store) values (%s, %s)",
             (version, os.urandom(8).hex()),
