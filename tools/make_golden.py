@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import golden_control
 import golden_flow
+import golden_keys
 from golden_state import state_hash
 
 from stepflow import Settings, Stepflow
@@ -69,7 +70,11 @@ async def live(work: Path, settings: Settings) -> AsyncGenerator[Stepflow]:
         yield flow
 
 
-LIVES = {"format-1": live, "format-1-control": golden_control.live}
+LIVES = {
+    "format-1": live,
+    "format-1-control": golden_control.live,
+    "format-1-keys": golden_keys.live,
+}
 
 
 async def main(target: Path) -> None:

@@ -150,7 +150,7 @@ def read_alike(stranger: Any, data: Path) -> int:
     return len(records)
 
 
-@pytest.mark.parametrize("name", ["format-1", "format-1-control"])
+@pytest.mark.parametrize("name", ["format-1", "format-1-control", "format-1-keys"])
 def test_the_reader_of_the_page_reads_the_golden_directories(
     stranger: ModuleType, name: str
 ) -> None:
