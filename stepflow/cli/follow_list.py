@@ -6,9 +6,10 @@ run that begins or ends. A server that is gone is waited for, and what happened 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 import click
 import orjson
@@ -31,11 +32,16 @@ __all__ = ["ListDisplay", "follow_list", "pick_list_display"]
 
 _PAUSE_S: Final = 0.25
 _PAUSE_S_MAX: Final = 5.0
+_COUNTED_S: Final = 2.0
+"""So often, at most, the server is asked how many runs there are."""
 _GONE: Final = (UnavailableError, OutcomeUnknownError, RateLimitedError)
 
 
 class ListDisplay(Protocol):
     """Shows runs that are followed."""
+
+    has_counts: ClassVar[bool]
+    """Whether it shows how many runs have each status."""
 
     def __enter__(self) -> Self: ...
 
@@ -55,17 +61,29 @@ def follow_list(
 ) -> int:
     """Show the runs until somebody stops it; return the command's exit status."""
     clock = SystemClock()
+    counted_s = clock.monotonic_s()
     try:
         with failing():
             page = client.list_runs(workflow_id=workflow_id, tag=tag, limit=200)
             runs.fill(page.runs)
+            runs.count(page.counts or None)
             with display:
                 cursor = page.stream_cursor
                 for event in _events(client, display, cursor, workflow_id, tag):
                     if event.event == "resync":
                         # Away for so long that what happened is not kept.
-                        runs.fill(client.list_runs(workflow_id=workflow_id, tag=tag).runs)
-                    display.event(event, runs.apply(event, clock.wall_ms()))
+                        page = client.list_runs(workflow_id=workflow_id, tag=tag)
+                        runs.fill(page.runs)
+                        runs.count(page.counts or None)
+                    row = runs.apply(event, clock.wall_ms())
+                    if display.has_counts and clock.monotonic_s() - counted_s > _COUNTED_S:
+                        # What was purged, or is not in the list, no event tells of. A server that
+                        # is gone is the stream's to notice.
+                        with contextlib.suppress(*_GONE):
+                            page = client.list_runs(workflow_id=workflow_id, tag=tag, limit=1)
+                            runs.count(page.counts or None)
+                        counted_s = clock.monotonic_s()
+                    display.event(event, row)
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -115,6 +133,8 @@ def pick_list_display(runs: RunList, *, as_json: bool) -> ListDisplay:
 class JsonList:
     """One event a line, as `{"cursor","event","runId","workflowId","data"}`."""
 
+    has_counts: ClassVar[bool] = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -139,6 +159,8 @@ class JsonList:
 
 class PlainList:
     """A line for each run that there is, begins, ends, or changes its state."""
+
+    has_counts: ClassVar[bool] = False
 
     def __init__(self, runs: RunList) -> None:
         self._runs = runs

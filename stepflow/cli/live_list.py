@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live as RichLive
@@ -42,6 +42,8 @@ _ORDER: Final = ("running", "pending", "failed", "cancelled", "completed")
 
 class LiveList:
     """The display."""
+
+    has_counts: ClassVar[bool] = True
 
     def __init__(self, runs: RunList, console: Console | None = None) -> None:
         self._runs = runs

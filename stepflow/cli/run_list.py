@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from stepflow.cli.render import error_text, progress_text, short, value_text
 from stepflow.cli.watching import millis
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from stepflow.model.all_event import AllEvent
-    from stepflow.model.views import RunView
+    from stepflow.model.views import RunCounts, RunView
 
 __all__ = ["ListRow", "RunList"]
 
@@ -66,6 +68,11 @@ class RunList:
         self.ended_total: Counter[str] = Counter()
         """Runs that ended while we looked, by status."""
         self._status = frozenset(status)
+        self._totals: Counter[str] | None = None
+
+    def count(self, counts: RunCounts | None) -> None:
+        """Take the server's counts, until others come; None: it has none for this list."""
+        self._totals = None if counts is None else Counter(msgspec.structs.asdict(counts))
 
     def fill(self, runs: Iterable[RunView]) -> None:
         """Begin anew from a page, newest first."""
@@ -83,9 +90,11 @@ class RunList:
         if not event.run_id:
             return None
         row = self.rows.get(event.run_id)
+        known = "" if row is None else row.status
         if row is None:
             row = self.rows[event.run_id] = ListRow(event.run_id, event.workflow_id)
             self._forget()
+        began = self.began_total
         data: Any = event.json()
         match event.event:
             case "status":
@@ -100,7 +109,17 @@ class RunList:
                 self._end(row, data, now_ms)
             case _:
                 pass
+        if self._totals is not None:
+            self._move(known, row.status, is_new=self.began_total > began and not known)
         return row
+
+    def _move(self, known: str, status: str, *, is_new: bool) -> None:
+        """Count a change. One of a run that is not in the list shows when the server is asked."""
+        assert self._totals is not None
+        if known:
+            self._totals[known] -= 1
+        if known or is_new:
+            self._totals[status] += 1
 
     def _status_of(self, row: ListRow, data: dict[str, Any], now_ms: int) -> None:
         name = data.get("stepName")
@@ -141,7 +160,9 @@ class RunList:
         return not self._status or row.status in self._status
 
     def counts(self) -> Counter[str]:
-        """Return how many of the rows have each status."""
+        """Return how many runs have each status: all there are, or those of the rows."""
+        if self._totals is not None:
+            return self._totals
         return Counter(row.status for row in list(self.rows.values()))
 
 

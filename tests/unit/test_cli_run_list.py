@@ -17,7 +17,7 @@ from stepflow.cli.run_list import RunList
 from stepflow.clock import rfc3339
 from stepflow.errors import UnavailableError
 from stepflow.model.all_event import AllEvent
-from stepflow.model.views import RunPage, RunView
+from stepflow.model.views import RunCounts, RunPage, RunView
 
 NOW = 1_700_000_000_000
 A, B = "run_aaaaaaaa", "run_bbbbbbbb"
@@ -118,6 +118,49 @@ def test_a_run_that_began_before_we_looked_has_no_age() -> None:
     assert runs.rows[A].age_s(NOW) is None
     assert runs.rows[A].doing == "paused"
     assert runs.began_total == 0
+
+
+def counts(**some: int) -> RunCounts:
+    named = dict.fromkeys(("pending", "running", "completed", "failed", "cancelled"), 0)
+    return RunCounts(**(named | some))
+
+
+def test_the_counts_are_of_all_runs_where_the_server_has_them() -> None:
+    runs = RunList()
+    runs.fill([view(B)])
+    runs.count(counts(running=200, completed=100_000))
+    for each in (begun(A), completed(A), failed(B)):
+        runs.apply(each, NOW)
+    # It was running when we came, and is not in the list: the server is asked of it.
+    runs.apply(completed("run_cccccccc"), NOW)
+    assert +runs.counts() == {"running": 199, "completed": 100_001, "failed": 1}
+    assert "199 running  1 failed  100,001 completed" in drawn(runs)
+    runs.count(None)
+    assert runs.counts() == {"completed": 2, "failed": 1}
+
+
+class Counting(PlainList):
+    has_counts = True
+
+
+@pytest.mark.parametrize("error", [None, UnavailableError("gone")])
+def test_the_server_is_asked_again_how_many_there_are(monkeypatch, error) -> None:
+    monkeypatch.setattr(follow_list, "_COUNTED_S", -1.0)
+    server: Any = Server(begun(A), begun("run_cccccccc"), KeyboardInterrupt())
+    asked: list[Any] = []
+
+    def list_runs(**how: Any) -> RunPage:
+        asked.append(how.get("limit"))
+        if error is not None and how["limit"] == 1:
+            raise error
+        said = counts(running=40 + len(asked))
+        return RunPage(runs=[view(B)], next_cursor=None, stream_cursor="s-0", counts=said)
+
+    server.list_runs = list_runs
+    runs = RunList()
+    follow_list.follow_list(server, runs, Counting(runs), workflow_id="", tag="")
+    assert asked == [200, 1, 1]
+    assert runs.counts()["running"] == 43
 
 
 def test_only_the_statuses_that_are_asked_for_are_shown() -> None:
