@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
-__all__ = ["SCHEDULE", "Schedules", "scheduled_id"]
+__all__ = ["SCHEDULE", "Schedules", "scheduled_id", "times_due"]
 
 _log = logging.getLogger("stepflow.schedule")
 
@@ -45,6 +45,17 @@ def scheduled_id(schedule_id: str, at: int) -> RunId:
     """Return the id of the run that a schedule starts for a time: always the same."""
     text = f"{schedule_id}\0{at}".encode()
     return run_ids_of(hashlib.sha512(text).digest())[0]
+
+
+def times_due(planned: Planned, last: int, now: int) -> tuple[list[int], list[int]]:
+    """Return the times that are decided now, and those of them that catching up gives a run."""
+    schedule = planned.schedule
+    count = schedule.catch_up_max if schedule.catch_up == "all" else 1
+    known = planned.times.latest(last, now, max(count, _COUNTED_MAX))
+    times = known[-count:]
+    if schedule.catch_up == "skip":
+        times = [at for at in times if now - at <= _ON_TIME_MS]
+    return known, times
 
 
 class Schedules:
@@ -164,12 +175,7 @@ class Schedules:
         sup = self._sup
         now = sup.time.now_ms()
         row = self.row(planned.id)
-        schedule = planned.schedule
-        count = schedule.catch_up_max if schedule.catch_up == "all" else 1
-        known = planned.times.latest(row.last, now, max(count, _COUNTED_MAX))
-        times = known[-count:]
-        if schedule.catch_up == "skip":
-            times = [at for at in times if now - at <= _ON_TIME_MS]
+        known, times = times_due(planned, row.last, now)
         if not known:
             return
         sup.check_capacity(len(times), len(planned.body) * len(times))

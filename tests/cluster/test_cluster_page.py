@@ -30,7 +30,7 @@ def test_the_local_engine_has_all_of_them_and_this_one_what_it_does_not_lack() -
 
 @pytest.mark.parametrize(
     ("option", "capability"),
-    [({"schedule": "0 8 * * *"}, "schedules"), ({"concurrency": 2}, "limits")],
+    [({"rate_limit": "9/s"}, "limits"), ({"concurrency": 2}, "limits")],
 )
 @pytest.mark.asyncio
 async def test_an_option_that_it_lacks_refuses_the_start(option, capability) -> None:

@@ -29,6 +29,7 @@ __all__ = ["Bell", "Database", "Ear", "rest"]
 _log: Final = logging.getLogger("stepflow.postgres")
 
 _POOL_MAX: Final = 8
+_CHANNELS: Final = ("stepflow_runs", "stepflow_inbox", "stepflow_work", "stepflow_timed")
 _WAIT_S: Final = 5.0
 """A call waits so long for a connection, then it is refused."""
 _AGAIN_S: Final = 0.5
@@ -191,6 +192,8 @@ class Bell:
         self.on_work: Callable[[], None] | None = None
         self.on_inbox: Callable[[Sequence[str] | None], None] | None = None
         """Told of runs with something in their inbox; None: of any."""
+        self.on_timed: Callable[[], None] | None = None
+        """Told of a change in what begins by the clock."""
         self._task: asyncio.Task[None] | None = None
 
     def hear(self, run_id: str) -> Ear:
@@ -213,7 +216,7 @@ class Bell:
         while self._task is not None:
             try:
                 async with await self._database.connect() as conn:
-                    for channel in ("stepflow_runs", "stepflow_inbox", "stepflow_work"):
+                    for channel in _CHANNELS:
                         await conn.execute(f"listen {channel}".encode())
                     # What was told while nobody listened is not told again.
                     self.ring_all()
@@ -229,6 +232,9 @@ class Bell:
         elif channel == "stepflow_inbox":
             if self.on_inbox is not None:
                 self.on_inbox(payload.split(","))
+        elif channel == "stepflow_timed":
+            if self.on_timed is not None:
+                self.on_timed()
         elif self.on_work is not None:
             self.on_work()
 
@@ -245,5 +251,7 @@ class Bell:
                 ear.ring()
         if self.on_inbox is not None:
             self.on_inbox(None)
+        if self.on_timed is not None:
+            self.on_timed()
         if self.on_work is not None:
             self.on_work()

@@ -25,6 +25,7 @@ from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.presence import Presence, Starts
 from stepflow.engine.postgres.reading import Reading
 from stepflow.engine.postgres.refusing import HAS, Refusing, check_workflows
+from stepflow.engine.postgres.schedules import ScheduleControl
 from stepflow.engine.postgres.traced import Spans
 from stepflow.engine.postgres.worker import Worker
 from stepflow.entropy import system_entropy
@@ -65,7 +66,7 @@ _CLAIM_TIMEOUT_S: Final = 30
 _POLL_S: Final = 1.0
 
 
-class PostgresEngine(Reading, Figures, Overview, Refusing):
+class PostgresEngine(Reading, Figures, Overview, ScheduleControl, Refusing):
     """Runs in a PostgreSQL database, shared with every other process on it.
 
     `worker=False` answers calls and runs nothing. A worker that dies is noticed after
@@ -206,6 +207,7 @@ class PostgresEngine(Reading, Figures, Overview, Refusing):
         """A workflow was registered: runs that waited for it go on."""
         if self._worker is not None:
             self._worker.sup.wake_missing()
+            self._worker.firing.ring()
 
     @property
     def traces_runs(self) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.protocol import CAPABILITIES
-from stepflow.errors import ConfigurationError, NotFoundError, NotSupportedError
+from stepflow.errors import ConfigurationError, NotSupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     from stepflow.authoring.registry import Registry
     from stepflow.engine.protocol import BulkAction, BulkReport, KeyAction, RunFilter
     from stepflow.model.audit import AuditPage
-    from stepflow.model.schedules import BackfillView, ScheduleView
 
 __all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
 
-LACKS: Final = frozenset(
-    {"audit", "bulk", "event-types", "fork", "limits", "passing-emits", "schedules"}
-)
+LACKS: Final = frozenset({"audit", "bulk", "event-types", "fork", "limits", "passing-emits"})
 HAS: Final = frozenset(CAPABILITIES) - LACKS
 
 
@@ -28,14 +25,15 @@ def check_workflows(registry: Registry) -> None:
     """Raise `ConfigurationError` for a workflow that asks for what this engine does not do."""
     for workflow in registry.all():
         options = workflow.options
-        asked = "limits" if options.limits else ""
-        option = "concurrency= or rate_limit="
-        if any(planned.workflow == workflow.id for planned in registry.schedules.values()):
-            asked, option = "schedules", "schedule="
+        asked = ""
+        if options.limits:
+            asked = "concurrency= or rate_limit="
+        elif any(each.schedule.overlap in {"queue", "cancel"} for each in options.schedules):
+            asked = 'a schedule with overlap="queue" or "cancel"'
         if asked:
             raise ConfigurationError(
-                f"workflow {workflow.id!r} has {option}, which the PostgreSQL engine does not do "
-                f"({asked}): see docs/cluster.md; leave it out, or run it on the local engine"
+                f"workflow {workflow.id!r} has {asked}, which the PostgreSQL engine does not do "
+                f"(limits): see docs/cluster.md; leave it out, or run it on the local engine"
             )
 
 
@@ -86,28 +84,3 @@ class Refusing(ClusterPart):
     async def note_key_act(self, action: KeyAction, key_id: str, *, name: str, by: str) -> None:
         del action, key_id, name, by
         _refuse("audit")
-
-    async def list_schedules(self) -> list[ScheduleView]:
-        return []
-
-    async def get_schedule(self, schedule_id: str, *, times: int = 0) -> ScheduleView:
-        del times
-        raise NotFoundError(f"No schedule {schedule_id!r}")
-
-    async def pause_schedule(self, schedule_id: str, *, by: str = "") -> ScheduleView:
-        del schedule_id, by
-        _refuse("schedules")
-
-    async def resume_schedule(self, schedule_id: str, *, by: str = "") -> ScheduleView:
-        del schedule_id, by
-        _refuse("schedules")
-
-    async def trigger_schedule(self, schedule_id: str, *, by: str = "") -> str:
-        del schedule_id, by
-        _refuse("schedules")
-
-    async def backfill_schedule(
-        self, schedule_id: str, begin_ms: int, end_ms: int, *, dry_run: bool = False, by: str = ""
-    ) -> BackfillView:
-        del schedule_id, begin_ms, end_ms, dry_run, by
-        _refuse("schedules")

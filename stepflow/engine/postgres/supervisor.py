@@ -140,6 +140,7 @@ class ClusterSupervisor(Supervisor):
                 self.admission.leave(actor.id)
             if state.started is not None:
                 self.waiters.undeclare(state.started.events, actor.id)
+                self.schedules.ended(actor.id, state.started.schedule)
             for call in state.pending_calls():
                 if call.kind == "event":
                     self.waiters.unwait(call.event, actor.id)

@@ -26,12 +26,14 @@ import psycopg
 from stepflow.clock import HybridTime
 from stepflow.engine.postgres.commit import Committer
 from stepflow.engine.postgres.database import rest
+from stepflow.engine.postgres.firing import Firing, Starter
 from stepflow.engine.postgres.history import load
 from stepflow.engine.postgres.inbox import EventLetter, decode_letter, wanted
 from stepflow.engine.postgres.journal import ClusterJournal
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
 from stepflow.engine.postgres.supervisor import ClusterSupervisor
+from stepflow.engine.postgres.traced import Spans
 from stepflow.errors import ApiError
 from stepflow.journal.suspects import SUSPICIONS_MAX
 from stepflow.model import records as rec
@@ -114,6 +116,8 @@ class Worker:
             look_for=self._look_for,
             entropy=entropy,
         )
+        starter = Starter(registry, self.sup.time, self.sup.entropy, Spans())
+        self.firing = Firing(database, registry, clock, starter)
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
         self._work = asyncio.Event()
@@ -135,7 +139,9 @@ class Worker:
         """Begin to claim."""
         self._bell.on_work = self._work.set
         self._bell.on_inbox = self._heard
-        for job in (self._claiming, self._reading, self._beating, self._keeping, self._cleaning):
+        self._bell.on_timed = self.firing.ring
+        jobs = [self._claiming, self._reading, self._beating, self._keeping, self._cleaning]
+        for job in (*jobs, self.firing.look):
             self._tasks.append(asyncio.ensure_future(self._again_and_again(job)))
 
     async def stop(self) -> None:
