@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from stepflow.model.run import RunStatus
     from stepflow.runtime.actor import RunActor
 
-__all__ = ["Bulk"]
+__all__ = ["ACTS_ON", "Bulk", "told_of"]
 
 _SLICE: Final = 50
 _WALK_SLICE: Final = 2000
 _LIVE: Final[frozenset[RunStatus]] = frozenset({"pending", "running"})
-_FOR: Final[dict[BulkAction, frozenset[str]]] = {
+ACTS_ON: Final[dict[BulkAction, frozenset[str]]] = {
     "cancel": frozenset(_LIVE),
     "pause": frozenset(_LIVE),
     "resume": frozenset(_LIVE),
@@ -89,7 +89,7 @@ class Bulk(Control):
             if (len(done) + len(skipped)) % _SLICE == 0:
                 await next_pass()
         if done and not dry_run:
-            told = Raw(encode(_told(where)))
+            told = Raw(encode(told_of(where)))
             count = len(done)
             sup.recorder.write_bulk(
                 action=action, filter=told, done=count, skipped=len(skipped), by=by, reason=reason
@@ -121,7 +121,7 @@ class Bulk(Control):
         """Whether the filter takes the run, and the action may do something to it."""
         sup = self.sup
         status = sup.runs.status(run_id)
-        if status not in _FOR[action] or (where.status and status not in where.status):
+        if status not in ACTS_ON[action] or (where.status and status not in where.status):
             return False
         summary = sup.runs.summary(run_id)
         if summary is None or not matches(run_id, summary, where):
@@ -165,7 +165,7 @@ class Bulk(Control):
             raise ConflictError(message)
 
 
-def _told(where: RunFilter) -> dict[str, object]:
+def told_of(where: RunFilter) -> dict[str, object]:
     """Return the filter as the audit keeps it: ids are counted, not listed."""
     told: dict[str, object] = {}
     if where.status:

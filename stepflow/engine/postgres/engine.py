@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from stepflow.clock import HybridTime, SystemClock
 from stepflow.engine.part import check_reason
+from stepflow.engine.postgres.bulk import ClusterBulk
 from stepflow.engine.postgres.commit import START, start_values
 from stepflow.engine.postgres.database import Bell, Database
 from stepflow.engine.postgres.figures import Figures
@@ -66,7 +67,7 @@ _CLAIM_TIMEOUT_S: Final = 30
 _POLL_S: Final = 1.0
 
 
-class PostgresEngine(Reading, Figures, Overview, ScheduleControl, Refusing):
+class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, Refusing):
     """Runs in a PostgreSQL database, shared with every other process on it.
 
     `worker=False` answers calls and runs nothing. A worker that dies is noticed after

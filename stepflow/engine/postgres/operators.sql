@@ -24,3 +24,34 @@ create function stepflow.beat(
   on conflict (process) do update
      set seen_at = clock_timestamp(), figures = excluded.figures;
 $$;
+
+-- One act on many runs, each for itself: a letter, another life, or nothing more of it. What one is
+-- refused with (`refused`: SF404, SF409) is said in its row and keeps no other from it.
+create function stepflow.act_on(p_kind text, p_runs text[], p_body bytea)
+  returns table (run text, letter bigint, refused text, why text) language plpgsql as $$
+begin
+  -- In the order in which a group commit locks them.
+  for run in select r from unnest(p_runs) r order by r loop
+    letter := null;
+    refused := '';
+    why := '';
+    begin
+      if p_kind = 'purge' then
+        perform stepflow.purge(run);
+      elsif p_kind = 'retry' then
+        perform stepflow.revive(run, p_body);
+      elsif not stepflow.put(run, p_kind, p_body) then
+        select status into why from stepflow.runs where run_id = run;
+        refused := case when found then 'SF409' else 'SF404' end;
+      end if;
+      if refused = '' then
+        select max(n) into letter from stepflow.inbox where run_id = run and kind = p_kind;
+      end if;
+    exception when sqlstate 'SF404' or sqlstate 'SF409' then
+      refused := sqlstate;
+      why := sqlerrm;
+    end;
+    return next;
+  end loop;
+end;
+$$;

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepflow.authoring.registry import Registry
-    from stepflow.engine.protocol import BulkAction, BulkReport, KeyAction, RunFilter
+    from stepflow.engine.protocol import KeyAction
     from stepflow.model.audit import AuditPage
 
 __all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
 
-LACKS: Final = frozenset({"audit", "bulk", "event-types", "fork", "limits", "passing-emits"})
+LACKS: Final = frozenset({"audit", "event-types", "fork", "limits", "passing-emits"})
 HAS: Final = frozenset(CAPABILITIES) - LACKS
 
 
@@ -56,21 +56,6 @@ class Refusing(ClusterPart):
     ) -> str:
         del run_id, from_step, body, results, by, reason
         _refuse("fork")
-
-    async def bulk(
-        self,
-        action: BulkAction,
-        where: RunFilter,
-        *,
-        dry_run: bool = False,
-        force: bool = False,
-        limit: int | None = None,
-        cursor: str | None = None,
-        by: str = "",
-        reason: str = "",
-    ) -> BulkReport:
-        del action, where, dry_run, force, limit, cursor, by, reason
-        _refuse("bulk")
 
     async def audit(
         self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
