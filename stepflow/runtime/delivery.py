@@ -69,9 +69,13 @@ class Delivery:
         if len(self._types) < _TYPES_MAX:
             self._types[workflow, ask.name] = ask.converter
 
+    def wants(self, workflow: str, name: str) -> Converter[Any] | None:
+        """Return what the workflow's wait of that name was seen to take, if it was."""
+        return self._types.get((workflow, name))
+
     async def meet(self, event: str, run_id: str | None) -> None:
         """Wake one run of each kind that waits asleep with a type that is not known yet."""
-        while (actor := self._stranger(event, run_id)) is not None:
+        while (actor := self.stranger(event, run_id)) is not None:
             actor.tell(msg.WakeUp())
             for _ in range(_PASSES_MAX):
                 if actor.session is None or actor.event_asks(event):
@@ -79,7 +83,8 @@ class Delivery:
                 await next_pass()
             self._meet_no_more(actor, event)
 
-    def _stranger(self, event: str, run_id: str | None) -> RunActor | None:
+    def stranger(self, event: str, run_id: str | None) -> RunActor | None:
+        """Return a run that sleeps at a wait whose type is not known yet, if there is one."""
         ids = [run_id] if run_id is not None else self._sup.waiters.takers(event)[:_STRANGERS_MAX]
         for actor in self._live(ids):
             if actor.session is None and not all(
@@ -236,13 +241,13 @@ class Delivery:
         self, actor: RunActor, state: RunState, event: str, payload: bytes
     ) -> InvalidInputError | None:
         """Return why the run's declared type refuses the payload, if it does; check the bounds."""
-        refused = self._refusals(actor, state, event, payload)
+        refused = self.refusals(actor, state, event, payload)
         if refused and all(refused):
             return refused[0]
         self._check_kept(state, event, payload)
         return None
 
-    def _refusals(
+    def refusals(
         self, actor: RunActor, state: RunState, event: str, payload: bytes
     ) -> list[InvalidInputError | None]:
         """Return what each of the run's waits for the event says to the payload."""

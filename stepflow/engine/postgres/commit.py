@@ -41,9 +41,9 @@ _PAYLOADS: Final = b"""
 insert into stepflow.payloads (run_id, lsn, body)
 select * from unnest(%s::text[], %s::bigint[], %s::bytea[])"""
 _WAITS: Final = b"""
-insert into stepflow.waits (run_id, key, event)
-select * from unnest(%s::text[], %s::text[], %s::text[])
-on conflict (run_id, key) do update set event = excluded.event"""
+insert into stepflow.waits (run_id, key, event, type)
+select * from unnest(%s::text[], %s::text[], %s::text[], %s::text[])
+on conflict (run_id, key) do update set event = excluded.event, type = excluded.type"""
 _UNWAIT: Final = b"""
 delete from stepflow.waits w using unnest(%s::text[], %s::text[]) as p(run_id, key)
  where w.run_id = p.run_id and w.key = p.key"""
@@ -84,11 +84,16 @@ class Committer:
     """Writes for one worker, over a connection of its own."""
 
     def __init__(
-        self, database: Database, worker: str, state_of: Callable[[str], RunState | None]
+        self,
+        database: Database,
+        worker: str,
+        state_of: Callable[[str], RunState | None],
+        type_of: Callable[[str, str], str | None],
     ) -> None:
         self._database = database
         self._worker = worker
         self._state_of = state_of
+        self._type_of = type_of
         self._conn: psycopg.AsyncConnection[Any] | None = None
 
     async def close(self) -> None:
@@ -102,7 +107,7 @@ class Committer:
 
         Raises `LostRunsError`, having written nothing, and `UnreachableError`.
         """
-        rows = rows_of(groups, self._state_of)
+        rows = rows_of(groups, self._state_of, self._type_of)
         runs = sorted({run_id for group in groups for run_id in group.runs})
         try:
             conn = self._conn = self._conn or await self._database.connect()
@@ -177,11 +182,15 @@ class Committer:
             await run(_TIME_OUT, _columns(sorted(rows.timed_out), 2))
         if rows.waits:
             over = sorted(place for place, event in rows.waits.items() if event is None)
-            begun = [(*place, event) for place, event in rows.waits.items() if event is not None]
+            begun = [
+                (*place, event, rows.types.get(place))
+                for place, event in rows.waits.items()
+                if event is not None
+            ]
             if over:
                 await run(_UNWAIT, _columns(over, 2))
             if begun:
-                await run(_WAITS, _columns(begun, 3))
+                await run(_WAITS, _columns(begun, 4))
         if rows.declared:
             await run(_UNDECLARE, (list(rows.declared),))
             events = [

@@ -19,6 +19,7 @@ from stepflow.engine.part import check_reason
 from stepflow.engine.postgres.bulk import ClusterBulk
 from stepflow.engine.postgres.commit import START, start_values
 from stepflow.engine.postgres.database import Bell, Database
+from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
 from stepflow.engine.postgres.overview import Overview, Tables
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from stepflow.authoring.registry import Registry, Workflow
     from stepflow.clock import Clock
     from stepflow.config import Settings
+    from stepflow.engine.postgres.delivering import Row
     from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream
     from stepflow.engine.protocol import EngineState
     from stepflow.entropy import Entropy
@@ -108,6 +110,7 @@ class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, R
         self._starts = 0
         self._life = asyncio.Lock()
         self._spans = Spans()
+        self._types = Types()
         self._sign: Callable[[str, int], str] | None = None
         self._on_fatal: Callable[[BaseException], None] | None = None
 
@@ -395,39 +398,62 @@ class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, R
             raise PayloadTooLargeError(message)
         data = encode(parse_json(body, depth_max=self.settings.json_depth_max), "payload")
         starts, refused = self._begun_by(event_id, data) if run_id is None else ([], None)
+        letter = event_letter(event_id, data, by)
+        types = self._types if self._worker is None else self._worker.types
         async with database.connection() as conn:
-            try:
+
+            async def ask(taking: list[str], refusing: list[str]) -> Row:
                 with self._spans.handing() as spans:
                     async with conn.transaction():
-                        delivered = await conn.execute(
-                            b"select stepflow.deliver(%s, %s, '', %s, %s, %s)",
-                            (
-                                text(event_id),
-                                run_id or "",
-                                event_letter(event_id, data, by),
-                                self.settings.kept_events_max,
-                                self.settings.kept_bytes_max,
-                            ),
+                        row = await self._offer(
+                            conn, event_id, run_id or "", letter, taking, refusing
                         )
-                        row = await delivered.fetchone()
-                        for workflow in starts:
+                        for workflow in () if row[2] else starts:
                             record = self._started(
                                 workflow, data, events=workflow.event_ids(data), by=by
                             )
                             record = spans.traced(record)
                             await conn.execute(START, start_values(record, encode_record(record)))
+                return row
+
+            try:
+                reached, refusal = await deliver(types, data, ask)
             except psycopg.OperationalError:
                 raise
             except psycopg.Error as error:
                 raise said(error) from error
         for workflow in starts:
             self.starts.note(workflow.id)
-        count = (int(row[0]) if row is not None else 0) + len(starts)
-        if not count and refused is not None:
-            raise refused
+        count = reached + len(starts)
         if not count:
-            raise EventNotFoundError
+            raise refusal or refused or EventNotFoundError()
         return count
+
+    async def _offer(
+        self,
+        conn: psycopg.AsyncConnection[Any],
+        event: str,
+        run_id: str,
+        letter: bytes,
+        taking: list[str],
+        refusing: list[str],
+    ) -> Row:
+        found = await conn.execute(
+            b"""select reached, refused, unknown
+                  from stepflow.deliver(%s, %s, '', %s, %s, %s, %s::text[], %s::text[])""",
+            (
+                text(event),
+                run_id,
+                letter,
+                self.settings.kept_events_max,
+                self.settings.kept_bytes_max,
+                taking,
+                refusing,
+            ),
+        )
+        row: Row | None = await found.fetchone()
+        assert row is not None
+        return row
 
     def _begun_by(
         self, event: str, payload: bytes

@@ -10,8 +10,8 @@ from msgspec import Raw
 from stepflow.model.records import NOTHING
 from stepflow.runtime import messages as msg
 
-__all__ = ["EventLetter", "Letter", "act_letter", "cancel_letter", "child_letter", "decode_letter"]
-__all__ += ["event_letter", "text", "wanted"]
+__all__ = ["EventLetter", "Letter", "act_letter", "cancel_letter", "child_letter", "decode_event"]
+__all__ += ["decode_letter", "event_letter", "text", "wanted"]
 
 
 class EventLetter(msgspec.Struct, frozen=True):
@@ -84,6 +84,11 @@ def cancel_letter(by: str, reason: str, *, force: bool) -> bytes:
 def child_letter(key: str, child: str, result: Raw, error: Raw) -> bytes:
     """Return the bytes of a letter that tells of a child's end."""
     return _encode(ChildLetter(key, child, result, error))
+
+
+def decode_event(body: bytes) -> EventLetter:
+    """Return a letter with an event. Raises `msgspec.MsgspecError` for what is none."""
+    return msgspec.json.decode(body, type=EventLetter)
 
 
 def decode_letter(kind: str, body: bytes) -> Letter:

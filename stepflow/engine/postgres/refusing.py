@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
 
-LACKS: Final = frozenset({"audit", "event-types", "fork", "limits", "passing-emits"})
+LACKS: Final = frozenset(
+    {
+        "audit",
+        "fork",
+        "limits",
+        "passing-emits",
+    }
+)
 HAS: Final = frozenset(CAPABILITIES) - LACKS
 
 

@@ -93,6 +93,8 @@ class Rows(msgspec.Struct):
     payloads: dict[tuple[str, int], bytes] = {}
     waits: dict[tuple[str, str], str | None] = {}
     """Event by run and key; None: the wait is over."""
+    types: dict[tuple[str, str], str] = {}
+    """What these waits take, where it is known."""
     timed_out: set[tuple[str, str]] = set()
     checkpoints: list[tuple[str, str, str]] = []
     ended: dict[str, str] = {}
@@ -108,8 +110,15 @@ def entry_of(data: bytes) -> Entry:
     return Entry(rec.decode_known(data), data)
 
 
-def rows_of(groups: Iterable[Group], state_of: Callable[[str], RunState | None]) -> Rows:
-    """Return what the groups write. `state_of` returns a held run's present state."""
+def rows_of(
+    groups: Iterable[Group],
+    state_of: Callable[[str], RunState | None],
+    type_of: Callable[[str, str], str | None],
+) -> Rows:
+    """Return what the groups write.
+
+    `state_of` returns a held run's present state, `type_of` what a wait of it takes.
+    """
     rows = Rows()
     for group in groups:
         events = {
@@ -128,6 +137,10 @@ def rows_of(groups: Iterable[Group], state_of: Callable[[str], RunState | None])
                     rows.sent.append((effect.to, effect.kind, effect.body))
                 case WaitsAgain():
                     rows.waits[effect.run_id, text(effect.key)] = text(effect.event)
+    for place, event in rows.waits.items():
+        found = None if event is None else type_of(*place)
+        if found is not None:
+            rows.types[place] = text(found)
     return rows
 
 

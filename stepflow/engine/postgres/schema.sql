@@ -69,6 +69,8 @@ create table stepflow.waits (
   run_id text not null,
   key text not null,
   event text not null,
+  -- What it takes, as typenames.py writes it. Empty: anything. Null: nobody has said so far.
+  type text,
   n bigint generated always as identity,
   primary key (run_id, key)
 );
@@ -351,33 +353,59 @@ begin
 end;
 $$;
 
--- Deliver an event: every wait for it is decided here, those who declared it keep it. Returns how
--- many runs it reached. Raises SF429 with a run that keeps too much already.
+-- Deliver an event: every wait for it is decided here, those who declared it keep it. A run is
+-- passed over, its waits as they were, where each of them has a type that the caller knows to refuse
+-- the payload. Says how many runs it reached, and of those passed over the last one's first type. Of
+-- types that the caller has not looked at it says which, and nothing is done: he looks and asks
+-- again. Raises SF429 with a run that keeps too much already.
 create function stepflow.deliver(
-  p_event text, p_run text, p_sender text, p_body bytea, p_kept_max integer, p_kept_bytes_max bigint
-) returns integer language plpgsql as $$
+  p_event text, p_run text, p_sender text, p_body bytea, p_kept_max integer,
+  p_kept_bytes_max bigint, p_taking text[], p_refusing text[],
+  out reached integer, out refused text, out unknown text[]
+) language plpgsql as $$
 declare
-  v_count integer := 0;
+  v_waits stepflow.waits[];
+  v_passed text[];
   v_id text;
   v_keeps boolean;
   v_full boolean;
 begin
+  reached := 0;
+  -- From here on nobody else decides them. A wait that was decided meanwhile is none of them.
+  select array_agg(w order by w.n) into v_waits from (
+    select * from stepflow.waits
+     where event = p_event and (p_run = '' or run_id = p_run) and run_id <> p_sender
+     order by n for update
+  ) w;
+  select array_agg(distinct w.type) into unknown from unnest(v_waits) w
+   where w.type <> '' and w.type <> all(p_taking) and w.type <> all(p_refusing);
+  if unknown is not null then
+    return;
+  end if;
+  if p_refusing <> '{}' then
+    select array_agg(run_id order by first), (array_agg(type order by first desc))[1]
+      into v_passed, refused
+      from (
+        select w.run_id, min(w.n) as first, (array_agg(w.type order by w.n))[1] as type
+          from unnest(v_waits) w group by w.run_id
+        having bool_and(coalesce(w.type = any(p_refusing), false))
+      ) passed;
+  end if;
+  v_passed := coalesce(v_passed, '{}');
+  delete from stepflow.waits w using unnest(v_waits) as mine
+   where w.run_id = mine.run_id and w.key = mine.key and w.run_id <> all(v_passed);
   for v_id, v_keeps in
-    with taken as (
-      delete from stepflow.waits w
-       where w.event = p_event and (p_run = '' or w.run_id = p_run) and w.run_id <> p_sender
-      returning w.run_id, w.n
-    ),
+    with waiting as (select distinct w.run_id from unnest(v_waits) w),
     takers as (
-      select run_id, min(n) as n, false as keeps from taken group by run_id
+      select run_id, false as keeps from waiting where run_id <> all(v_passed)
       union all
-      select d.run_id, null, true from stepflow.declared d
+      select d.run_id, true from stepflow.declared d
        where p_run = '' and d.event = p_event and d.run_id <> p_sender
-         and d.run_id not in (select run_id from taken)
+         and d.run_id not in (select run_id from waiting)
       union all
-      select r.run_id, null, true from stepflow.runs r
+      select r.run_id, true from stepflow.runs r
        where r.run_id = p_run and r.status in ('pending', 'running')
-         and r.run_id not in (select run_id from taken)
+         and r.run_id not in (select run_id from waiting)
     )
     select run_id, keeps from takers order by run_id
   loop
@@ -393,28 +421,32 @@ begin
       end if;
     end if;
     if stepflow.put(v_id, 'event', p_body) then
-      v_count := v_count + 1;
+      reached := reached + 1;
     end if;
   end loop;
-  return v_count;
 end;
 $$;
 
 -- What a workflow sends is sent once: whoever asks again hears how many it reached.
 create function stepflow.send(
-  p_run text, p_token text, p_event text, p_body bytea, p_kept_max integer, p_kept_bytes_max bigint
-) returns integer language plpgsql as $$
-declare
-  v_count integer;
+  p_run text, p_token text, p_event text, p_body bytea, p_kept_max integer,
+  p_kept_bytes_max bigint, p_taking text[], p_refusing text[],
+  out reached integer, out refused text, out unknown text[]
+) language plpgsql as $$
 begin
-  select count into v_count from stepflow.sent where run_id = p_run and token = p_token;
+  select count into reached from stepflow.sent where run_id = p_run and token = p_token;
   if found then
-    return v_count;
+    return;
   end if;
   insert into stepflow.sent (run_id, token, count) values (p_run, p_token, 0);
-  v_count := stepflow.deliver(p_event, '', p_run, p_body, p_kept_max, p_kept_bytes_max);
-  update stepflow.sent set count = v_count where run_id = p_run and token = p_token;
-  return v_count;
+  select d.reached, d.refused, d.unknown into reached, refused, unknown
+    from stepflow.deliver(
+      p_event, '', p_run, p_body, p_kept_max, p_kept_bytes_max, p_taking, p_refusing) d;
+  if unknown is null then
+    update stepflow.sent set count = reached where run_id = p_run and token = p_token;
+  else
+    delete from stepflow.sent where run_id = p_run and token = p_token;
+  end if;
 end;
 $$;
 

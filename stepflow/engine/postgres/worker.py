@@ -26,9 +26,10 @@ import psycopg
 from stepflow.clock import HybridTime
 from stepflow.engine.postgres.commit import Committer
 from stepflow.engine.postgres.database import rest
+from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.firing import Firing, Starter
 from stepflow.engine.postgres.history import load
-from stepflow.engine.postgres.inbox import EventLetter, decode_letter, wanted
+from stepflow.engine.postgres.inbox import EventLetter, decode_event, decode_letter, wanted
 from stepflow.engine.postgres.journal import ClusterJournal
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock
     from stepflow.config import Settings
     from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.delivering import Row
     from stepflow.engine.postgres.inbox import Letter
     from stepflow.entropy import Entropy
     from stepflow.model.run import RunState
@@ -102,7 +104,7 @@ class Worker:
         self._clock = clock
         self._claim_timeout_s = claim_timeout_s
         self._poll_s = poll_s
-        self._committer = Committer(database, self.id, self._state_of)
+        self._committer = Committer(database, self.id, self._state_of, self._type_of)
         self.journal = ClusterJournal(
             settings, clock, store_id=database.store_id, store=self._committer.store
         )
@@ -118,6 +120,7 @@ class Worker:
         )
         starter = Starter(registry, self.sup.time, self.sup.entropy, Spans())
         self.firing = Firing(database, registry, clock, starter)
+        self.types = Types(self.sup.delivery.wants)
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
         self._work = asyncio.Event()
@@ -127,6 +130,10 @@ class Worker:
         self._open: set[tuple[str, int]] = set()
         """Letters that were given to their actors, until what came of them is written."""
         self._conditions: dict[str, tuple[str, str]] = {}
+        self._untold: set[tuple[str, str]] = set()
+        """Waits that were written while nobody knew what they take, by run and key."""
+        self._meeting: set[str] = set()
+        """Sleeping runs that are woken to hear what they take."""
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
         self.claimed_total = 0
@@ -182,6 +189,20 @@ class Worker:
     def _state_of(self, run_id: str) -> RunState | None:
         actor = self.sup.runs.get(run_id)
         return actor.peek() if actor is not None else None
+
+    def _type_of(self, run_id: str, key: str) -> str | None:
+        """Return what the wait takes, as text; None where nobody knows yet."""
+        actor = self.sup.runs.get(run_id)
+        state = actor.peek() if actor is not None else None
+        call = state.calls.get(key) if state is not None else None
+        if actor is None or state is None or call is None:
+            return None
+        asks = actor.event_asks(call.event)
+        converter = next((ask.converter for ask in asks if ask.key == key), None)
+        told = self.types.text_of(state.workflow, call.name, converter)
+        if told is None:
+            self._untold.add((run_id, key))
+        return told
 
     # ------------------------------------------------------------ claims
 
@@ -341,7 +362,11 @@ class Worker:
             actor = self.sup.runs.get(run_id)
             if actor is None or run_id not in self.journal.holders or (run_id, n) in self._open:
                 continue
-            if actor.busy or not self.journal.has_room(len(body)):
+            if (
+                actor.busy
+                or not self.journal.has_room(len(body))
+                or (kind == "event" and actor.session is None and self._meets(run_id, bytes(body)))
+            ):
                 # Decided later: what came of a letter is written with its record.
                 self._written_to.add(run_id)
                 self._clock.call_later(0.05, self._letters.set)
@@ -353,6 +378,27 @@ class Worker:
             except (msgspec.MsgspecError, KeyError):
                 _log.exception("%s: a letter cannot be read and is dropped: %s", run_id, kind)
             self.journal.after_effects(partial(self._open.discard, (run_id, n)))
+
+    def _meets(self, run_id: str, body: bytes) -> bool:
+        """Whether the run has to be woken first: it sleeps, and nobody knows what it takes."""
+        if run_id in self._meeting:
+            return True
+        try:
+            letter = decode_event(body)
+        except msgspec.MsgspecError:
+            return False
+        if self.sup.delivery.stranger(letter.event, run_id) is None:
+            return False
+        self._meeting.add(run_id)
+        self.sup.spawn(self._meet(run_id, letter.event))
+        return True
+
+    async def _meet(self, run_id: str, event: str) -> None:
+        try:
+            await self.sup.delivery.meet(event, run_id)
+        finally:
+            self._meeting.discard(run_id)
+            self._letters.set()
 
     def _deliver(self, actor: RunActor, kind: str, letter: Letter) -> None:
         message = wanted(kind, letter)
@@ -382,7 +428,7 @@ class Worker:
             for call in actor.state.pending_calls()
             if call.kind == "event" and call.event == letter.event
         ]
-        refused = [ask.accepts(payload) for ask in actor.event_asks(letter.event)]
+        refused = self.sup.delivery.refusals(actor, actor.state, letter.event, payload)
         if refused and all(refused):
             _log.warning(
                 "%s: event %r is refused by the wait's type: %s",
@@ -398,17 +444,25 @@ class Worker:
             actor.tell(msg.EventArrived(letter.event, lsn, payload))
 
     async def _send(self, run_id: str, token: str, event: str, body: bytes) -> int:
+        async def ask(taking: list[str], refusing: list[str]) -> Row:
+            rows = await self._database.act(
+                """select reached, refused, unknown
+                     from stepflow.send(%s, %s, %s, %s, %s, %s, %s::text[], %s::text[])""",
+                run_id,
+                token,
+                event,
+                body,
+                self._settings.kept_events_max,
+                self._settings.kept_bytes_max,
+                taking,
+                refusing,
+            )
+            return rows[0]
+
+        payload = bytes(decode_event(body).payload)
         while True:
             try:
-                rows = await self._database.act(
-                    "select stepflow.send(%s, %s, %s, %s, %s, %s)",
-                    run_id,
-                    token,
-                    event,
-                    body,
-                    self._settings.kept_events_max,
-                    self._settings.kept_bytes_max,
-                )
+                reached, refusal = await deliver(self.types, payload, ask)
             except ApiError:
                 await rest(self._clock, self._poll_s)
             except psycopg.Error as error:
@@ -416,7 +470,9 @@ class Worker:
                 _log.warning("%s: event %r was refused: %s", run_id, event, said(error).message)
                 return 0
             else:
-                return int(rows[0][0])
+                if refusal is not None and not reached:
+                    _log.warning("%s: event %r was refused: %s", run_id, event, refusal.message)
+                return reached
 
     async def _look_for(self, parent_id: str, key: str, child_id: str) -> msg.ChildFinished | None:
         del parent_id
@@ -437,6 +493,7 @@ class Worker:
         sup.pack_ended()
         await sup.passivate_idle()
         await self._say_conditions()
+        await self._say_types()
         for run_id in list(self.journal.holders):
             actor = sup.runs.get(run_id)
             if actor is not None and self._may_sleep(actor):
@@ -521,6 +578,19 @@ class Worker:
                      from unnest(%s::text[], %s::text[], %s::text[]) as p(run_id, condition, reason)
                     where r.run_id = p.run_id""",
                 *map(list, zip(*changed, strict=True)),
+            )
+
+    async def _say_types(self) -> None:
+        """Write what waits take of which nobody knew it when they were written: after a retry."""
+        places, self._untold = self._untold, set()
+        told = [(run_id, key, self._type_of(run_id, key)) for run_id, key in places]
+        known = [row for row in told if row[2] is not None]
+        if known:
+            await self._database.act(
+                """update stepflow.waits w set type = p.type
+                     from unnest(%s::text[], %s::text[], %s::text[]) as p(run_id, key, type)
+                    where w.run_id = p.run_id and w.key = p.key and w.type is null""",
+                *map(list, zip(*known, strict=True)),
             )
 
     async def _cleaning(self) -> None:

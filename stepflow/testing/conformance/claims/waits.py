@@ -129,9 +129,15 @@ class WaitClaims(Claims):
         order = fresh()
         run = await caller.trigger("conformance-typed", {"id": order, "count": 1})
         await until_waiting(caller, run.id)
-        with pytest.raises(InvalidInputError):
-            await caller.notify(f"typed-{order}", "many")
+        for run_id in (None, run.id):
+            with pytest.raises(InvalidInputError, match="expected int, got str"):
+                await caller.notify(f"typed-{order}", "many", run_id=run_id)
         assert (await caller.get_run(run.id)).status == "running"
+        # Who waits for it, too, and takes it does not hang on who does not.
+        other = await caller.trigger("conformance-untyped", {"id": order, "count": 1})
+        await until_waiting(caller, other.id)
+        await caller.notify(f"typed-{order}", "many")
+        assert decoded((await caller.wait(other.id)).result) == "many"
         await caller.notify(f"typed-{order}", 7)
         assert decoded((await caller.wait(run.id)).result) == 7
 

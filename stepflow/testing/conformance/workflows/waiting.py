@@ -62,6 +62,10 @@ def register_waiting(flow: Stepflow) -> None:
             ctx.wait_for_event("right", f"right-{order_id}", timeout=None),
         )
 
+    @flow.workflow("conformance-untyped")
+    async def untyped(ctx: Context, order: Order) -> Any:
+        return await ctx.wait_for_event("typed", f"typed-{order.id}", timeout=None)
+
     @flow.workflow("conformance-typed", events=["typed-{id}"])
     async def typed(ctx: Context, order: Order) -> int:
         return await ctx.wait_for_event("typed", f"typed-{order.id}", timeout=None, type=int)
