@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
@@ -33,6 +34,9 @@ class Bench:
         self.timers.add(self.start + after_ms, run_id, "key")
 
 
+DAY_MS = 86_400_000
+
+
 @given(st.lists(st.integers(0, 100_000), min_size=1, max_size=60))
 def test_timers_fire_in_order_at_their_very_millisecond(delays: list[int]) -> None:
     async def main() -> None:
@@ -43,6 +47,35 @@ def test_timers_fire_in_order_at_their_very_millisecond(delays: list[int]) -> No
             await bench.clock.advance(200)
         assert [due for _, due, _ in bench.fired] == sorted(delays)
         assert all(due == at for _, due, at in bench.fired)
+
+    asyncio.run(main())
+
+
+@given(
+    st.lists(
+        st.integers(0, 200_000)
+        | st.integers(0, 90 * DAY_MS)
+        | st.integers(59_990, 60_010)
+        | st.integers((1 << 26) - 5, (1 << 26) + 5),
+        min_size=1,
+        max_size=60,
+    ),
+    st.integers(0, 1 << 27),
+)
+def test_timers_of_far_days_fire_in_order_and_not_early(delays: list[int], begin_ms: int) -> None:
+    async def main() -> None:
+        bench = Bench()
+        bench.clock.jump_wall(begin_ms)
+        bench.start = bench.time.now_ms()
+        with bench.clock.driving():
+            for delay in delays:
+                bench.add(delay)
+            assert len(bench.timers) == len(delays)
+            await bench.clock.advance(91 * 86_400)
+        assert len(bench.timers) == 0
+        assert [due for _, due, _ in bench.fired] == sorted(delays)
+        # A clock of floats may have it a millisecond later, after days.
+        assert all(due <= at <= due + 1 for _, due, at in bench.fired)
 
     asyncio.run(main())
 
@@ -153,11 +186,118 @@ async def test_timers_of_ended_runs_are_left_out_and_the_others_fire_meanwhile()
 
 
 @pytest.mark.asyncio
+async def test_far_timers_of_ended_runs_are_left_out_and_the_others_fire() -> None:
+    bench = Bench()
+    dice = random.Random(2)
+    delays = [dice.randrange(30_000, 3 * DAY_MS) for _ in range(5_000)]
+    with bench.clock.driving():
+        for number, delay in enumerate(delays):
+            bench.add(delay, f"run{number}")
+        tidying = asyncio.ensure_future(bench.timers.tidy(lambda run_id, *_: run_id.endswith("7")))
+        await asyncio.sleep(0)
+        assert not tidying.done()
+        bench.add(40_000, "run_new7")
+        bench.add(DAY_MS, "run_last7")
+        await tidying
+        assert len(bench.timers) == 502
+        await bench.clock.advance(4 * 86_400)
+        assert len(bench.timers) == 0
+    kept = {f"run{n}" for n in range(5_000) if n % 10 == 7} | {"run_new7", "run_last7"}
+    assert {run_id for run_id, _, _ in bench.fired} == kept
+    assert len(bench.fired) == len(kept)
+    assert all(due <= at <= due + 1 for _, due, at in bench.fired)
+
+
+@pytest.mark.asyncio
+async def test_a_forward_jump_over_days_fires_all_in_order_and_keeps_to_the_rate() -> None:
+    bench = Bench()
+    dice = random.Random(3)
+    with bench.clock.driving():
+        for number in range(5_000):
+            bench.add(dice.randrange(1000, 20 * DAY_MS), f"run{number}")
+        await bench.clock.advance(0.5)
+        bench.clock.jump_wall(21 * DAY_MS)
+        await bench.clock.advance(10)
+    dues = [due for _, due, _ in bench.fired]
+    assert len(dues) == 5_000
+    assert dues == sorted(dues)
+    seconds = Counter(at // 1000 for _, _, at in bench.fired)
+    assert max(seconds.values()) <= 10_100
+
+
+@pytest.mark.asyncio
+async def test_sleepers_that_sleep_again_when_they_are_woken_keep_to_the_rate() -> None:
+    bench = Bench()
+    again = bench.timers._fire
+
+    def fire(run_id: str, key: str, due_ms: int) -> None:
+        again(run_id, key, due_ms)
+        bench.timers.add(due_ms + DAY_MS, run_id, key)
+
+    bench.timers._fire = fire
+    with bench.clock.driving():
+        for number in range(1_000):
+            bench.add(1000, f"run{number}")
+        await bench.clock.advance(5)
+    assert len(bench.fired) == 1_000
+    assert max(Counter(at for _, _, at in bench.fired).values()) <= 50
+
+
+@pytest.mark.asyncio
+async def test_a_tidying_that_the_stop_cuts_comes_to_its_end() -> None:
+    bench = Bench()
+    with bench.clock.driving():
+        for number in range(3_000):
+            bench.add(DAY_MS + number, f"run{number}")
+        tidying = asyncio.ensure_future(bench.timers.tidy(lambda *_: False))
+        await asyncio.sleep(0)
+        bench.timers.stop()
+        await tidying
+    assert len(bench.timers) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_far_timer_takes_some_twenty_bytes_and_many_are_made_ready_in_slices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready: list[int] = []
+    monkeypatch.setattr(
+        Timers,
+        "_make_ready",
+        lambda timers, now_ms, was=Timers._make_ready: (
+            ready.append(-len(timers._heap)),
+            was(timers, now_ms),
+            ready.append(ready.pop() + len(timers._heap)),
+        ),
+    )
+    bench = Bench()
+    count = 30_000
+    runs = [f"run{number}" for number in range(count)]
+    with bench.clock.driving():
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for number, run_id in enumerate(runs):
+                bench.add(30 * DAY_MS + number, run_id)
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert (after - before) / count < 26
+        await bench.clock.advance(31 * 86_400)
+    assert sum(ready) == count
+    assert max(ready) <= 1_000
+    assert len(bench.fired) == count
+    assert [due for _, due, _ in bench.fired] == [30 * DAY_MS + number for number in range(count)]
+    assert all(due <= at <= due + 1 for _, due, at in bench.fired)
+
+
+@pytest.mark.asyncio
 async def test_nothing_fires_after_the_stop() -> None:
     bench = Bench()
     with bench.clock.driving():
         bench.add(10)
+        bench.add(DAY_MS)
         bench.timers.stop()
-        await bench.clock.advance(1)
+        await bench.clock.advance(2 * 86_400)
     assert bench.fired == []
     assert len(bench.timers) == 0
