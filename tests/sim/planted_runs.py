@@ -48,8 +48,8 @@ def _recovered_otherwise(change: Callable[[RunState], bool], ran: Ran) -> Any:
                     change(run.state)
             yield run
 
-    def broken(parked: bytes) -> RunState:
-        state: RunState = opened(parked)
+    def broken(parked: bytes, run_id: str) -> RunState:
+        state: RunState = opened(parked, run_id)
         if not state.finished and found.get(state.id) == state.lsn and change(state):
             ran()
         return state
@@ -277,7 +277,9 @@ def waiter_lost_with_another(ran: Ran) -> Any:
 
     def broken(self: Any, event: str, run_id: str) -> None:
         unwait(self, event, run_id)
-        if self._waiting.pop(event, None):
+        row = self._shared.get(event)
+        if row is not None and row.waiting:
+            row.waiting.clear()
             ran()
 
     return replaced(Waiters, "unwait", broken)

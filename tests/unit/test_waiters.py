@@ -46,6 +46,12 @@ def test_takers_are_those_that_wait_then_those_that_declared_each_once(
             assert len(takers) == len(set(takers))
             assert set(takers[: len(waiting)]) == waiting
             assert set(takers[len(waiting) :]) == keeping
+            declaring = {r for e, r in declared if e == name}
+            assert waiters.count(name) == len(waiting) + len(declaring)
+            shown, first = waiters.waiting_for(name, 2)
+            assert (shown, list(first)) == (len(waiting), takers[: min(2, len(waiting))])
+            for taker in ("r1", "r2", "r3"):
+                assert waiters.takes(name, taker) == (taker in takers)
         assert len(waiters) == len([1 for n in waits.values() if n])
         assert set(waiters.events()) == {e for (e, _), n in waits.items() if n}
 
@@ -64,3 +70,20 @@ def test_runs_are_named_in_the_order_in_which_they_began_to_wait() -> None:
     waiters.wait("alone", "d")
     assert waiters.waiting_for("alone", 2) == (1, ("d",))
     assert waiters.takers("nobody") == []
+
+
+def test_a_run_that_waits_for_an_event_of_its_own_is_one_row() -> None:
+    waiters = Waiters()
+    tables = [getattr(waiters, name) for name in Waiters.__slots__ if name != "_count"]
+    for number in range(100):
+        waiters.declare([f"own-{number}"], f"run-{number}")
+        waiters.wait(f"own-{number}", f"run-{number}")
+        waiters.wait(f"undeclared-{number}", f"run-{number}")
+    assert sum(map(len, tables)) == 200
+    assert not waiters._shared
+    for number in range(100):
+        waiters.unwait(f"own-{number}", f"run-{number}")
+        assert waiters.takers(f"own-{number}") == [f"run-{number}"]
+        waiters.unwait(f"undeclared-{number}", f"run-{number}")
+        waiters.undeclare([f"own-{number}"], f"run-{number}")
+    assert sum(map(len, tables)) == len(waiters) == 0
