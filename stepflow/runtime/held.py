@@ -86,7 +86,7 @@ class HeldRun:
     def state(self) -> RunState:
         """The run's state, opened when it is packed."""
         if self.open_state is None:
-            self.open_state = state_of(self._parked)
+            self.open_state = state_of(self._parked, self.id)
             self._parked = b""
             self.sup.runs.opened(cast("RunActor", self))
         return self.open_state
@@ -108,13 +108,13 @@ class HeldRun:
 
     def peek(self) -> RunState:
         """Return the state for reading, without keeping it open."""
-        return self.open_state if self.open_state is not None else state_of(self._parked)
+        return self.open_state if self.open_state is not None else state_of(self._parked, self.id)
 
     def summary(self) -> RunSummary:
         """Return what lists show, without opening the run."""
         if self.open_state is not None:
             return self.open_state.summary()
-        return summary_of(self._parked, self.sup.runs.names)
+        return summary_of(self._parked, self.id, self.sup.runs.names)
 
     @property
     def lsn(self) -> int:
@@ -135,7 +135,11 @@ class HeldRun:
 
     def line(self) -> bytes:
         """Return the run's snapshot line."""
-        return self.open_state.pack() if self.open_state is not None else line_of(self._parked)
+        return (
+            self.open_state.pack()
+            if self.open_state is not None
+            else line_of(self._parked, self.id)
+        )
 
     def pack(self) -> None:
         """Give up the state's objects where nothing needs them, the actor where nobody does."""

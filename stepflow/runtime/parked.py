@@ -4,12 +4,14 @@
 
     0   8  LSN of its start             32  2  place of its workflow's name in `Names`
     8   8  LSN of its last record       34  1  status, as in `_STATUSES`
-    16  8  created, ms                  35  1  flags: 1 compressed, 2 has tags, a key or a starter
-    24  8  updated, ms                  36     its line, as a snapshot has it
+    16  8  created, ms                  35  1  flags: 1 compressed, 2 has tags, a key or a starter,
+    24  8  updated, ms                         4 bare, from 16 on the widths of its numbers
+                                        36     its line, as a snapshot has it
 
-The line of a live run is compressed: it may lie there for weeks, beside a million others, and all
-lines of runs share their words (`_WORDS`). One that has ended is kept as it is: there it must be
-quick. Lives in memory only: nothing of this is on disk.
+The line of a live run is made bare (bare_lines.py) and compressed: it may lie there for weeks,
+beside a million others, and all lines of runs share their words (`_WORDS`). What made it bare
+stands behind it as it is. So whoever wants the line says whose it is. The line of a run that has
+ended is kept as it is: there it must be quick. Lives in memory only: nothing of this is on disk.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import zlib
 from typing import TYPE_CHECKING, Final
 
 from stepflow.model.run import FINISHED, RunState, RunSummary
+from stepflow.runtime.bare_lines import WIDTHS, Bare, bare_of, line_from
 
 if TYPE_CHECKING:
     from stepflow.model.outline import Outline
@@ -52,6 +55,9 @@ _STATUS_AT: Final = 34
 _ENDED: Final = frozenset(map(_NUMBERS.__getitem__, FINISHED))
 _COMPRESSED: Final = 1
 _LABELLED: Final = 2
+_BARE: Final = 4
+_WIDTH: Final = 16
+assert _WIDTH * WIDTHS <= 256, "the widths have room in the flags"
 
 # Raw deflate with a window that holds words and line: small to set up, and as good as a large one.
 _WINDOW: Final = -11
@@ -59,17 +65,17 @@ _MEMORY: Final = 3
 _LEVEL: Final = 3
 # The likeliest last: what is near is cheaper to refer to.
 _WORDS: Final = (
+    b',"lsn":,"r":"run_","rs":1,"ts":17958},{"'
     b'"t":"child.started","workflow":"","child":"run_","awaited":true'
     b'"t":"child.ended","error":{"type":"","message":"","attempts":'
     b'"t":"event.kept","payload":"t":"step.retrying","due":"t":"step.failed"'
     b'"t":"sleep.ended","t":"sleep.started","t":"wait.timedout","t":"wait.resolved","payload":'
     b'"tags":[""],"idem":"","by":"key:","by":"run:run_","parent":"run_","parent_key":"'
-    b'{"k":"run","id":"run_","lsn":,"payloads":{"":},"records":[{"t":"run.started","workflow":"'
-    b'","input":{"","events":[""],"lsn":,"r":"run_","rs":1,"ts":17958},{"t":"step.started","key":"'
-    b'#1","name":"","fn":"","args":"","solo":true,"lsn":,"r":"run_","rs":2,"ts":17958},{"t":"'
-    b'step.completed","key":"#1","result":{"","lsn":,"r":"run_","rs":3,"ts":17958},{"t":"'
-    b'wait.started","key":"#1","name":"","event":"","due":,"solo":true,"lsn":,"r":"run_","rs":4,'
-    b'"ts":17958}]}'
+    b',"payloads":{"":},"records":[{"t":"run.started","workflow":"'
+    b'","input":{"","events":[""]' + b"\0"
+    b',{"t":"step.started","key":"#1","name":"","fn":"","args":"","solo":true' + b"\0"
+    b',{"t":"step.completed","key":"#1","result":{""}' + b"\0"
+    b',{"t":"wait.started","key":"#1","name":"","event":"","due":17958,"solo":true' + b"\0]}"
 )
 _DEFLATE: Final = zlib.compressobj(
     _LEVEL, zlib.DEFLATED, _WINDOW, _MEMORY, zlib.Z_DEFAULT_STRATEGY, _WORDS
@@ -101,7 +107,7 @@ def park(state: RunState, start_lsn: int, names: Names) -> bytes:
     """Return the run as one `bytes` object."""
     start = state.started
     labelled = start is not None and bool(start.tags or start.idem or start.by)
-    return press(_park(state, state.pack(), start_lsn, names, labelled=labelled))
+    return press(_park(state, state.pack(), start_lsn, names, labelled=labelled), state.id)
 
 
 def park_outline(run: Outline, names: Names) -> bytes:
@@ -125,28 +131,44 @@ def _park(
     return head + line
 
 
-def press(parked: bytes) -> bytes:
+def press(parked: bytes, run_id: str) -> bytes:
     """Return the run with its line compressed, if it lives and was not pressed already."""
     if finished_of(parked) or parked[_STATUS_AT + 1] & _COMPRESSED:
         return parked
+    _, lsn, _, updated_ms, *_, flags = _HEAD.unpack_from(parked)
+    line = parked[_HEAD.size :]
+    numbers = b""
+    bare = bare_of(line, run_id, lsn, updated_ms)
+    if bare is not None:
+        line, numbers, widths = bare
+        flags |= _BARE | widths * _WIDTH
     # A copy: the words need not be taken in each time.
     deflate = _DEFLATE.copy()
-    line = deflate.compress(memoryview(parked)[_HEAD.size :]) + deflate.flush()
-    flags = parked[_STATUS_AT + 1] | _COMPRESSED
-    return b"%b%c%b" % (parked[: _STATUS_AT + 1], flags, line)
+    return b"%b%c%b%b%b" % (
+        parked[: _STATUS_AT + 1],
+        flags | _COMPRESSED,
+        deflate.compress(line),
+        deflate.flush(),
+        numbers,
+    )
 
 
-def line_of(parked: bytes) -> bytes:
+def line_of(parked: bytes, run_id: str) -> bytes:
     """Return the run's snapshot line."""
-    line = parked[_HEAD.size :]
-    if parked[_STATUS_AT + 1] & _COMPRESSED:
-        return zlib.decompressobj(_WINDOW, _WORDS).decompress(line)
-    return line
+    flags = parked[_STATUS_AT + 1]
+    if not flags & _COMPRESSED:
+        return parked[_HEAD.size :]
+    inflate = zlib.decompressobj(_WINDOW, _WORDS)
+    line = inflate.decompress(memoryview(parked)[_HEAD.size :])
+    if not flags & _BARE:
+        return line
+    _, lsn, _, updated_ms, *_ = _HEAD.unpack_from(parked)
+    return line_from(Bare(line, inflate.unused_data, flags // _WIDTH), run_id, lsn, updated_ms)
 
 
-def state_of(parked: bytes) -> RunState:
+def state_of(parked: bytes, run_id: str) -> RunState:
     """Return the run's state, open."""
-    return RunState.unpack(line_of(parked))
+    return RunState.unpack(line_of(parked, run_id))
 
 
 def start_lsn_of(parked: bytes) -> int:
@@ -171,9 +193,9 @@ def finished_of(parked: bytes) -> bool:
     return parked[_STATUS_AT] in _ENDED
 
 
-def summary_of(parked: bytes, names: Names) -> RunSummary:
+def summary_of(parked: bytes, run_id: str, names: Names) -> RunSummary:
     """Return what lists show; opens the run only for tags and the like, where it has any."""
     _, lsn, created_ms, updated_ms, name, status, flags = _HEAD.unpack_from(parked)
     if flags & _LABELLED:
-        return state_of(parked).summary()
+        return state_of(parked, run_id).summary()
     return RunSummary(names[name], _STATUSES[int(status)], created_ms, updated_ms, lsn)

@@ -188,14 +188,14 @@ class Runs:
         row = self._rows.get(run_id)
         if row is None:
             return None
-        return summary_of(row, self.names) if isinstance(row, bytes) else row.summary()
+        return summary_of(row, run_id, self.names) if isinstance(row, bytes) else row.summary()
 
     def line(self, run_id: str) -> tuple[int, bytes] | None:
         """Return the LSN of the run's last record and its snapshot line."""
         row = self._rows.get(run_id)
         if row is None:
             return None
-        return _line(row)
+        return _line(row, run_id)
 
     def enter(self, actor: RunActor, start_lsn: int) -> None:
         """Enter a run: a new one, or one that recovery found."""
@@ -247,9 +247,7 @@ class Runs:
             run_id, start_lsn = order.ids[place], order.lsns[place]
             row = self._rows.get(run_id)
             if row is not None and _start_lsn(row) == start_lsn:
-                lines.append(
-                    (lsn_of(row), line_of(row)) if isinstance(row, bytes) else (row.lsn, row.line())
-                )
+                lines.append(_line(row, run_id))
                 nbytes += len(lines[-1][1])
             if (
                 len(lines) >= runs_max
@@ -267,7 +265,7 @@ class Runs:
             run_id = order.ids[place]
             row = self._rows.get(run_id)
             if isinstance(row, bytes):
-                pressed = self._rows[run_id] = press(row)
+                pressed = self._rows[run_id] = press(row, run_id)
                 self.parked_bytes += len(pressed) - len(row)
             if place % _PRESSED_AT_ONCE == _PRESSED_AT_ONCE - 1:
                 await next_pass()
@@ -292,8 +290,8 @@ class Runs:
             self._tidying = False
 
 
-def _line(row: RunActor | bytes) -> tuple[int, bytes]:
-    return (lsn_of(row), line_of(row)) if isinstance(row, bytes) else (row.lsn, row.line())
+def _line(row: RunActor | bytes, run_id: str) -> tuple[int, bytes]:
+    return (lsn_of(row), line_of(row, run_id)) if isinstance(row, bytes) else (row.lsn, row.line())
 
 
 def _start_lsn(row: RunActor | bytes) -> int:

@@ -54,9 +54,9 @@ async def test_bytes_say_what_the_open_run_says() -> None:
             assert lsn_of(held) == state.lsn
             assert finished_of(held) == state.finished
             assert status_of(held) == state.status == world.engine.sup.runs.status(run_id)
-            assert summary_of(held, names) == state.summary()
-            assert line_of(held) == state.pack()
-            assert state_of(held).pack() == state.pack()
+            assert summary_of(held, run_id, names) == state.summary()
+            assert line_of(held, run_id) == state.pack()
+            assert state_of(held, run_id).pack() == state.pack()
 
 
 async def test_tags_key_and_starter_are_shown_of_a_parked_run() -> None:
@@ -168,7 +168,7 @@ async def test_a_start_parks_in_a_hurry_and_presses_some_at_a_time_afterwards(
             await next_pass()
         assert sizes == sorted(sizes, reverse=True)
         assert len(set(sizes)) >= 3
-        assert all(press(rows[run_id]) is rows[run_id] for run_id in ids)
-        assert {run_id: line_of(rows[run_id]) for run_id in ids} == lines
+        assert all(press(rows[run_id], run_id) is rows[run_id] for run_id in ids)
+        assert {run_id: line_of(rows[run_id], run_id) for run_id in ids} == lines
         assert await world.engine.notify("ev-3", b"3") == 1
         assert result_of(await world.finished(ids[3])) == 3
