@@ -27,6 +27,7 @@ from stepflow.auth.api_key import KeyRing, keys_from_env, load_default_key, plai
 from stepflow.auth.callers import network_of
 from stepflow.auth.handlers import AuthRequest, AuthResult
 from stepflow.auth.keys_file import KeyFollower, KeysFile
+from stepflow.auth.keys_table import KeysTable
 from stepflow.auth.public_token import (
     PREFIX,
     TokenSigner,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from stepflow.auth.sessions import Session
     from stepflow.clock import Clock
     from stepflow.config import Settings
+    from stepflow.model.key_table import KeyTable
 
 __all__ = ["DEFAULT_KEY_FILE", "KEYS_FILE", "SESSIONS_FILE", "TOKEN_KEY_FILE", "AuthChain"]
 __all__ += ["FailureLimiter", "NoCredentialsError"]
@@ -69,7 +71,7 @@ class AuthChain:
         "_clock",
         "_failures",
         "_fixed",
-        "_follower",
+        "_followers",
         "_jwt",
         "_seal",
         "_settings",
@@ -77,7 +79,7 @@ class AuthChain:
         "signer",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all that may say who calls
         self,
         *,
         clock: Clock,
@@ -85,16 +87,20 @@ class AuthChain:
         signer: TokenSigner,
         keys: KeyRing | None = None,
         follower: KeyFollower | None = None,
+        beside: KeyFollower | None = None,
         jwt: JwtBearer | None = None,
         sessions: Sessions | None = None,
         seal: str = "",
     ) -> None:
-        """`seal`: what `jwt_seal` says of the settings that `jwt` was made with."""
+        """`seal`: what `jwt_seal` says of the settings that `jwt` was made with.
+
+        `follower`: the keys that are made and revoked over HTTP. Those of `beside` are as good.
+        """
         self.signer = signer
         self._clock = clock
         self._settings = settings
         self._fixed = keys or KeyRing()
-        self._follower = follower
+        self._followers = tuple(each for each in (follower, beside) if each is not None)
         self._jwt = jwt
         self._seal = seal
         self.sessions = Sessions(None, clock, settings) if sessions is None else sessions
@@ -108,8 +114,13 @@ class AuthChain:
         settings: Settings,
         clock: Clock,
         entropy: Callable[[int], bytes] = os.urandom,
+        *,
+        table: KeyTable | None = None,
     ) -> AuthChain:
         """Return the chain that environment and data directory ask for.
+
+        With a `table` the keys that are made are there, shared with other processes; those in the
+        directory are good beside them.
 
         The directory exists already, or is None or `MEMORY`; `token.key` is made in it when
         missing. Raises `ConfigurationError` for a credential that cannot be used.
@@ -117,12 +128,18 @@ class AuthChain:
         environ = with_secret_files(environ)
         directory = None if data_dir in (None, MEMORY) else Path(str(data_dir))
         jwt = _jwt_from_env(environ, settings, clock)
+        follower = beside = _follower(directory, settings, clock)
+        if table is None:
+            beside = None
+        else:
+            follower = KeyFollower(KeysTable(table, settings.keys_max), clock, settings)
         return cls(
             clock=clock,
             settings=settings,
             signer=_signer(environ, directory, settings, entropy),
             keys=_fixed_keys(environ, directory, has_jwt=jwt is not None),
-            follower=_follower(directory, settings, clock),
+            follower=follower,
+            beside=beside,
             jwt=jwt,
             sessions=Sessions(
                 None if directory is None else directory / SESSIONS_FILE, clock, settings, entropy
@@ -133,7 +150,7 @@ class AuthChain:
     @property
     def configured(self) -> bool:
         """Say whether any key or JWT can be good; public access tokens come from triggers only."""
-        made = len(self._follower.ring()) if self._follower else 0
+        made = sum(len(each.ring()) for each in self._followers)
         return bool(len(self._fixed) or made or self._jwt)
 
     async def authenticate(
@@ -198,24 +215,27 @@ class AuthChain:
         return replace(now, expires_ms=ends_ms, session=session.sha256)
 
     def _named(self, who: Principal) -> Principal | None:
-        ring = self._fixed
-        if who.key_id is not None and self._follower is not None:
-            ring = self._follower.ring()
-        return ring.named(who.name, who.key_id, self._clock.wall_ms())
+        rings = [self._fixed]
+        if who.key_id is not None:
+            rings += [each.ring() for each in self._followers]
+        now_ms = self._clock.wall_ms()
+        found = (ring.named(who.name, who.key_id, now_ms) for ring in rings)
+        return next((each for each in found if each is not None), None)
 
     # ------------------------------------------------------------ keys
 
     @property
     def follower(self) -> KeyFollower | None:
-        """The keys that can be made and revoked; None where there is no directory."""
-        return self._follower
+        """The keys that can be made and revoked; None where there is no place for them."""
+        return self._followers[0] if self._followers else None
 
     def find_key(self, text: str) -> Principal | None:
         """Return whose API key `text` is."""
         now_ms = self._clock.wall_ms()
         found = self._fixed.find(text, now_ms)
-        if found is None and self._follower is not None:
-            found = self._follower.ring().find(text, now_ms)
+        for follower in self._followers:
+            if found is None:
+                found = follower.ring().find(text, now_ms)
         return found
 
     def watch(self, principal: Principal, revoked: Callable[[], None]) -> Callable[[], None]:
@@ -225,8 +245,11 @@ class AuthChain:
         ends by time, `expires_ms` says it.
         """
         stops: list[Callable[[], None]] = []
-        if principal.key_id is not None and self._follower is not None:
-            stops.append(self._follower.watch(principal.key_id, revoked))
+        key_id = principal.key_id
+        if key_id is not None and self._followers:
+            # One that none of them holds any more is over: any of them says so.
+            holding = (each for each in self._followers if each.ring().holds(key_id))
+            stops.append(next(holding, self._followers[0]).watch(key_id, revoked))
         if principal.session is not None:
             stops.append(self.sessions.watch(principal.session, revoked))
 

@@ -26,6 +26,7 @@ import hmac
 import json
 import logging
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,12 +37,13 @@ from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from stepflow.clock import Clock, TimerHandle
     from stepflow.config import Settings
 
-__all__ = ["KeyFollower", "KeyRow", "KeysFile"]
+__all__ = ["KeyFollower", "KeyRow", "KeyStore", "KeysFile", "row_of_json", "row_to_json"]
 
 FORMAT: Final = 1
 _BYTES_MAX: Final = 4 * 1024 * 1024
@@ -69,19 +71,34 @@ class KeyRow:
         return self.revoked_ms is None and (self.expires_ms is None or now_ms < self.expires_ms)
 
 
-class KeysFile:
-    """Reads and changes one `keys.json`. Every change is durable when it returns."""
+class KeyStore(ABC):
+    """Reads and changes the keys that were made. Every change is durable when it returns."""
 
-    __slots__ = ("_keys_max", "path")
+    __slots__ = ("_keys_max",)
 
-    def __init__(self, path: Path, keys_max: int = 1000) -> None:
-        self.path = path
+    def __init__(self, keys_max: int = 1000) -> None:
         self._keys_max = keys_max
 
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where they are, as messages say it."""
+
+    @abstractmethod
     def rows(self) -> list[KeyRow]:
-        """Return all rows, the revoked too. Raises `ConfigurationError` for a damaged file."""
-        content = read_secret(self.path, _BYTES_MAX)
-        return [] if content is None else _decode(content, self.path)
+        """Return all rows, the revoked too. Raises `ConfigurationError` for what is damaged."""
+
+    @abstractmethod
+    def identity(self) -> object:
+        """Return what is another one when the rows have changed."""
+
+    def known(self) -> list[KeyRow]:
+        """Return the rows without waiting for anybody."""
+        return self.rows()
+
+    @abstractmethod
+    def _changing(self) -> AbstractContextManager[list[KeyRow]]:
+        """Give the rows, to be changed in place: they are written at the end."""
 
     def create(
         self,
@@ -105,35 +122,65 @@ class KeysFile:
         text, key_id = make_key(entropy)
         digest = digest_of(text).hex()
         row = KeyRow(key_id, name, digest, frozenset(scopes), now_ms, expires_ms, created_by=by)
-        with self._turn():
-            rows = self.rows()
+        with self._changing() as rows:
             if len(rows) >= self._keys_max:
                 raise ConfigurationError(
-                    f"{self.path} holds {len(rows)} keys, the most allowed; remove some"
+                    f"{self.place} holds {len(rows)} keys, the most allowed; remove some"
                 )
-            self._write([*rows, row])
+            rows.append(row)
         return text, row
 
     def revoke(self, key_id: str, now_ms: int, by: str = "") -> KeyRow | None:
         """End a key now; None when there is no such id. A second time changes nothing."""
-        with self._turn():
-            rows = self.rows()
+        with self._changing() as rows:
             for place, row in enumerate(rows):
                 if row.id == key_id:
                     if row.revoked_ms is None:
                         rows[place] = replace(row, revoked_ms=now_ms, revoked_by=by)
-                        self._write(rows)
                     return rows[place]
         return None
 
     def remove_dead(self, now_ms: int) -> int:
         """Forget revoked and expired keys; return how many."""
+        with self._changing() as rows:
+            live = [row for row in rows if row.live(now_ms)]
+            dead = len(rows) - len(live)
+            rows[:] = live
+        return dead
+
+
+class KeysFile(KeyStore):
+    """One `keys.json`."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: Path, keys_max: int = 1000) -> None:
+        super().__init__(keys_max)
+        self.path = path
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    def rows(self) -> list[KeyRow]:
+        content = read_secret(self.path, _BYTES_MAX)
+        return [] if content is None else _decode(content, self.path)
+
+    def identity(self) -> tuple[int, int, int, int] | None:
+        try:
+            info = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_size
+
+    @contextlib.contextmanager
+    def _changing(self) -> Generator[list[KeyRow]]:
         with self._turn():
             rows = self.rows()
-            live = [row for row in rows if row.live(now_ms)]
-            if len(live) < len(rows):
-                self._write(live)
-        return len(rows) - len(live)
+            before = list(rows)
+            yield rows
+            if rows != before:
+                self._write(rows)
 
     def _write(self, rows: list[KeyRow]) -> None:
         write_secret(self.path, _encode(rows))
@@ -154,7 +201,7 @@ class KeysFile:
 
 
 class KeyFollower:
-    """The ring of a `keys.json` that another process may change."""
+    """The ring of keys that another process may change."""
 
     __slots__ = (
         "_checked_s",
@@ -167,20 +214,20 @@ class KeyFollower:
         "_watches",
     )
 
-    def __init__(self, file: KeysFile, clock: Clock, settings: Settings) -> None:
-        """Read the file. Raises `ConfigurationError` when it is damaged."""
+    def __init__(self, file: KeyStore, clock: Clock, settings: Settings) -> None:
+        """Read the keys. Raises `ConfigurationError` when it is damaged."""
         self._file = file
         self._clock = clock
         self._every_s = settings.keys_check_s
         self._checked_s = clock.monotonic_s()
-        self._seen = self._identity()
-        self._ring = _ring(file.rows())
+        self._seen = file.identity()
+        self._ring = _ring(file.known())
         self._watches: dict[object, tuple[str, Callable[[], None]]] = {}
         self._timer: TimerHandle | None = None
 
     @property
-    def file(self) -> KeysFile:
-        """The file that is followed."""
+    def file(self) -> KeyStore:
+        """What is followed."""
         return self._file
 
     def look(self) -> None:
@@ -221,7 +268,7 @@ class KeyFollower:
 
     def _look(self) -> None:
         try:
-            identity = self._identity()
+            identity = self._file.identity()
             if identity != self._seen:
                 self._ring = self._ring_of_file()
                 self._seen = identity
@@ -231,18 +278,11 @@ class KeyFollower:
 
     def _ring_of_file(self) -> KeyRing:
         try:
-            return _ring(self._file.rows())
+            return _ring(self._file.known())
         except ConfigurationError as error:
             # Whoever edited it may have meant to take a key away: let none in.
             logger.error("no made API key is accepted: %s", error)  # noqa: TRY400
             return KeyRing()
-
-    def _identity(self) -> tuple[int, int, int, int] | None:
-        try:
-            info = self._file.path.stat()
-        except FileNotFoundError:
-            return None
-        return info.st_ino, info.st_mtime_ns, info.st_ctime_ns, info.st_size
 
 
 def _ring(rows: list[KeyRow]) -> KeyRing:
@@ -257,7 +297,7 @@ def _ring(rows: list[KeyRow]) -> KeyRing:
 
 
 def _encode(rows: list[KeyRow]) -> bytes:
-    keys = [_row_to_json(row) for row in rows]
+    keys = [row_to_json(row) for row in rows]
     document = {"format": FORMAT, "checksum": _checksum(keys), "keys": keys}
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -269,7 +309,7 @@ def _decode(content: bytes, path: Path) -> list[KeyRow]:
         if found == FORMAT:
             keys = document["keys"]
             if hmac.compare_digest(str(document["checksum"]), _checksum(keys)):
-                return [_row_of_json(key) for key in keys]
+                return [row_of_json(key) for key in keys]
     except (ValueError, KeyError, TypeError, RecursionError):
         found = FORMAT
     if found != FORMAT:
@@ -287,7 +327,8 @@ def _checksum(keys: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _row_to_json(row: KeyRow) -> dict[str, Any]:
+def row_to_json(row: KeyRow) -> dict[str, Any]:
+    """Return the row as it is kept."""
     return {
         "id": row.id,
         "name": row.name,
@@ -301,7 +342,8 @@ def _row_to_json(row: KeyRow) -> dict[str, Any]:
     }
 
 
-def _row_of_json(row: Any) -> KeyRow:
+def row_of_json(row: Any) -> KeyRow:
+    """Return a row that was kept. Raises `ValueError`, `KeyError` or `TypeError` for none."""
     bytes.fromhex(row["sha256"])
     return KeyRow(
         row["id"],

@@ -1,7 +1,8 @@
-"""`stepflow keys …`: API keys in a data directory. A running server follows within a second."""
+"""`stepflow keys …`: API keys in a data directory or a database. Servers follow within a second."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
@@ -9,11 +10,13 @@ import click
 import msgspec
 
 from stepflow.auth.chain import KEYS_FILE
-from stepflow.auth.keys_file import KeyRow, KeysFile
+from stepflow.auth.keys_file import KeyRow, KeysFile, KeyStore
+from stepflow.auth.keys_table import KeysTable
 from stepflow.auth.principal import Scope
 from stepflow.cli.connection import default_data_dir
 from stepflow.cli.errors import NOT_FOUND, USAGE, Failure, failing
 from stepflow.clock import SystemClock, rfc3339
+from stepflow.engine.choosing import database_keys
 from stepflow.errors import AuthoringError
 from stepflow.model.durations import parse_duration_ms
 
@@ -25,17 +28,23 @@ _NO_ADMIN: Final = tuple(scope for scope in _SCOPES if scope != "admin")
 data_option = click.option(
     "--data", metavar="DIR", help="The data directory. [default: $STEPFLOW_DATA_DIR, stepflow-data]"
 )
+database_option = click.option(
+    "--database",
+    metavar="URL",
+    help="A PostgreSQL database in its place. [default: $STEPFLOW_DATABASE_URL, without --data]",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys of a data directory."""
+    """Make, list and revoke API keys of a data directory, or of a database."""
 
 
 @keys.command("create")
 @click.argument("name")
 @data_option
+@database_option
 @click.option(
     "--scope",
     "scopes",
@@ -48,6 +57,7 @@ def keys() -> None:
 def create(
     name: str,
     data: str | None,
+    database: str | None,
     scopes: tuple[str, ...],
     expires_in: str | None,
     as_json: bool,
@@ -57,7 +67,7 @@ def create(
     expires_ms = None if expires_in is None else now_ms + _duration_ms(expires_in)
     chosen = cast("tuple[Scope, ...]", scopes or _NO_ADMIN)
     with failing():
-        text, row = _file(data).create(name, chosen, now_ms, expires_ms)
+        text, row = _keys(data, database).create(name, chosen, now_ms, expires_ms)
     if as_json:
         click.echo(msgspec.json.encode({"key": text, **_shown(row)}))
     else:
@@ -66,11 +76,12 @@ def create(
 
 @keys.command("list")
 @data_option
+@database_option
 @json_option
-def list_keys(data: str | None, as_json: bool) -> None:
+def list_keys(data: str | None, database: str | None, as_json: bool) -> None:
     """List the keys by id, name and scopes; never the keys themselves."""
     with failing():
-        rows = _file(data).rows()
+        rows = _keys(data, database).rows()
     if as_json:
         click.echo(msgspec.json.encode({"keys": [_shown(row) for row in rows]}))
         return
@@ -85,11 +96,12 @@ def list_keys(data: str | None, as_json: bool) -> None:
 @keys.command("revoke")
 @click.argument("key_id", metavar="ID")
 @data_option
+@database_option
 @json_option
-def revoke(key_id: str, data: str | None, as_json: bool) -> None:
+def revoke(key_id: str, data: str | None, database: str | None, as_json: bool) -> None:
     """End the key with that ID; a running server refuses it within a second."""
     with failing():
-        row = _file(data).revoke(key_id, SystemClock().wall_ms())
+        row = _keys(data, database).revoke(key_id, SystemClock().wall_ms())
     if row is None:
         raise Failure(f"there is no key {key_id}", NOT_FOUND, "see them: stepflow keys list")
     if as_json:
@@ -98,7 +110,10 @@ def revoke(key_id: str, data: str | None, as_json: bool) -> None:
         click.echo(f"revoked {row.id}  {row.name}")
 
 
-def _file(data: str | None) -> KeysFile:
+def _keys(data: str | None, database: str | None) -> KeyStore:
+    url = database or (None if data else os.environ.get("STEPFLOW_DATABASE_URL"))
+    if url:
+        return KeysTable(database_keys(url))
     directory = Path(data or default_data_dir())
     if not directory.is_dir():
         raise Failure(

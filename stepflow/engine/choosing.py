@@ -9,8 +9,9 @@ from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stepflow.engine.protocol import Engine
+    from stepflow.model.key_table import KeyTable
 
-__all__ = ["database_engine"]
+__all__ = ["database_engine", "database_keys"]
 
 
 def database_engine(url: str, *, role: str) -> Engine:
@@ -21,13 +22,29 @@ def database_engine(url: str, *, role: str) -> Engine:
     try:
         from stepflow.engine.postgres import PostgresEngine  # noqa: PLC0415  an extra brings it
     except ImportError as error:
-        raise ConfigurationError(
-            f"a database needs more than is installed ({error.name} is missing): "
-            "pip install 'stepflow[postgres]'"
-        ) from error
+        raise _missing(error) from error
     text = os.environ.get("STEPFLOW_CLAIM_TIMEOUT_S") or "30"
     if not (text.isdecimal() and int(text)):
         raise ConfigurationError(f"STEPFLOW_CLAIM_TIMEOUT_S={text!r} is no number of seconds")
     engine = PostgresEngine(url, worker=role != "api", claim_timeout_s=int(text))
     engine.role = role
     return engine
+
+
+def database_keys(url: str) -> KeyTable:
+    """Return the API keys that are kept in that database.
+
+    Raises `ConfigurationError` where `stepflow[postgres]` is not installed.
+    """
+    try:
+        from stepflow.engine.postgres.keys import PostgresKeys  # noqa: PLC0415  as above
+    except ImportError as error:
+        raise _missing(error) from error
+    return PostgresKeys(url)
+
+
+def _missing(error: ImportError) -> ConfigurationError:
+    return ConfigurationError(
+        f"a database needs more than is installed ({error.name} is missing): "
+        "pip install 'stepflow[postgres]'"
+    )

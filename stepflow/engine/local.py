@@ -74,6 +74,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, System
     """All of Stepflow in this process. Satisfies `engine.protocol.Engine`."""
 
     capabilities = frozenset(CAPABILITIES)
+    keys = None
 
     needs_no_task = True
     """Its coroutines wait for plain futures alone, so whoever calls them may drive them by hand."""

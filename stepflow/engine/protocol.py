@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stepflow.errors import ApiError
     from stepflow.model.audit import AuditEntry, AuditPage
     from stepflow.model.event_filter import EventFilter
+    from stepflow.model.key_table import KeyTable
     from stepflow.model.schedules import BackfillView, ScheduleView
     from stepflow.model.system import SystemView, WorkflowPace
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
@@ -177,6 +178,11 @@ class Engine(Protocol):
     @property
     def capabilities(self) -> frozenset[str]:
         """What of `CAPABILITIES` it has; the rest is refused with `NotSupportedError`."""
+        ...
+
+    @property
+    def keys(self) -> KeyTable | None:
+        """The API keys that all its processes share; None where the data directory has them."""
         ...
 
     async def start(self) -> None:

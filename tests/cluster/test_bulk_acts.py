@@ -230,7 +230,7 @@ async def test_what_was_faster_is_said(url) -> None:
             ("pause", "run_nobodyknows", "RUN_NOT_FOUND", ""),
             ("purge", "run_nobodyknows", "RUN_NOT_FOUND", ""),
         ):
-            taken, refused = await engine._act(action, [run_id], b"{}")
+            taken, refused = await engine._act(action, {run_id: "w"}, b"{}")
             assert taken == {}
             assert refused[run_id].code == code
             assert says in refused[run_id].message
@@ -261,12 +261,12 @@ async def test_what_was_done_before_the_database_went_is_said(url, monkeypatch) 
         runs = await node.many()
         act, calls = node.engine._act, 0
 
-        async def failing(*args: Any) -> Any:
+        async def failing(*args: Any, **more: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls > 1:
                 raise UnavailableError("The database cannot be reached", retry_after_s=1)
-            return await act(*args)
+            return await act(*args, **more)
 
         monkeypatch.setattr(node.engine, "_act", failing)
         report = await node.engine.bulk("pause", ALL_OF_W)

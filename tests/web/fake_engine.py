@@ -175,6 +175,7 @@ class FakeAll:
 
 class FakeEngine:
     capabilities = frozenset(CAPABILITIES)
+    keys = None
 
     def __init__(self, signer: TokenSigner, *workflows: str) -> None:
         self.schedule_state: Any = "active"

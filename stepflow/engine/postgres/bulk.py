@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepflow.engine.bulk import ACTS_ON
+from msgspec import Raw
+
+from stepflow.engine.bulk import ACTS_ON, told_of
 from stepflow.engine.listing import decode_cursor, encode_cursor
 from stepflow.engine.part import check_reason
+from stepflow.engine.postgres.acts import ACTS, act_columns, purged
 from stepflow.engine.postgres.history import load
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter
 from stepflow.engine.postgres.part import ClusterPart
@@ -24,9 +27,11 @@ from stepflow.errors import (
     RunNotFoundError,
     UnavailableError,
 )
+from stepflow.model.codec import encode
+from stepflow.model.records import BulkActed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping
 
     from stepflow.engine.protocol import BulkAction, RunFilter
     from stepflow.model.run import RunState
@@ -35,8 +40,10 @@ __all__ = ["ClusterBulk"]
 
 _SLICE: Final = 50
 _SETTLE_S: Final = 2.0
+_PLACE: Final[dict[str, Any]] = {"lsn": 0, "r": "", "rs": 0}
+"""Of an act that is no record of a journal here."""
 _CANDIDATES: Final = """
-select run_id, seq, condition, exists (
+select run_id, seq, workflow, condition, exists (
          select 1 from stepflow.inbox i where i.run_id = r.run_id and i.kind = 'cancel')
   from stepflow.runs r
  where seq < %(before)s
@@ -59,6 +66,7 @@ class _Candidate(NamedTuple):
 
     run_id: str
     seq: int
+    workflow: str
     error: ApiError | None
     """What the action is refused with, as far as that is known before it is tried."""
 
@@ -94,12 +102,12 @@ class ClusterBulk(ClusterPart):
         async for found in self._walk(action, where, last):
             left = most - len(done) - len(skipped)
             chosen, more = found[:left], len(found) > left
-            willing = [one.run_id for one in chosen if one.error is None]
+            willing = {one.run_id: one.workflow for one in chosen if one.error is None}
             try:
                 taken, refused = (
                     (dict.fromkeys(willing, 0), {})
                     if dry_run
-                    else await self._act(action, willing, letter)
+                    else await self._act(action, willing, letter, by=by, reason=reason)
                 )
             except UnavailableError:
                 if not done:
@@ -117,6 +125,17 @@ class ClusterBulk(ClusterPart):
             if more:
                 break
         if done and not dry_run:
+            act = BulkActed(
+                **_PLACE,
+                ts=self.clock.wall_ms(),
+                action=action,
+                filter=Raw(encode(told_of(where))),
+                done=len(done),
+                skipped=len(skipped),
+                by=by,
+                reason=reason,
+            )
+            await self.database.act(ACTS.decode(), *act_columns(act))
             skipped += await self._settled(action, done)
         return BulkReport(
             action=action,
@@ -153,18 +172,33 @@ class ClusterBulk(ClusterPart):
             before = rows[-1][1]
 
     async def _act(
-        self, action: BulkAction, run_ids: Sequence[str], letter: bytes
+        self,
+        action: BulkAction,
+        runs: Mapping[str, str],
+        letter: bytes,
+        *,
+        by: str = "",
+        reason: str = "",
     ) -> tuple[dict[str, int], dict[str, ApiError]]:
-        """Do it to all of them in one transaction: return their letters, and who was refused."""
+        """Do it to runs, each with its workflow, in one transaction.
+
+        Return their letters, and who was refused.
+        """
         taken: dict[str, int] = {}
         refused: dict[str, ApiError] = {}
-        if run_ids:
-            rows = await self.writable.act(_ACT, action, list(run_ids), letter)
-            for run_id, n, state, status in rows:
+        if not runs:
+            return taken, refused
+        async with self.writable.connection() as conn, conn.transaction():
+            acted = await conn.execute(_ACT.encode(), (action, list(runs), letter))
+            for run_id, n, state, status in await acted.fetchall():
                 if state:
                     refused[run_id] = _refusal(action, run_id, state, status)
                 else:
                     taken[run_id] = n or 0
+            if action == "purge" and taken:
+                now_ms = self.clock.wall_ms()
+                acts = (purged(one, runs[one], now_ms, by=by, reason=reason) for one in taken)
+                await conn.execute(ACTS, act_columns(*acts))
         return taken, refused
 
     async def _settled(self, action: BulkAction, done: dict[str, int]) -> list[BulkSkipped]:
@@ -200,9 +234,9 @@ def _meant(
     action: BulkAction, row: tuple[Any, ...], states: Mapping[str, RunState]
 ) -> _Candidate | None:
     """Return the run, with what it would be refused with; None when it is so already."""
-    run_id, seq, condition, cancelled = row
+    run_id, seq, workflow, condition, cancelled = row
     if action in {"cancel", "purge"}:
-        return _Candidate(run_id, seq, None)
+        return _Candidate(run_id, seq, workflow, None)
     state = states.get(run_id)
     if state is None:
         # Purged meanwhile.
@@ -219,7 +253,7 @@ def _meant(
             message = f"Run {run_id} was set aside: let it go on by itself"
         elif action == "pause" and (state.cancelling or cancelled):
             message = f"Run {run_id} is being cancelled: it cannot be paused any more"
-    return _Candidate(run_id, seq, ConflictError(message) if message else None)
+    return _Candidate(run_id, seq, workflow, ConflictError(message) if message else None)
 
 
 def _refusal(action: BulkAction, run_id: str, state: str, status: str) -> ApiError:

@@ -8,6 +8,7 @@ from zlib import crc32
 
 import psycopg
 
+from stepflow.engine.postgres.acts import ACTS
 from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.journal import LostRunsError, UnreachableError
 from stepflow.engine.postgres.rows import rows_of
@@ -206,6 +207,8 @@ class Committer:
             await run(_FINISH, _columns(list(rows.ended.items()), 2))
         if rows.consumed:
             await run(_CONSUME, _columns(rows.consumed, 2))
+        if rows.acts:
+            await run(ACTS, _columns(rows.acts, 2))
         if rows.sent:
             await run(_PUT, _columns(rows.sent, 3))
         changed = [*rows.runs, *(record.r for record, _ in rows.started)]

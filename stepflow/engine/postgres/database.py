@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
     from stepflow.clock import Clock
 
-__all__ = ["Bell", "Database", "Ear", "rest"]
+__all__ = ["SESSION", "Bell", "Database", "Ear", "rest"]
 
 _log: Final = logging.getLogger("stepflow.postgres")
 
 _POOL_MAX: Final = 8
-_CHANNELS: Final = ("stepflow_runs", "stepflow_inbox", "stepflow_work", "stepflow_timed")
+_CHANNELS: Final = (
+    *("stepflow_runs", "stepflow_inbox", "stepflow_work", "stepflow_timed", "stepflow_keys"),
+)
 _WAIT_S: Final = 5.0
 """A call waits so long for a connection, then it is refused."""
 _AGAIN_S: Final = 0.5
-_SESSION: Final = (
+SESSION: Final = (
     "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
 )
 """Acknowledged is durable, whatever the database's own default is."""
@@ -68,7 +70,7 @@ class Database:
             max_size=_POOL_MAX,
             timeout=_WAIT_S,
             open=False,
-            kwargs={"autocommit": True, "options": _SESSION},
+            kwargs={"autocommit": True, "options": SESSION},
             check=AsyncConnectionPool.check_connection,
             name="stepflow",
         )
@@ -94,7 +96,7 @@ class Database:
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """Return a connection of the caller's own."""
         return await psycopg.AsyncConnection.connect(
-            self.url, autocommit=True, options=_SESSION, connect_timeout=5
+            self.url, autocommit=True, options=SESSION, connect_timeout=5
         )
 
     @asynccontextmanager
@@ -194,6 +196,8 @@ class Bell:
         """Told of runs with something in their inbox; None: of any."""
         self.on_timed: Callable[[], None] | None = None
         """Told of a change in what begins by the clock."""
+        self.on_keys: Callable[[], None] | None = None
+        """Told of API keys that were made or revoked."""
         self._task: asyncio.Task[None] | None = None
 
     def hear(self, run_id: str) -> Ear:
@@ -232,6 +236,9 @@ class Bell:
         elif channel == "stepflow_inbox":
             if self.on_inbox is not None:
                 self.on_inbox(payload.split(","))
+        elif channel == "stepflow_keys":
+            if self.on_keys is not None:
+                self.on_keys()
         elif channel == "stepflow_timed":
             if self.on_timed is not None:
                 self.on_timed()
@@ -253,5 +260,7 @@ class Bell:
             self.on_inbox(None)
         if self.on_timed is not None:
             self.on_timed()
+        if self.on_keys is not None:
+            self.on_keys()
         if self.on_work is not None:
             self.on_work()

@@ -16,12 +16,15 @@ from msgspec import Raw
 
 from stepflow.clock import HybridTime, SystemClock
 from stepflow.engine.part import check_reason
+from stepflow.engine.postgres.acts import ACTS, act_columns, purged
+from stepflow.engine.postgres.audit import ClusterAudit
 from stepflow.engine.postgres.bulk import ClusterBulk
 from stepflow.engine.postgres.commit import START, start_values
 from stepflow.engine.postgres.database import Bell, Database
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
+from stepflow.engine.postgres.keys import PostgresKeys
 from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.presence import Presence, Starts
@@ -69,7 +72,9 @@ _CLAIM_TIMEOUT_S: Final = 30
 _POLL_S: Final = 1.0
 
 
-class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, Refusing):
+class PostgresEngine(
+    Reading, Figures, Overview, ClusterAudit, ClusterBulk, ScheduleControl, Refusing
+):
     """Runs in a PostgreSQL database, shared with every other process on it.
 
     `worker=False` answers calls and runs nothing. A worker that dies is noticed after
@@ -100,6 +105,7 @@ class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, R
         self._entropy = entropy or system_entropy()
         self._database = Database(url)
         self.bell = Bell(self._database, self.clock)
+        self.keys = PostgresKeys(url)
         self.streams: set[ClusterStream | ClusterAllStream] = set()
         self._worker: Worker | None = None
         self._presence: Presence | None = None
@@ -152,6 +158,7 @@ class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, R
         self._state = "starting"
         try:
             await self._database.open()
+            await self.keys.start(self._database, self.bell, self.clock, self.poll_s)
         except BaseException:
             self._state = "stopped"
             await self._database.close()
@@ -203,6 +210,7 @@ class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, R
             presence, self._presence = self._presence, None
             if presence is not None:
                 await presence.stop()
+            await self.keys.stop()
             await self.bell.stop()
             await self._database.close()
             self._state = "stopped"
@@ -535,14 +543,25 @@ class PostgresEngine(Reading, Figures, Overview, ClusterBulk, ScheduleControl, R
         return await self.get_run(run_id)
 
     async def purge(self, run_id: str, *, by: str = "", reason: str = "") -> None:
-        del by
         check_reason(reason)
-        try:
-            await self.writable.act("select stepflow.purge(%s)", run_id)
-        except psycopg.Error as error:
-            if error.sqlstate == "SF409":
-                raise ConflictError(f"Run {run_id} is live; cancel it first") from error
-            raise said(error) from error
+        async with self.writable.connection() as conn:
+            try:
+                async with conn.transaction():
+                    found = await conn.execute(
+                        b"select workflow from stepflow.runs where run_id = %s", (run_id,)
+                    )
+                    row = await found.fetchone()
+                    await conn.execute(b"select stepflow.purge(%s)", (run_id,))
+                    if row is not None:
+                        now_ms = self.clock.wall_ms()
+                        act = purged(run_id, str(row[0]), now_ms, by=by, reason=reason)
+                        await conn.execute(ACTS, act_columns(act))
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                if error.sqlstate == "SF409":
+                    raise ConflictError(f"Run {run_id} is live; cancel it first") from error
+                raise said(error) from error
 
     async def _ask(self, state: RunState, kind: str, act: type[Record], letter: bytes) -> RunView:
         """Write to the run and wait until what came of it is recorded."""

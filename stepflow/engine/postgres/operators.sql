@@ -1,6 +1,8 @@
 -- What operators ask of all processes together. Loaded after schema.sql, and of its format.
 --
 --   processes  one row a process that is up: who it is, when it was heard of, its figures
+--   audit      who did what, newest last
+--   api_keys   keys of the HTTP API that were made, by their hash
 
 create table stepflow.processes (
   process text primary key,
@@ -55,3 +57,40 @@ begin
   end loop;
 end;
 $$;
+
+-- ---------------------------------------------------------------- who did what
+
+-- Acts of operators on all runs, keys and schedules, written with what they are about: a bounded
+-- table, which outlives the runs.
+create table stepflow.audit (
+  n bigint generated always as identity primary key,
+  run_id text not null,
+  entry bytea not null
+);
+
+create index audit_run on stepflow.audit (run_id, n);
+
+-- Forget the oldest acts beyond so many and so many bytes.
+create function stepflow.trim_audit(p_most integer, p_bytes bigint) returns void language sql as $$
+  delete from stepflow.audit where n <= coalesce((
+    select max(n) from (
+      select n, row_number() over newest as place, sum(length(entry)) over newest as bytes
+        from stepflow.audit window newest as (order by n desc)
+    ) a where a.place > p_most or a.bytes > p_bytes), 0);
+$$;
+
+-- ---------------------------------------------------------------- API keys
+
+-- Keys that were made over HTTP or by `stepflow keys --database`: of each its SHA-256 alone. Whoever
+-- changes one has the lock of the version, and raises it.
+create table stepflow.api_keys (
+  id text primary key,
+  row jsonb not null
+);
+
+create table stepflow.api_keys_version (
+  one boolean primary key default true check (one),
+  version bigint not null
+);
+
+insert into stepflow.api_keys_version (version) values (1);

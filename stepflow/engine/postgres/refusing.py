@@ -12,14 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stepflow.authoring.registry import Registry
-    from stepflow.engine.protocol import KeyAction
-    from stepflow.model.audit import AuditPage
 
 __all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
 
 LACKS: Final = frozenset(
     {
-        "audit",
         "fork",
         "limits",
         "passing-emits",
@@ -63,16 +60,3 @@ class Refusing(ClusterPart):
     ) -> str:
         del run_id, from_step, body, results, by, reason
         _refuse("fork")
-
-    async def audit(
-        self, *, run_id: str = "", limit: int = 50, cursor: str | None = None
-    ) -> AuditPage:
-        del run_id, limit, cursor
-        _refuse("audit")
-
-    def check_key_act(self) -> None:
-        _refuse("audit")
-
-    async def note_key_act(self, action: KeyAction, key_id: str, *, name: str, by: str) -> None:
-        del action, key_id, name, by
-        _refuse("audit")

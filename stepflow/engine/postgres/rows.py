@@ -12,6 +12,7 @@ from zlib import crc32
 
 import msgspec
 
+from stepflow.engine.postgres.acts import act_row
 from stepflow.engine.postgres.inbox import text
 from stepflow.model import records as rec
 
@@ -101,6 +102,8 @@ class Rows(msgspec.Struct):
     restarted: dict[str, int] = {}
     declared: dict[str, tuple[str, ...]] = {}
     kept: set[str] = set()
+    acts: list[tuple[str, bytes]] = []
+    """What operators did, by run."""
     consumed: list[tuple[str, int]] = []
     sent: list[tuple[str, str, bytes]] = []
 
@@ -161,9 +164,17 @@ def _take(
         status = "pending"
     rows.runs[run_id] = RunRow(record.rs, record.lsn, status, record.ts)
     rows.records.append((run_id, record.rs, record.lsn, crc32(data), data))
+    if type(record) in _ACTS:
+        state = state_of(run_id)
+        act = act_row(record, state.workflow if state is not None else "")
+        if act is not None:
+            rows.acts.append(act)
     _index(rows, record, events, state_of)
 
 
+_ACTS: frozenset[type[rec.Record]] = frozenset(
+    {rec.CancelRequested, rec.RunCancelled, rec.RunPaused, rec.RunResumed, rec.RunRetried}
+)
 _STATUS: dict[type[rec.Record], str] = {
     rec.RunReleased: "running",
     rec.RunRetried: "running",

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from stepflow.clock import HybridTime, rfc3339
+from stepflow.engine.postgres.acts import ACTS, act_columns
 from stepflow.engine.postgres.firing import Starter, live_runs, row_of
 from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.errors import ConflictError, InvalidInputError, NotFoundError
+from stepflow.model.records import SchedulePaused
 from stepflow.model.schedules import BackfillRun, BackfillView, ScheduleRow, ScheduleView
 from stepflow.runtime.schedules import scheduled_id
 
@@ -128,14 +130,18 @@ class ScheduleControl(ClusterPart):
         return await self._set_paused(schedule_id, paused=False, by=by)
 
     async def _set_paused(self, schedule_id: str, *, paused: bool, by: str) -> ScheduleView:
-        del by
         planned = self._planned(schedule_id)
+        now_ms = self.clock.wall_ms()
         async with self.writable.connection() as conn, conn.transaction():
             await self._lock(conn, planned)
             changed = await conn.execute(
                 _PAUSE + b" and paused <> %s", (paused, text(schedule_id), paused)
             )
             if changed.rowcount:
+                act = SchedulePaused(
+                    lsn=0, r="", rs=0, ts=now_ms, schedule=schedule_id, paused=paused, by=by
+                )
+                await conn.execute(ACTS, act_columns(act))
                 await conn.execute(b"select pg_notify('stepflow_timed', '')")
         return await self.get_schedule(schedule_id)
 

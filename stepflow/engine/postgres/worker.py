@@ -603,6 +603,11 @@ class Worker:
             """delete from stepflow.inbox i using stepflow.runs r
                 where r.run_id = i.run_id and r.task_id is null"""
         )
+        await self._database.act(
+            "select stepflow.trim_audit(%s, %s)",
+            self._settings.audit_entries_max,
+            self._settings.audit_bytes_max,
+        )
         now_ms = self._clock.wall_ms()
         await self._database.act("delete from stepflow.keys where expires_ms < %s", now_ms)
         await self._database.act(

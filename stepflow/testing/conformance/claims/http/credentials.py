@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from stepflow.testing.conformance.claims.base import Claims
-from stepflow.testing.conformance.claims.http.shapes import expect_problem
+from stepflow.testing.conformance.claims.base import Claims, needs
+from stepflow.testing.conformance.claims.http.shapes import expect_problem, until_status
 from stepflow.testing.conformance.reading import NO_RUN, fresh
 
 if TYPE_CHECKING:
@@ -122,3 +122,23 @@ class CredentialClaims(Claims):
         found = await door.json("/session")
         assert found["kind"] == "key"
         assert {"trigger", "read", "notify", "control"} <= set(found["scopes"])
+
+    @needs("audit")
+    async def test_a_key_made_at_one_node_is_good_at_all_until_it_is_revoked(
+        self, door: Door
+    ) -> None:
+        wanted = {"name": f"claim {fresh()}", "scopes": ["read"]}
+        made = await door.post("/keys", wanted)
+        assert made.status_code == 200, made.text
+        key, key_id = made.json()["key"], made.json()["id"]
+        for node in door.nodes:
+            await until_status(door, "/workflows", 200, key=key, node=node)
+        refused = await door.post("/notify/any", 1, key=key)
+        expect_problem(refused, 403, "FORBIDDEN")
+        assert key_id in {row["id"] for row in (await door.json("/keys"))["keys"]}
+        assert (await door.ask("DELETE", f"/keys/{key_id}")).status_code == 200
+        for node in door.nodes:
+            await until_status(door, "/workflows", 401, key=key, node=node)
+        acts = (await door.json("/audit"))["audit"]
+        told = [act["action"] for act in acts if act.get("keyId") == key_id]
+        assert told == ["key-revoke", "key-make"]

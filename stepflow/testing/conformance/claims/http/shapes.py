@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from stepflow.testing.conformance.door import Door
 
-__all__ = ["expect", "expect_problem", "masked", "until_text"]
+__all__ = ["expect", "expect_problem", "masked", "until_status", "until_text"]
 
 _ANSWERS: Final = {
     "content-type": "application/json",
@@ -55,3 +55,12 @@ async def until_text(door: Door, run_id: str, text: str) -> httpx.Response:
         if text in answer.text:
             return answer
         assert '"state":"failed"' not in answer.text, answer.text
+
+
+async def until_status(door: Door, path: str, status: int, *, key: str, node: int) -> None:
+    """Return once the node answers a read by that key so."""
+    while True:
+        answer = await door.get(path, key=key, node=node)
+        if answer.status_code == status:
+            return
+        assert answer.status_code in {200, 401}, answer.text
