@@ -87,10 +87,14 @@ async def test_any_process_tells_of_all_of_them(url) -> None:
         stream.close()
         worker.gate.set()
         await run.result()
-        await worker.tell()
-        after = await api.engine.system()
+        # The end is seen before its worker knows that it is written.
+        while True:
+            await worker.tell()
+            after = await api.engine.system()
+            if not by_role(after)["all"].claims_held:
+                break
         assert after.journal.commits.max_s > 0
-        assert (after.runs.live, by_role(after)["all"].claims_held) == (0, 0)
+        assert after.runs.live == 0
 
 
 async def test_the_pace_of_a_workflow_is_that_of_all_processes(url) -> None:
