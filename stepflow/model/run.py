@@ -185,6 +185,8 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     created_ms: int = 0
     updated_ms: int = 0
     started: RunStarted | None = None
+    workflow: str = ""
+    """The id of its workflow."""
     input: bytes = b"null"
     first_input: bytes = b"null"
     """What it was triggered with: its input, until it restarts with another."""
@@ -237,11 +239,6 @@ class RunState(msgspec.Struct, eq=False, gc=False):
     """Records that did not fit: how many fitted before, their LSN, themselves."""
 
     # ------------------------------------------------------------ reading
-
-    @property
-    def workflow(self) -> str:
-        """The id of the run's workflow."""
-        return self.started.workflow if self.started else ""
 
     @property
     def finished(self) -> bool:
@@ -429,6 +426,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
             message = f"{self.id} was started twice"
             raise ApplyError(message)
         self.started = record
+        self.workflow = record.workflow
         self.input = self.first_input = bytes(record.input)
         self.created_ms = record.ts
         self.due = record.due
@@ -475,6 +473,7 @@ class RunState(msgspec.Struct, eq=False, gc=False):
         for event, lsn in record.kept:
             kept.setdefault(event, deque()).append(lsn)
         self.started = msgspec.structs.replace(start, input=record.input, events=record.events)
+        self.workflow = start.workflow
         self.created_ms = start.ts
         self.first_input = bytes(start.input)
         self.input = bytes(record.input)

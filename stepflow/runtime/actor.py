@@ -158,7 +158,7 @@ class RunActor(HeldRun):
 
         `args` is a decoded copy of its input, for the body alone, where the caller has one.
         """
-        state = self.state
+        state = self.open_state or self.state
         if self.session is not None or state.status != "running" or self.sup.stopping:
             return
         if self.condition in {"quarantined", "parked"}:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec import field
-
 from stepflow.errors import (
     DivergenceError,
     EventTimeoutError,
@@ -23,7 +21,7 @@ from stepflow.errors import (
 from stepflow.model.codec import PLAIN, decode_step_error
 from stepflow.model.retry import RetryPolicy
 from stepflow.runtime.blame import blame
-from stepflow.runtime.plain import Plain
+from stepflow.runtime.plain import FRESH_DICT, FRESH_LIST, Plain
 from stepflow.runtime.replay import Ask
 
 if TYPE_CHECKING:
@@ -279,9 +277,9 @@ class MapWait(Wait):
 
     limit: int = 0
     """How many may run at once; 0: all."""
-    _values: dict[RunAsk, Any] = field(default_factory=dict[RunAsk, Any])
+    _values: dict[RunAsk, Any] = FRESH_DICT
     _running: int = 0
-    _queue: list[RunAsk] = field(default_factory=list[RunAsk])
+    _queue: list[RunAsk] = FRESH_LIST
 
     @property
     def is_failed_map(self) -> bool:

@@ -19,6 +19,7 @@ from stepflow.runtime.messages import CancelAsked
 from stepflow.runtime.undoing import not_undone
 
 if TYPE_CHECKING:
+    from stepflow.model.run import RunState
     from stepflow.runtime import messages as msg
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.session import Session
@@ -127,9 +128,10 @@ def grace_over(actor: RunActor, due_ms: int) -> None:
 
 def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
     """Record the run's end as its body ended: returned, raised or cancelled."""
-    if message.session is not actor.session or message.session.fenced or actor.state.finished:
+    state = actor.open_state or actor.state
+    if message.session is not actor.session or message.session.fenced or state.finished:
         return
-    if actor.state.paused:
+    if state.paused:
         # Its end would be an effect: the body comes to it again when the run goes on.
         actor.sup.spawn(actor.suspend())
         return
@@ -137,12 +139,12 @@ def body_ended(actor: RunActor, message: msg.BodyEnded) -> None:
         actor.diverged_by_leaving(unused[0], "nothing before its end")
         return
     error = message.error
-    if actor.state.cancelling:
+    if state.cancel_deadline_ms:  # it has not ended: see above
         end_cancelled(actor)
         return
     if error is None:
         try:
-            data = _encode_result(actor, message.value)
+            data = _encode_result(actor, state, message.value)
         except AuthoringError as failure:
             error = failure
         else:
@@ -172,8 +174,8 @@ def _blamed(
     return tuple(failed), tuple(key for key in dict.fromkeys(cleanup) if key not in failed)
 
 
-def _encode_result(actor: RunActor, value: Any) -> bytes:
-    workflow = actor.sup.workflow(actor.state.workflow)
+def _encode_result(actor: RunActor, state: RunState, value: Any) -> bytes:
+    workflow = actor.sup.workflow(state.workflow)
     data = workflow.signature.output.encode(value) if workflow else encode(value)
     check_size(actor, data)
     return data
@@ -190,17 +192,19 @@ def _run_error(actor: RunActor, error: BaseException) -> bytes:
 
 def end_run(actor: RunActor, kind: type[Any], **fields: Any) -> None:
     """Record the run's end, in one frame with what it means to its parent and its children."""
-    if kind is not rec.RunCompleted and (rows := list(not_undone(actor.state))):
+    state = actor.open_state or actor.state
+    recorder = actor.sup.recorder
+    if kind is not rec.RunCompleted and (rows := list(not_undone(state))):
         fields["error"] = Raw(with_compensation(bytes(fields["error"]), rows))
-    start = actor.state.started
-    pending = actor.state.pending_calls()
+    start = state.started
+    pending = state.pending_calls()
     children = pending and any(call.child for call in pending)
     if children or (start is not None and start.parent_key):
-        with actor.sup.recorder.group():
-            record = actor.record(kind, **fields)
+        with recorder.group():
+            record = recorder.write(actor, kind, **fields)
             actor.sup.run_ended(actor, pending)
     else:
-        record = actor.record(kind, **fields)
+        record = recorder.write(actor, kind, **fields)
         actor.sup.run_ended(actor, pending)
     session, actor.session = actor.session, None
     if session is not None:
@@ -233,7 +237,7 @@ def check_size(actor: RunActor, data: bytes) -> None:
             "store it elsewhere and return a reference"
         )
         raise AuthoringError(message)
-    if actor.state.nbytes + len(data) > settings.run_bytes_max:
+    if (actor.open_state or actor.state).nbytes + len(data) > settings.run_bytes_max:
         message = (
             f"the run would hold more than {settings.run_bytes_max} bytes; "
             "return less, or end it and start another"

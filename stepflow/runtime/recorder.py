@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from stepflow.clock import HybridTime
     from stepflow.journal.api import Journal
+    from stepflow.model.run import RunState
     from stepflow.runtime.actor import RunActor
 
 __all__ = ["Copied", "Recorder"]
@@ -45,7 +46,7 @@ _BINDING = (ValueRecorded, VersionChosen)
 class Recorder:
     """Turns decisions into records."""
 
-    __slots__ = ("_sink", "journal", "live_bytes", "on_act", "time")
+    __slots__ = ("journal", "live_bytes", "on_act", "sink", "time")
 
     def __init__(self, journal: Journal, time: HybridTime) -> None:
         self.journal = journal
@@ -54,13 +55,13 @@ class Recorder:
         """Told of acts on no run, and on runs that have gone."""
         self.live_bytes = 0
         """What the records of the runs that live hold; whoever ends one takes it away."""
-        self._sink: Journal | _Group = journal
+        self.sink: Journal | _Group = journal
         """Where records go: into the journal, or into the group that is open."""
 
     @property
     def next_lsn(self) -> int:
         """The LSN of the next record."""
-        return self._sink.next_lsn
+        return self.sink.next_lsn
 
     def write(
         self,
@@ -77,20 +78,37 @@ class Recorder:
         Raises `ApplyError`, with nothing changed or queued.
         """
         state = actor.open_state or actor.state
-        sink = self._sink
-        lsn = sink.next_lsn
+        lsn = self.sink.next_lsn
         record = kind(lsn=lsn, r=state.id, rs=state.rs + 1, ts=self.time.now_ms(), **fields)
+        strict = not (kind.lazy if lazy is None else lazy)
+        self.take(actor, state, record, strict=strict, body=body)
+        if not strict and kind in _BINDING:
+            actor.strict_lsn = lsn
+        return record
+
+    def take(
+        self,
+        actor: RunActor,
+        state: RunState,
+        record: Record,
+        *,
+        strict: bool,
+        body: bytes | None = None,
+    ) -> None:
+        """Record what the caller has made, in the same turn, with `sink.next_lsn` and `time`.
+
+        Members that pass through `**fields` cost five times what the record does, so whoever
+        records something for each step makes it himself. Raises as `write` does.
+        """
         data = encode_record(record)
         before = state.nbytes
         state.apply(record, data, body)
         self.live_bytes += state.nbytes - before
-        strict = not (kind.lazy if lazy is None else lazy)
-        sink.append((data,), strict=strict)
-        if strict or kind in _BINDING:
-            actor.strict_lsn = lsn
+        self.sink.append((data,), strict=strict)
+        if strict:
+            actor.strict_lsn = record.lsn
         if actor.feed is not None:
-            actor.noted(lsn)
-        return record
+            actor.noted(record.lsn)
 
     def write_copies(self, actor: RunActor, rows: Iterable[Copied]) -> None:
         """Record what another run had recorded as the history of a run that has just been started.
@@ -99,7 +117,7 @@ class Recorder:
         """
         state = actor.state
         run_id, ts, before = state.id, self.time.now_ms(), state.nbytes
-        lsn = self._sink.next_lsn
+        lsn = self.sink.next_lsn
         written: list[bytes] = []
         try:
             for record, event in rows:
@@ -118,7 +136,7 @@ class Recorder:
         finally:
             # Also after an exception: what was applied must be queued.
             if written:
-                self._sink.append(written, strict=True)
+                self.sink.append(written, strict=True)
                 actor.strict_lsn = lsn - 1
             self.live_bytes += state.nbytes - before
 
@@ -135,13 +153,13 @@ class Recorder:
             takers=takers,
             by=by,
         )
-        self._sink.append((encode_record(record),), strict=True)
+        self.sink.append((encode_record(record),), strict=True)
         return lsn
 
     def write_schedule(self, kind: type[R], /, **fields: Any) -> R:
         """Record one fact of a schedule."""
         record = kind(lsn=self.next_lsn, r="", rs=0, ts=self.time.now_ms(), **fields)
-        self._sink.append((encode_record(record),), strict=True)
+        self.sink.append((encode_record(record),), strict=True)
         return record
 
     def write_purge(
@@ -158,7 +176,7 @@ class Recorder:
             reason=reason,
             workflow=workflow,
         )
-        self._sink.append((encode_record(record),), strict=True)
+        self.sink.append((encode_record(record),), strict=True)
         if self.on_act is not None:
             self.on_act(record)
         return lsn
@@ -174,7 +192,7 @@ class Recorder:
     def _write_act(self, kind: type[Record], fields: dict[str, Any]) -> int:
         lsn = self.next_lsn
         record = kind(lsn=lsn, r="", rs=0, ts=self.time.now_ms(), **fields)
-        self._sink.append((encode_record(record),), strict=True)
+        self.sink.append((encode_record(record),), strict=True)
         if self.on_act is not None:
             self.on_act(record)
         return lsn
@@ -182,14 +200,14 @@ class Recorder:
     @contextmanager
     def group(self) -> Generator[None]:
         """Put all records written inside into one frame. Groups nest; the outermost counts."""
-        if self._sink is not self.journal:
+        if self.sink is not self.journal:
             yield
             return
-        group = self._sink = _Group(self.journal.next_lsn)
+        group = self.sink = _Group(self.journal.next_lsn)
         try:
             yield
         finally:
-            self._sink = self.journal
+            self.sink = self.journal
             if group.records:
                 # Also after an exception: what was applied must be queued.
                 self.journal.append(group.records, strict=group.strict)

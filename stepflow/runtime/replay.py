@@ -22,11 +22,9 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Protocol
 
-from msgspec import field
-
 from stepflow.errors import DivergenceError
 from stepflow.model.run import ANY_ARGS
-from stepflow.runtime.plain import Plain
+from stepflow.runtime.plain import FRESH_DICT, Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -97,10 +95,10 @@ class Gate(Plain):
     _renamed: Mapping[str, str] = {}
     _heap: list[tuple[int, int, Ask | None, CallState | None]] = _NO_RESULTS
     """Asked-for results by LSN; an entry without an ask is the cancel."""
-    _undecided: dict[Ask, None] = field(default_factory=dict[Ask, None])
+    _undecided: dict[Ask, None] = FRESH_DICT
     _live: bool = False
     """Whether the body has passed what it did in earlier activations."""
-    _started: dict[str, Ask] = field(default_factory=dict[str, Ask])
+    _started: dict[str, Ask] = FRESH_DICT
     _seq: int = 0
     _passes: int = 0
     _quiet: bool = False

@@ -18,11 +18,9 @@ from contextlib import AsyncExitStack
 from types import AsyncGeneratorType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from msgspec import field
-
 from stepflow.clock import next_pass
 from stepflow.errors import RunSuspended
-from stepflow.runtime.plain import Plain
+from stepflow.runtime.plain import FRESH_DICT, FRESH_LIST, FRESH_SET, Plain
 from stepflow.runtime.tracked import Tracked, TrackedRoot
 
 if TYPE_CHECKING:
@@ -54,11 +52,9 @@ class Session(Plain):
     run_bytes: bytes
     workflow: str
     """Its name, for whoever must not look at the run's state: a log entry of a thread."""
-    branches: dict[asyncio.Task[Any], Branch] = field(
-        default_factory=dict["asyncio.Task[Any]", Any]
-    )
+    branches: dict[asyncio.Task[Any], Branch] = FRESH_DICT
     """Every task of the run that has not ended, with its place."""
-    waits: set[Wait] = field(default_factory=set[Any])
+    waits: set[Wait] = FRESH_SET
     root: asyncio.Task[None] | None = None
     fenced: bool = False
     """Nothing it does is recorded any more."""
@@ -74,7 +70,7 @@ class Session(Plain):
     """How long it took to come from the start of the body to its first new call."""
     missed: bool = False
     """Something happened that woke nobody, since the run was being put to sleep."""
-    cut_short: list[str] = field(default_factory=list[str])
+    cut_short: list[str] = FRESH_LIST
     """Keys of what a task of the run asked for while it was being cancelled."""
     ahead: int = 0
     ahead_bytes: int = 0

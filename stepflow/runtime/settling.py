@@ -59,14 +59,17 @@ def step_ended(actor: RunActor, message: msg.StepEnded) -> None:
         except (AuthoringError, ApiError) as refused:
             error = refused
         else:
-            sup.recorder.write(
-                actor,
-                rec.StepCompleted,
-                lazy=ask.relaxed,
+            recorder = sup.recorder
+            record = rec.StepCompleted(
+                lsn=recorder.sink.next_lsn,
+                r=state.id,
+                rs=state.rs + 1,
+                ts=recorder.time.now_ms(),
                 key=ask.key,
                 result=Raw(data),
                 attempt=call.attempt,
             )
+            recorder.take(actor, state, record, strict=not ask.relaxed)
             ask.decoded = decoded
             if sup.seams.replays_always or call.group:
                 actor.settled(call)

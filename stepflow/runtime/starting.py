@@ -41,7 +41,7 @@ def start_calls(actor: RunActor, asks: Sequence[Ask]) -> None:
         first = asks[0]
         if type(first) is not StepAsk or len(asks) > 1 or type(first.wait) is not OneWait:
             _start_waits(actor, asks)
-        elif first.key in actor.state.calls:
+        elif first.key in (actor.open_state or actor.state).calls:
             _start_step(actor, first)
         else:
             begin_attempt(actor, first, 1)
@@ -110,21 +110,27 @@ def begin_attempt(actor: RunActor, ask: StepAsk, attempt: int) -> None:
     """Record that an attempt starts; its body starts when what it rests on is durable."""
     session = actor.session
     sup = actor.sup
+    gate = session.gate if session is not None else None
     effects_wait_for = actor.strict_lsn
-    record = sup.recorder.write(
-        actor,
-        rec.StepStarted,
-        lazy=not ask.once,
+    state = actor.open_state or actor.state
+    recorder = sup.recorder
+    record = rec.StepStarted(
+        lsn=recorder.sink.next_lsn,
+        r=state.id,
+        rs=state.rs + 1,
+        ts=recorder.time.now_ms(),
         key=ask.key,
         name=ask.name,
         fn=ask.fn,
         args=ask.args,
         attempt=attempt,
-        solo=session is not None and session.gate.solo,
+        # What `gate.solo` says.
+        solo=gate is not None and gate.outstanding == 1 and gate.tasks == 1,
         once=ask.once,
         undo=ask.undo,
         group=ask.group,
     )
+    recorder.take(actor, state, record, strict=ask.once)
     lsn = record.lsn if ask.once else effects_wait_for
     if session is None:
         return

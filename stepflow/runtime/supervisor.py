@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from stepflow.clock import next_pass
 from stepflow.entropy import Entropy, system_entropy
@@ -329,9 +330,13 @@ class Supervisor:
         plain = door is None and not more
         if self.traces is not None:
             self.traces.begin(actor, workflow.id, parent, traceparent, more)
-        record = self.recorder.write(
-            actor,
-            rec.RunStarted,
+        recorder = self.recorder
+        state = actor.open_state or actor.state
+        record = rec.RunStarted(
+            lsn=recorder.sink.next_lsn,
+            r=state.id,
+            rs=1,
+            ts=recorder.time.now_ms(),
             workflow=workflow.id,
             input=Raw(data),
             by=by,
@@ -341,8 +346,9 @@ class Supervisor:
             due=due,
             parent=parent,
             parent_key=parent_key,
-            **more,
         )
+        record = replace(record, **more) if more else record
+        recorder.take(actor, state, record, strict=True)
         self.adopt_run(actor, record.lsn)
         if history is not None:
             history(actor)
@@ -391,7 +397,7 @@ class Supervisor:
         """Enter a run into the tables: a new one, or one that recovery found."""
         actor.start_lsn = start_lsn
         self.runs.enter(actor, start_lsn)
-        state = actor.state
+        state = actor.open_state or actor.state
         start = state.started
         if start is None or state.finished:
             return
@@ -446,11 +452,11 @@ class Supervisor:
     def deactivated(self, actor: RunActor) -> None:
         """The run has none any more."""
         self.active.pop(actor.id, None)
-        self._loose_bytes += actor.state.nbytes
+        self._loose_bytes += (actor.open_state or actor.state).nbytes
 
     def run_ended(self, actor: RunActor, pending: list[CallState]) -> None:
         """The run's end was recorded, in the group that is open: tell its parent in the same."""
-        state = actor.state
+        state = actor.open_state or actor.state
         self.live -= 1
         self.recorder.live_bytes -= state.nbytes
         self.aside.pop(actor.id, None)
@@ -490,7 +496,7 @@ class Supervisor:
 
     def pack_later(self, actor: RunActor) -> None:
         """The run has ended, durably: it gives up its objects when some others have ended too."""
-        if actor.state.nbytes > _UNPACKED_BYTES_MAX:
+        if (actor.open_state or actor.state).nbytes > _UNPACKED_BYTES_MAX:
             # Its objects take as much again as its records.
             self.pace.note(actor)
             actor.pack()

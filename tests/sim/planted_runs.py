@@ -66,36 +66,30 @@ def _recovered_otherwise(change: Callable[[RunState], bool], ran: Ran) -> Any:
 @planted()
 def apply_fails_after_the_append(ran: Ran) -> Any:
     """A record is queued that could not be applied."""
-    write: Any = Recorder.write
+    take: Any = Recorder.take
 
-    def broken(self: Any, actor: Any, kind: Any, /, **options: Any) -> Any:
-        if kind is rec.StepCompleted and actor.state.rs % 4 == 3:
+    def broken(self: Any, actor: Any, state: Any, record: Any, **options: Any) -> None:
+        if type(record) is rec.StepCompleted and state.rs % 4 == 3:
             ran()
-            state = actor.state
-            fields = {k: v for k, v in options.items() if k not in {"lazy", "body"}}
-            record = kind(
-                lsn=self.next_lsn, r=state.id, rs=state.rs + 1, ts=self.time.now_ms(), **fields
-            )
             self.journal.append((rec.encode_record(record),), strict=True)
             message = "planted"
             raise ApplyError(message)
-        return write(self, actor, kind, **options)
+        take(self, actor, state, record, **options)
 
-    return replaced(Recorder, "write", broken)
+    return replaced(Recorder, "take", broken)
 
 
 @planted()
 def effects_do_not_wait(ran: Ran) -> Any:
     """A step begins though what its run has seen is not on disk."""
-    write: Any = Recorder.write
+    take: Any = Recorder.take
 
-    def broken(self: Any, actor: Any, kind: Any, /, **options: Any) -> Any:
-        record = write(self, actor, kind, **options)
+    def broken(self: Any, actor: Any, state: Any, record: Any, **options: Any) -> None:
+        take(self, actor, state, record, **options)
         ran()
         actor.strict_lsn = 0
-        return record
 
-    return replaced(Recorder, "write", broken)
+    return replaced(Recorder, "take", broken)
 
 
 @planted("values")
