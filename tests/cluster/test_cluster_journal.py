@@ -162,6 +162,49 @@ async def test_a_letter_to_a_run_that_has_ended_holds_nothing_up() -> None:
     await journal.close()
 
 
+async def test_a_letter_that_made_nothing_of_its_run_takes_no_others_records_along() -> None:
+    store = Store()
+    journal = a_journal(store, "run_a", "run_b", "run_c")
+    first = journal.append([completed(journal, "run_a")])
+    await store.asked.wait()
+    # All in one turn: the one was over, as will be known in a moment.
+    journal.attach(Consumed("run_a", 7))
+    journal.attach(Consumed("run_b", 8))
+    second = journal.append([completed(journal, "run_b")])
+    journal.attach(Consumed("run_a", 9))
+    third = journal.append([completed(journal, "run_c")])
+    del journal.holders["run_a"]
+    store.may_answer.set()
+    await journal.durable(third)
+    assert store.written == [[first], [second, third]]
+    await journal.close()
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_a_held_run_whose_records_were_dropped_is_read_again(late: bool) -> None:  # noqa: FBT001
+    store = Store()
+    journal = a_journal(store, "run_a", "run_b")
+    lost: list[tuple[str, bool]] = []
+    journal.on_lost = lambda run_id, ours: lost.append((run_id, ours))
+    first = journal.append([completed(journal, "run_a")])
+    await store.asked.wait()
+    if late:
+        del journal.holders["run_a"]
+    with_it = [completed(journal, "run_a")]
+    with_it.append(completed(journal, "run_b"))
+    journal.append(with_it)
+    # What comes after it would leave a gap.
+    journal.append([completed(journal, "run_b")])
+    journal.holders.pop("run_a", None)
+    store.may_answer.set()
+    while not lost:
+        await asyncio.sleep(0)
+    assert lost == [("run_b", True)]
+    assert store.written == [[first]]
+    assert "run_b" not in journal.holders
+    await journal.close()
+
+
 async def test_a_defect_while_writing_ends_the_worker() -> None:
     store = Store()
     store.may_answer.set()

@@ -121,6 +121,9 @@ class ClusterJournal:
         if self._shut:
             raise UnavailableError("the journal is closed")
         entries = [entry_of(data) for data in records]
+        if self._effects and _are_strangers(entries, self._effects):
+            # A letter that made nothing of its run: it must not take another's records along.
+            self._push_effects()
         first = self.next_lsn
         last = self.next_lsn = first + len(records)
         last -= 1
@@ -131,6 +134,8 @@ class ClusterJournal:
 
     def attach(self, effect: Effect) -> None:
         """Write this with the records that are appended next in this turn of the loop, if any."""
+        if self._effects and _run_of(self._effects[-1]) != _run_of(effect):
+            self._push_effects()
         if not self._effects:
             self._loop.call_soon(self._push_effects)
         self._effects.append(effect)
@@ -149,6 +154,7 @@ class ClusterJournal:
         if not group.runs <= self.holders.keys():
             # Decided by an actor that does not know yet that its run has gone.
             self._drop((group,))
+            self._read_again((group,))
             return
         self._groups.append(group)
         self._queued_bytes += sum(len(entry.data) for entry in group.entries)
@@ -211,10 +217,15 @@ class ClusterJournal:
             self._lazy_timer.cancel()
             self._lazy_timer = None
         groups, self._groups = self._groups, []
+        gone: list[Group] = []
+        while stale := [group for group in groups if not group.runs <= self.holders.keys()]:
+            # Of a run whose end was written meanwhile: a letter that came too late.
+            groups = [group for group in groups if group.runs <= self.holders.keys()]
+            self._read_again(stale)
+            gone += stale
         # First what will be written: nothing of it may count as written for what is dropped.
-        self._flying = [group for group in groups if group.runs <= self.holders.keys()]
-        # Of a run whose end was written meanwhile: a letter that came too late.
-        self._drop([group for group in groups if not group.runs <= self.holders.keys()])
+        self._flying = groups
+        self._drop(gone)
         if not self._flying:
             return
         # Not through the loop's factory: it may be called in a run's turn.
@@ -340,6 +351,16 @@ class ClusterJournal:
         if self._writing is None:
             self._settle_durable()
 
+    def _read_again(self, groups: Sequence[Group]) -> None:
+        """Held runs had records in groups that were dropped: no later one of theirs is written."""
+        for run_id in {run for group in groups for run in group.runs} & self.holders.keys():
+            del self.holders[run_id]
+            self._loop.call_soon(self._tell_lost, run_id)
+
+    def _tell_lost(self, run_id: str) -> None:
+        if self.on_lost is not None:
+            self.on_lost(run_id, True)  # Its claim is still ours.
+
     # ------------------------------------------------------------ room and health
 
     def has_room(self, nbytes: int, *, reserve: bool = False) -> bool:
@@ -409,6 +430,15 @@ class ClusterJournal:
 _ENDS: Final = frozenset({"RunCompleted", "RunFailed", "RunCancelled"})
 
 
+def _run_of(effect: Effect) -> str:
+    return effect.sender if isinstance(effect, Sent) else effect.run_id
+
+
+def _are_strangers(entries: Sequence[Entry], effects: Sequence[Effect]) -> bool:
+    runs = _rests_on(entries, ())
+    return bool(runs) and runs.isdisjoint(_run_of(effect) for effect in effects)
+
+
 def _rests_on(entries: Sequence[Entry], effects: Sequence[Effect]) -> set[str]:
     """Return the held runs whose claim the group rests on: a run that it starts needs none."""
     runs = {
@@ -417,6 +447,6 @@ def _rests_on(entries: Sequence[Entry], effects: Sequence[Effect]) -> set[str]:
         if not isinstance(entry.record, RunStarted | EventReceived)
     }
     for effect in effects:
-        runs.add(effect.sender if isinstance(effect, Sent) else effect.run_id)
+        runs.add(_run_of(effect))
     runs.discard("")
     return runs
