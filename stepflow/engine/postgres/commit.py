@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -11,6 +12,7 @@ import psycopg
 from stepflow.engine.postgres.acts import ACTS
 from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.journal import LostRunsError, UnreachableError
+from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, WRITE, columns_of
 from stepflow.engine.postgres.rows import rows_of
 from stepflow.engine.postgres.schema import QUEUE
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from stepflow.engine.postgres.database import Database
+    from stepflow.engine.postgres.passing import Passing, Told
     from stepflow.engine.postgres.rows import Group, Rows
     from stepflow.model.records import RunStarted
     from stepflow.model.run import RunState
@@ -79,6 +82,8 @@ select stepflow.put(p.run_id, p.kind, p.body)
  order by p.run_id, p.place"""
 _NOTIFY: Final = b"select pg_notify('stepflow_runs', %s)"
 _NOTIFIED_AT_ONCE: Final = 100
+_CLEANED_MS: Final = 2_000
+"""So often a worker that tells what passes forgets what has passed."""
 
 
 class Committer:
@@ -90,11 +95,16 @@ class Committer:
         worker: str,
         state_of: Callable[[str], RunState | None],
         type_of: Callable[[str, str], str | None],
+        passing: Passing,
     ) -> None:
         self._database = database
         self._worker = worker
         self._state_of = state_of
         self._type_of = type_of
+        self._passing = passing
+        self._turn = asyncio.Lock()
+        """One transaction at a time: what passes may go between two groups."""
+        self._cleaned_ms = 0
         self._conn: psycopg.AsyncConnection[Any] | None = None
 
     async def close(self) -> None:
@@ -108,6 +118,51 @@ class Committer:
 
         Raises `LostRunsError`, having written nothing, and `UnreachableError`.
         """
+        async with self._turn:
+            told = self._passing.take()
+            try:
+                await self._store(batch, groups, holders, told)
+            except BaseException:
+                self._passing.put_back(told)
+                raise
+
+    async def pass_on(self, holders: Mapping[str, UUID]) -> None:
+        """Write what is told to those who read now. What cannot be written is lost."""
+        async with self._turn:
+            told = self._passing.take()
+            if not told:
+                return
+            try:
+                conn = self._conn = self._conn or await self._database.connect()
+                async with conn.pipeline():
+                    await conn.execute(b"begin")
+                    # Nobody counts on it, and no record is in this transaction.
+                    await conn.execute(b"set local synchronous_commit = off")
+                    await self._tell(conn, told, holders)
+                    await _ring(conn, [one.run_id for one in told])
+                    await conn.execute(b"commit")
+            except psycopg.Error as error:
+                _log.debug("what passes could not be told: %s", error)
+                await self._hang_up()
+
+    async def _tell(
+        self,
+        conn: psycopg.AsyncConnection[Any],
+        told: Sequence[Told],
+        holders: Mapping[str, UUID],
+    ) -> None:
+        if told[-1].at_ms - self._cleaned_ms > _CLEANED_MS:
+            self._cleaned_ms = told[-1].at_ms
+            await conn.execute(CLEAN.encode(), (self._cleaned_ms - KEPT_MS,))
+        await conn.execute(WRITE, columns_of(told, holders))
+
+    async def _store(
+        self,
+        batch: int,
+        groups: Sequence[Group],
+        holders: Mapping[str, UUID],
+        told: Sequence[Told],
+    ) -> None:
         rows = rows_of(groups, self._state_of, self._type_of)
         runs = sorted({run_id for group in groups for run_id in group.runs})
         try:
@@ -118,7 +173,7 @@ class Committer:
             async with conn.pipeline():
                 # Not by `transaction()`: that would hide what was refused behind its own failure.
                 await conn.execute(b"begin")
-                await self._write(conn, batch, runs, rows, holders)
+                await self._write(conn, batch, runs, rows, holders, told)
                 await conn.execute(b"commit")
         except psycopg.OperationalError as error:
             if error.sqlstate in {"40P01", "40001", "55P03"}:
@@ -158,11 +213,15 @@ class Committer:
         runs: Sequence[str],
         rows: Rows,
         holders: Mapping[str, UUID],
+        told: Sequence[Told],
     ) -> None:
         run = conn.execute
         ending = [holders[run_id] for run_id in rows.ended]
         held = [holders[run_id] for run_id in runs]
         await run(_GUARD, (self._worker, batch, runs, held, ending))
+        if told:
+            # Before whatever was recorded after it.
+            await self._tell(conn, told, holders)
         for record, data in rows.started:
             await run(START, start_values(record, data))
         if rows.records:
@@ -213,14 +272,20 @@ class Committer:
             await run(_PUT, _columns(rows.sent, 3))
         changed = [*rows.runs, *(record.r for record, _ in rows.started)]
         changed += [run_id for run_id, _ in rows.consumed if run_id not in rows.runs]
-        for begin in range(0, len(changed), _NOTIFIED_AT_ONCE):
-            await run(_NOTIFY, (",".join(changed[begin : begin + _NOTIFIED_AT_ONCE]),))
+        changed += [one.run_id for one in told if one.run_id not in rows.runs]
+        await _ring(conn, changed)
 
     def _kept(self, runs: Iterable[str]) -> Iterable[tuple[str, int, int]]:
         for run_id in sorted(runs):
             state = self._state_of(run_id)
             if state is not None:
                 yield run_id, state.kept_count, state.kept_bytes
+
+
+async def _ring(conn: psycopg.AsyncConnection[Any], run_ids: Iterable[str]) -> None:
+    changed = list(dict.fromkeys(run_ids))
+    for begin in range(0, len(changed), _NOTIFIED_AT_ONCE):
+        await conn.execute(_NOTIFY, (",".join(changed[begin : begin + _NOTIFIED_AT_ONCE]),))
 
 
 def start_values(record: RunStarted, data: bytes) -> tuple[object, ...]:

@@ -30,7 +30,12 @@ _log: Final = logging.getLogger("stepflow.postgres")
 
 _POOL_MAX: Final = 8
 _CHANNELS: Final = (
-    *("stepflow_runs", "stepflow_inbox", "stepflow_work", "stepflow_timed", "stepflow_keys"),
+    "stepflow_runs",
+    "stepflow_inbox",
+    "stepflow_work",
+    "stepflow_timed",
+    "stepflow_audience",
+    "stepflow_keys",
 )
 _WAIT_S: Final = 5.0
 """A call waits so long for a connection, then it is refused."""
@@ -198,6 +203,8 @@ class Bell:
         """Told of a change in what begins by the clock."""
         self.on_keys: Callable[[], None] | None = None
         """Told of API keys that were made or revoked."""
+        self.on_audience: Callable[[Sequence[str]], None] | None = None
+        """Told of runs that somebody reads in some process."""
         self._task: asyncio.Task[None] | None = None
 
     def hear(self, run_id: str) -> Ear:
@@ -233,9 +240,10 @@ class Bell:
     def _heard(self, channel: str, payload: str) -> None:
         if channel == "stepflow_runs":
             self.ring(payload.split(","))
-        elif channel == "stepflow_inbox":
-            if self.on_inbox is not None:
-                self.on_inbox(payload.split(","))
+        elif channel in {"stepflow_inbox", "stepflow_audience"}:
+            told = self.on_inbox if channel == "stepflow_inbox" else self.on_audience
+            if told is not None:
+                told(payload.split(","))
         elif channel == "stepflow_keys":
             if self.on_keys is not None:
                 self.on_keys()

@@ -27,6 +27,7 @@ from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_lett
 from stepflow.engine.postgres.keys import PostgresKeys
 from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
+from stepflow.engine.postgres.passing import Audience
 from stepflow.engine.postgres.presence import Presence, Starts
 from stepflow.engine.postgres.reading import Reading
 from stepflow.engine.postgres.refusing import HAS, Refusing, check_workflows
@@ -106,6 +107,7 @@ class PostgresEngine(
         self._database = Database(url)
         self.bell = Bell(self._database, self.clock)
         self.keys = PostgresKeys(url)
+        self.audience = Audience(self._database, self.clock)
         self.streams: set[ClusterStream | ClusterAllStream] = set()
         self._worker: Worker | None = None
         self._presence: Presence | None = None

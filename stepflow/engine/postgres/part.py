@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from stepflow.clock import Clock
     from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.passing import Audience
     from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream
     from stepflow.engine.postgres.worker import Worker
 
@@ -30,6 +31,7 @@ class ClusterPart(EnginePart):
     clock: Clock
     poll_s: float
     bell: Bell
+    audience: Audience
     streams: set[ClusterStream | ClusterAllStream]
     """Those that are open in this process."""
     _database: Database

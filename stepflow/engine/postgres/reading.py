@@ -9,6 +9,7 @@ from stepflow.clock import rfc3339
 from stepflow.engine.listing import decode_cursor, encode_cursor
 from stepflow.engine.postgres.history import load, load_lines
 from stepflow.engine.postgres.part import ClusterPart
+from stepflow.engine.postgres.passing import ALL_RUNS
 from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream, horizon
 from stepflow.engine.protocol import EVENTS_MAX, WaitingEvent
 from stepflow.errors import RunNotFoundError, UnavailableError
@@ -172,16 +173,31 @@ class Reading(ClusterPart):
         stream = ClusterStream(self.database, self.bell, run_id, self.poll_s, after)
         if not await stream.open():
             raise RunNotFoundError
-        stream.on_close = partial(self.streams.discard, stream)
-        self.streams.add(stream)
+        await self._enter(stream, run_id)
         return stream
 
     async def stream_all(self, where: EventFilter, after: str | None = None) -> ClusterAllStream:
         stream = ClusterAllStream(self.database, self.bell, where, self.poll_s)
         await stream.open(after)
-        stream.on_close = partial(self.streams.discard, stream)
-        self.streams.add(stream)
+        await self._enter(stream, ALL_RUNS)
         return stream
+
+    async def _enter(self, stream: ClusterStream | ClusterAllStream, runs: str) -> None:
+        """The stream is open: workers are told, for what passes, unless its run has ended."""
+        self.streams.add(stream)
+        stream.on_close = partial(self.streams.discard, stream)
+        if stream.is_over:
+            return
+        stream.on_close = partial(self._leave, stream, runs)
+        try:
+            await self.audience.enter(runs)
+        except BaseException:
+            stream.close()
+            raise
+
+    def _leave(self, stream: ClusterStream | ClusterAllStream, runs: str) -> None:
+        self.streams.discard(stream)
+        self.audience.leave(runs)
 
     # ------------------------------------------------------------ explaining
 

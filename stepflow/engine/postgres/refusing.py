@@ -19,7 +19,6 @@ LACKS: Final = frozenset(
     {
         "fork",
         "limits",
-        "passing-emits",
     }
 )
 HAS: Final = frozenset(CAPABILITIES) - LACKS

@@ -9,6 +9,7 @@
 --   inbox     what others want of a run, until its worker has recorded what came of it
 --   keys      idempotency keys
 --   sent      what workflows have sent: once, whoever asks again
+--   passing   emits that are kept nowhere, for some seconds: for streams on other processes
 --   workers   the last group that each worker has written: a group is written once
 
 create schema stepflow;
@@ -116,6 +117,19 @@ create table stepflow.workers (
   batch bigint not null default 0,
   seen_at timestamptz not null default clock_timestamp()
 );
+
+-- Of one numbering with records, so that both lie in one order.
+create unlogged table stepflow.passing (
+  xid bigint not null default (pg_current_xact_id()::text::bigint),
+  n bigint not null default nextval('stepflow.records_n_seq'),
+  run_id text not null,
+  rs integer not null,
+  at_ms bigint not null,
+  data bytea not null,
+  primary key (xid, n)
+);
+
+create index passing_run on stepflow.passing (run_id, n);
 
 create sequence stepflow.wakes;
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from stepflow.clock import rfc3339
 from stepflow.engine.postgres.history import load
+from stepflow.engine.postgres.passing import Tail, with_passing
 from stepflow.model.records import RunCancelled, RunCompleted, RunFailed, decode_record
 from stepflow.model.views import RunEvent, event_of, run_view, sse_frame
 
@@ -29,13 +31,14 @@ _UNDONE: Final = RunFailed | RunCancelled
 _FINISHED: Final = frozenset({"completed", "failed", "cancelled"})
 _encode: Final = msgspec.json.Encoder().encode
 
-_RUN: Final = """
-select r.rs, r.status, r.forgotten, e.rs, e.data
+_RUN: Final = with_passing("""
+select r.rs, r.status, r.forgotten, e.rs as place, e.data
   from stepflow.runs r
   left join lateral (
-    select rs, data from stepflow.records where run_id = r.run_id and rs > %s order by rs limit %s
+    select rs, data from stepflow.records
+     where run_id = r.run_id and rs > %s order by rs limit %s
   ) e on true
- where r.run_id = %s order by e.rs"""
+ where r.run_id = %s""")
 
 
 class ClusterStream:
@@ -53,6 +56,7 @@ class ClusterStream:
         """The last record that was looked at."""
         self._read = self._after
         self._rows: list[RunEvent] = []
+        self._tail = Tail()
         self._closed = False
         self.on_close: Callable[[], None] | None = None
         self._gone = False
@@ -62,11 +66,16 @@ class ClusterStream:
     async def open(self) -> bool:
         """Read the first events; False: there is no such run."""
         rows = await self._database.rows(
-            "select rs, forgotten from stepflow.runs where run_id = %s", self._run_id
+            """select rs, forgotten,
+                      (select coalesce(max(n), 0) from stepflow.passing where run_id = %s)
+                 from stepflow.runs where run_id = %s""",
+            self._run_id,
+            self._run_id,
         )
         if not rows:
             return False
-        rs, forgotten = rows[0]
+        rs, forgotten, passed = rows[0]
+        self._tail.begin(passed)
         if not self._after:
             self._position = self._read = forgotten
         elif not forgotten <= self._after <= rs:
@@ -77,6 +86,11 @@ class ClusterStream:
     @property
     def cursor(self) -> int:
         return self._read
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will follow what was read out of the tables."""
+        return self._over or self._gone
 
     @property
     def finished(self) -> bool:
@@ -118,7 +132,9 @@ class ClusterStream:
             self._bell.ring((self._run_id,))
 
     async def _fetch(self) -> None:
-        found = await self._database.rows(_RUN, self._position, _AT_ONCE, self._run_id)
+        found = await self._database.rows(
+            _RUN, self._position, _AT_ONCE, self._run_id, self._run_id, self._tail.place
+        )
         if not found:
             self._gone = True
             return
@@ -128,10 +144,14 @@ class ClusterStream:
             await self._resync()
             return
         payloads = await _payloads(self._database, [(self._run_id, row[4]) for row in found])
-        for _, _, _, rs, data in found:
+        self._tail.take(found)
+        for _, _, _, rs, data, *_ in found:
             if rs is not None:
+                self._rows += self._tail.until(rs)
                 self._position = rs
                 self._take(bytes(data), rs, last_rs, payloads.get(self._run_id, {}))
+        if self._position >= last_rs:
+            self._rows += self._tail.until()
         self._over = status in _FINISHED and self._position >= last_rs
 
     def _take(self, data: bytes, rs: int, last_rs: int, payloads: Mapping[int, bytes]) -> None:
@@ -153,11 +173,18 @@ class ClusterStream:
 
 
 _ALL: Final = """
-select e.xid, e.n, e.run_id, e.rs, e.data, r.workflow, r.tags, r.rs, r.forgotten
+(select e.xid, e.n, e.run_id, e.rs, e.data, r.workflow, r.tags, r.rs, 0
   from stepflow.records e join stepflow.runs r on r.run_id = e.run_id
  where (e.xid, e.n) > (%s, %s)
    and e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
- order by e.xid, e.n limit %s"""
+ order by e.xid, e.n limit %s)
+union all
+(select e.xid, e.n, e.run_id, null, e.data, r.workflow, r.tags, r.rs, e.at_ms
+  from stepflow.passing e join stepflow.runs r on r.run_id = e.run_id
+ where (e.xid, e.n) > (%s, %s) and e.xid >= %s
+   and e.xid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+ order by e.xid, e.n limit %s)
+ order by 1, 2 limit %s"""
 
 
 async def horizon(database: Database) -> int:
@@ -175,6 +202,7 @@ class ClusterAllStream:
         self._where = where
         self._poll_s = poll_s
         self._place = (0, 0)
+        self._since = 0
         self._shown: tuple[int, int] | None = (0, 0)
         self._rows: list[tuple[tuple[int, int], RunEvent, bytes]] = []
         self._closed = False
@@ -183,8 +211,10 @@ class ClusterAllStream:
     async def open(self, after: str | None) -> None:
         """Begin after the cursor, or now."""
         place = None if after is None else self._parse(after)
+        # What passes and was told before is not told again.
+        self._since = await horizon(self._database)
         if place is None:
-            self._place = (await horizon(self._database) - 1, 1 << 62)
+            self._place = (self._since - 1, 1 << 62)
             if after is not None:
                 cursor = self._cursor(self._place)
                 data = b'{"streamCursor":"%b"}' % cursor.encode()
@@ -211,6 +241,11 @@ class ClusterAllStream:
     @property
     def stream_cursor(self) -> str:
         return "" if self._rows or self._shown is None else self._cursor(self._shown)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will follow: of all runs there is always more."""
+        return False
 
     @property
     def finished(self) -> bool:
@@ -257,10 +292,19 @@ class ClusterAllStream:
             self._bell.ring(())
 
     async def _fetch(self) -> bool:
-        found = await self._database.rows(_ALL, *self._place, _AT_ONCE)
-        payloads = await _payloads(self._database, [(row[2], row[4]) for row in found])
-        for xid, n, run_id, rs, data, workflow, tags, last_rs, _ in found:
+        place = (*self._place, _AT_ONCE)
+        found = await self._database.rows(_ALL, *place, *self._place, self._since, *place[2:] * 2)
+        payloads = await _payloads(
+            self._database, [(row[2], row[4]) for row in found if row[3] is not None]
+        )
+        for xid, n, run_id, rs, data, workflow, tags, last_rs, at_ms in found:
             self._place = (xid, n)
+            if rs is None:
+                if self._where.takes(run_id, workflow, tuple(tags), "running"):
+                    told = _with_run(bytes(data), at_ms, run_id, workflow)
+                    frame = b"event: emit\ndata: %b\n\n" % told
+                    self._rows.append((self._place, RunEvent(0, "emit", told), frame))
+                continue
             record = decode_record(bytes(data))
             if record is None or (isinstance(record, _UNDONE) and rs < last_rs):
                 continue
@@ -269,14 +313,23 @@ class ClusterAllStream:
                 continue
             if not self._where.takes(run_id, workflow, tuple(tags), _status(record, event)):
                 continue
-            tail = b',"runId":"%b","workflowId":%b}' % (run_id.encode(), _encode(workflow))
-            told = event.data[:-1] + tail
+            told = _with_run(event.data, record.ts, run_id, workflow)
             cursor = self._cursor(self._place).encode()
             frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor, event.event.encode(), told)
             self._rows.append((self._place, RunEvent(xid, event.event, told, xid), frame))
         if not self._rows:
             self._shown = self._place
         return bool(found)
+
+
+def _with_run(data: bytes, at_ms: int, run_id: str, workflow: str) -> bytes:
+    """Return an event's data with what the stream of all runs adds."""
+    run = run_id.encode(), _encode(workflow)
+    return b'%b,"at":"%b","runId":"%b","workflowId":%b}' % (
+        data[:-1],
+        rfc3339(at_ms).encode(),
+        *run,
+    )
 
 
 async def _payloads(

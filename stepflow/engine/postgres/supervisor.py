@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Raw
 
 from stepflow.engine.postgres.inbox import cancel_letter, child_letter, event_letter
+from stepflow.engine.postgres.passing import ClusterHub
 from stepflow.engine.postgres.rows import Sent
 from stepflow.errors import ConflictError
 from stepflow.model import records as rec
 from stepflow.model.ids import RunId
 from stepflow.runtime import messages as msg
 from stepflow.runtime.actor import RunActor
-from stepflow.runtime.hub import Hub
 from stepflow.runtime.retention import Retention
 from stepflow.runtime.runs import Runs
 from stepflow.runtime.supervisor import Supervisor, sleeps
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stepflow.clock import Clock, HybridTime
     from stepflow.config import Settings
     from stepflow.engine.postgres.journal import ClusterJournal
+    from stepflow.engine.postgres.passing import Passing
     from stepflow.entropy import Entropy
     from stepflow.model.run import RunState
     from stepflow.runtime.calls import NotifyAsk
@@ -71,7 +72,7 @@ class ClusterSupervisor(Supervisor):
 
     live: int
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  as in the base, and what goes to others
         self,
         journal: ClusterJournal,
         registry: Registry,
@@ -81,13 +82,14 @@ class ClusterSupervisor(Supervisor):
         *,
         send: Sending,
         look_for: Callable[[str, str, str], Awaitable[msg.ChildFinished | None]],
+        passing: Passing,
         entropy: Entropy | None = None,
     ) -> None:
         # The runtime asks no more of a journal than this one has.
         super().__init__(journal, registry, settings, clock, time, entropy=entropy)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         self.cluster = journal
         self.runs = _HeldRuns(partial(RunActor, self))
-        self.hub = Hub(self.journal, self.loop, self.runs)
+        self.hub = ClusterHub(self.journal, self.loop, self.runs, passing)
         self.journal.on_commit = self.hub.commit
         self.retention = _NoRetention(self)
         self.elsewhere = self

@@ -32,6 +32,7 @@ from stepflow.engine.postgres.history import load
 from stepflow.engine.postgres.inbox import EventLetter, decode_event, decode_letter, wanted
 from stepflow.engine.postgres.journal import ClusterJournal
 from stepflow.engine.postgres.part import said
+from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, Passing
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
 from stepflow.engine.postgres.supervisor import ClusterSupervisor
 from stepflow.engine.postgres.traced import Spans
@@ -104,7 +105,8 @@ class Worker:
         self._clock = clock
         self._claim_timeout_s = claim_timeout_s
         self._poll_s = poll_s
-        self._committer = Committer(database, self.id, self._state_of, self._type_of)
+        self.passing = Passing(clock, self._commits)
+        self._committer = Committer(database, self.id, self._state_of, self._type_of, self.passing)
         self.journal = ClusterJournal(
             settings, clock, store_id=database.store_id, store=self._committer.store
         )
@@ -116,11 +118,13 @@ class Worker:
             HybridTime(clock),
             send=self._send,
             look_for=self._look_for,
+            passing=self.passing,
             entropy=entropy,
         )
         starter = Starter(registry, self.sup.time, self.sup.entropy, Spans())
         self.firing = Firing(database, registry, clock, starter)
         self.types = Types(self.sup.delivery.wants)
+        self.passing.write = partial(self._committer.pass_on, self.journal.holders)
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
         self._work = asyncio.Event()
@@ -146,6 +150,7 @@ class Worker:
         """Begin to claim."""
         self._bell.on_work = self._work.set
         self._bell.on_inbox = self._heard
+        self._bell.on_audience = self.passing.heard
         self._bell.on_timed = self.firing.ring
         jobs = [self._claiming, self._reading, self._beating, self._keeping, self._cleaning]
         for job in (*jobs, self.firing.look):
@@ -162,6 +167,7 @@ class Worker:
         self._tasks = []
         await self.sup.stop()
         await self.journal.close(clean=True)
+        await self.passing.stop()
         await self._committer.close()
         held = dict(self.journal.holders)
         if held:
@@ -189,6 +195,10 @@ class Worker:
     def _state_of(self, run_id: str) -> RunState | None:
         actor = self.sup.runs.get(run_id)
         return actor.peek() if actor is not None else None
+
+    def _commits(self) -> bool:
+        """Whether a group commit is under way, or comes in a moment."""
+        return self.journal.strict_lsn > self.journal.durable_lsn
 
     def _type_of(self, run_id: str, key: str) -> str | None:
         """Return what the wait takes, as text; None where nobody knows yet."""
@@ -609,6 +619,7 @@ class Worker:
             self._settings.audit_bytes_max,
         )
         now_ms = self._clock.wall_ms()
+        await self._database.act(CLEAN, now_ms - KEPT_MS)
         await self._database.act("delete from stepflow.keys where expires_ms < %s", now_ms)
         await self._database.act(
             """select stepflow.purge(run_id) from stepflow.runs
