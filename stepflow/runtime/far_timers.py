@@ -53,11 +53,13 @@ class _Part:
 class FarTimers:
     """Timers by the span of time in which they are due."""
 
-    __slots__ = ("_buckets", "_count", "_names")
+    __slots__ = ("_buckets", "_count", "_least", "_names")
 
     def __init__(self) -> None:
         self._buckets: dict[int, _Part] = {}
         """The last part of each."""
+        self._least: dict[int, int] = {}
+        """What was ever due first in each."""
         self._names: list[int] = []
         """A heap; that of a bucket that has gone stays until it comes up."""
         self._count = 0
@@ -75,6 +77,9 @@ class FarTimers:
             part = self._buckets.get(name)
             if part is None:
                 heapq.heappush(self._names, name)
+                self._least[name] = due_ms
+            elif due_ms < self._least[name]:
+                self._least[name] = due_ms
             if part is None or len(part.offsets) >= _PART_MAX:
                 part = self._buckets[name] = _Part(kind, part)
             part.offsets.append(due_ms - begin)
@@ -90,6 +95,15 @@ class FarTimers:
         while names and names[0] not in self._buckets:
             heapq.heappop(names)
         return names[0] & ~_MARKS if names else inf
+
+    @property
+    def due_ms(self) -> float:
+        """A moment before which nothing in here is due: that of the first timer, most likely."""
+        if self.begin_ms == inf:
+            return inf
+        # A wide bucket may lie around others: one of the next two of the heap begins next.
+        begins = (name & ~_MARKS for name in self._names[1:3])
+        return min((self._least[self._names[0]], *begins))
 
     def take(self, most: int) -> list[Timer]:
         """Take so many timers, at most, out of the bucket that begins first."""
@@ -113,6 +127,8 @@ class FarTimers:
         before = self._buckets.pop(name).before
         if before is not None:
             self._buckets[name] = before
+        else:
+            del self._least[name]
 
     def clear(self) -> None:
         """Keep nothing."""
@@ -124,6 +140,7 @@ class FarTimers:
                 part.whom.clear()
                 part = part.before
         self._buckets.clear()
+        self._least.clear()
         self._names.clear()
         self._count = 0
 

@@ -5,8 +5,8 @@ not deleted when it has lost its purpose: the actor checks it against its run's 
 Those of runs that have ended are left out now and then, or a day's timeouts would pile up.
 
 What is due in more than a minute or two lies in arrays (far_timers.py) and goes into the heap in
-slices, a minute before the first of it is due. What is due later than something that still lies
-there does not fire: so all fire in order, even when the clock jumps.
+slices, a minute before the first of it is due. Nothing fires while something that may be due
+earlier lies there: so all fire in order, even when the clock jumps.
 """
 
 from __future__ import annotations
@@ -96,14 +96,11 @@ class Timers:
         """Send (`run_id`, `key`, `due_ms`) when hybrid time reaches `due_ms`, never earlier."""
         # There are few keys and many timers.
         key = intern(key)
-        look_ms: float = due_ms
         if due_ms < self._horizon_ms or not self._put_far(due_ms, run_id, key):
             heapq.heappush(self._heap, (due_ms, run_id, key))
-        else:
-            look_ms = self._ready_ms()
         if self._waking:
             return
-        if self._handle is not None and look_ms < self._armed_ms:
+        if self._handle is not None and due_ms < self._armed_ms:
             self._disarm()
         if self._handle is None:
             self._arm()
@@ -151,56 +148,57 @@ class Timers:
                 handle.cancel()
         self._handle = self._look = None
 
-    def _ready_ms(self) -> float:
-        """Return when the next far timers are to be made ready."""
-        return self._far.begin_ms - _LEAD_MS
-
     def _next_ms(self) -> float:
-        """Return when there is something to do next."""
+        """Return when the next timer of all is due, or a little before."""
         heap = self._due()
-        ready_ms = self._ready_ms()
-        return min(heap[0][0], ready_ms) if heap else ready_ms
+        return min(heap[0][0], self._far.due_ms) if heap else self._far.due_ms
 
     def _arm(self) -> None:
         self._armed_ms = self._next_ms()
         if self._armed_ms == inf:
             return
-        wait_s = max(0.0, (self._armed_ms - self._time.now_ms()) / 1000)
+        now = self._time.now_ms()
+        wait_s = max(0.0, (self._armed_ms - now) / 1000)
         self._handle = self._clock.call_later(wait_s, self._wake)
-        if wait_s > self._settings.clock_check_s:
-            # Looking at the clock now and then is how a jump of the wall clock is noticed.
-            self._look = self._clock.call_later(
-                self._settings.clock_check_s, self._wake, coarse=True
-            )
+        # Looking at the clock now and then is how a jump of the wall clock is noticed, and that far
+        # timers are to be made ready.
+        ready = self._far.begin_ms > now + _LEAD_MS
+        look_s = self._settings.clock_check_s if ready else _SLICE_S
+        if wait_s > look_s:
+            self._look = self._clock.call_later(look_s, self._wake, coarse=True)
 
     def _wake(self) -> None:
         self._disarm()
         now = self._time.now_ms()
+        self._make_ready(now)
+        if self._far.begin_ms <= now:
+            # After a jump of the clock: nothing fires before what may be due earlier is ready.
+            self._armed_ms = now
+            self._handle = self._clock.call_later(0.0, self._wake)
+            return
         budget, pause_s = slice_of(self._settings.timers_per_second)
-        fired = False
         self._waking = True
         try:
-            if self._ready_ms() <= now:
-                self._make_ready(now)
-            begin_ms = self._far.begin_ms
-            while (heap := self._due()) and heap[0][0] <= now and heap[0][0] < begin_ms and budget:
+            while (heap := self._due()) and heap[0][0] <= now and budget:
                 due_ms, run_id, key = heapq.heappop(heap)
                 budget -= 1
-                fired = True
                 self._fire(run_id, key, due_ms)
         finally:
             self._waking = False
-        if self._next_ms() > now or (budget and self._ready_ms() > now):
+        if budget or self._next_ms() == inf:
             self._arm()
-            return
-        # More is due than one slice fires: a forward jump must not become a stampede. What is only
-        # made ready keeps to the pace of slices, not to the rate.
-        self._armed_ms = self._next_ms()
-        self._handle = self._clock.call_later(pause_s if fired else _SLICE_S, self._wake)
+        else:
+            # More is due than one slice fires: a forward jump must not become a stampede.
+            self._armed_ms = self._next_ms()
+            self._handle = self._clock.call_later(pause_s, self._wake)
 
     def _make_ready(self, now_ms: int) -> None:
-        """Take a slice of far timers nearer: into the heap, or into a narrower span."""
+        """Take a slice of what begins soon nearer: into the heap, or into a narrower span."""
         self._horizon_ms = now_ms + _LEAD_MS + 1
-        for due_ms, run_id, key in self._far.take(_READY_SLICE):
-            if not self._far.put(due_ms, run_id, key, self._horizon_ms):
-                heapq.heappush(self._heap, (due_ms, run_id, key))
+        left = _READY_SLICE
+        while left and self._far.begin_ms < self._horizon_ms:
+            taken = self._far.take(left)
+            left -= len(taken) or 1
+            for due_ms, run_id, key in taken:
+                if not self._far.put(due_ms, run_id, key, self._horizon_ms):
+                    heapq.heappush(self._heap, (due_ms, run_id, key))
