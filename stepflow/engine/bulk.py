@@ -112,8 +112,7 @@ class Bulk(Control):
         for seen, index in enumerate(range(order.before(before) - 1, -1, -1), 1):
             if seen % _WALK_SLICE == 0:
                 await next_pass()
-            run_id = order.ids[index]
-            lsn = order.lsns[index]
+            lsn, run_id = order.at(index)
             if self._is_for(action, run_id, where) and self.sup.runs.stands_at(run_id, lsn):
                 yield lsn, run_id
 

@@ -48,7 +48,7 @@ class Listing(EnginePart):
         lanes = _LANES_MAX
         while index > 0:
             index -= 1
-            lsn, run_id = order.lsns[index], order.ids[index]
+            lsn, run_id = order.at(index)
             seen += 1
             if seen >= _LIST_SLICE:
                 seen = 0

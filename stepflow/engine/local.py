@@ -319,7 +319,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, System
         sup.tidy()
         sup.admission.look_for_circles()
         sup.pace.look()
-        sup.pack_ended()
+        sup.spawn(sup.pack_ended())
         sup.spawn(sup.passivate_idle())
         if snapshotter.is_due():
             sup.spawn(snapshotter.run())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from stepflow.runtime.shards import SHARDS, shard_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,108 +17,74 @@ class Waiters:
     """Event ids to the runs that wait for them or declared them. Rows of ended runs are removed.
 
     Most events concern one run, which waits for it once, declared it, or both: such a row is the
-    run's id and no more, and which of the three it is, its table says. Any other event is in
-    `_shared`. So a run that waits for an event of its own holds the event's id once.
+    run's id and no more, and which of the three it is, its table says. Any other event is among
+    the shared ones. So a run that waits for an event of its own holds the event's id once.
     """
 
-    __slots__ = ("_alone", "_count", "_declared", "_declared_alone", "_shared")
+    __slots__ = ("_count", "_parts")
 
     def __init__(self) -> None:
-        self._alone: dict[str, str] = {}
-        """Events that one run waits for, once, and none declared."""
-        self._declared: dict[str, str] = {}
-        """Events that one run declared, and none waits for."""
-        self._declared_alone: dict[str, str] = {}
-        """Events that one run declared and waits for, once."""
-        self._shared: dict[str, _Shared] = {}
+        self._parts = [_Part() for _ in range(SHARDS)]
+        """By the event's hash: no table is so large that the loop is held when it grows."""
         self._count = 0
         """Of the runs of all rows that wait."""
 
     def wait(self, event: str, run_id: str) -> None:
         """One more wait of the run for the event."""
-        if self._declared.get(event) == run_id:
-            del self._declared[event]
-            self._declared_alone[event] = run_id
+        part = self._parts[shard_of(event)]
+        if part.declared.get(event) == run_id:
+            del part.declared[event]
+            part.both[event] = run_id
             self._count += 1
-        elif self._is_free(event):
-            self._alone[event] = run_id
-            self._count += 1
+        elif part.knows(event):
+            self._count += part.share(event).wait(run_id)
         else:
-            self._count += self._share(event).wait(run_id)
+            part.waiting[event] = run_id
+            self._count += 1
 
     def unwait(self, event: str, run_id: str) -> None:
         """One wait less."""
-        if self._declared_alone.get(event) == run_id:
-            del self._declared_alone[event]
-            self._declared[event] = run_id
+        part = self._parts[shard_of(event)]
+        if part.both.get(event) == run_id:
+            del part.both[event]
+            part.declared[event] = run_id
             self._count -= 1
-        elif self._alone.get(event) == run_id:
-            del self._alone[event]
+        elif part.waiting.get(event) == run_id:
+            del part.waiting[event]
             self._count -= 1
-        elif (row := self._shared.get(event)) is not None:
+        elif (row := part.shared.get(event)) is not None:
             self._count -= row.unwait(run_id)
             if row.empty:
-                del self._shared[event]
+                del part.shared[event]
 
     def declare(self, events: Iterable[str], run_id: str) -> None:
         """The run, while it lives, keeps these events until it waits for them."""
         for event in events:
-            if self._alone.get(event) == run_id:
-                del self._alone[event]
-                self._declared_alone[event] = run_id
-            elif self._is_free(event):
-                self._declared[event] = run_id
-            elif run_id not in {self._declared.get(event), self._declared_alone.get(event)}:
-                self._share(event).declared[run_id] = None
+            part = self._parts[shard_of(event)]
+            if part.waiting.get(event) == run_id:
+                del part.waiting[event]
+                part.both[event] = run_id
+            elif not part.knows(event):
+                part.declared[event] = run_id
+            elif run_id not in {part.declared.get(event), part.both.get(event)}:
+                part.share(event).declared[run_id] = None
 
     def undeclare(self, events: Iterable[str], run_id: str) -> None:
         """The run has ended."""
         for event in events:
-            if self._declared.get(event) == run_id:
-                del self._declared[event]
-            elif self._declared_alone.get(event) == run_id:
-                del self._declared_alone[event]
-                self._alone[event] = run_id
-            elif (row := self._shared.get(event)) is not None:
+            part = self._parts[shard_of(event)]
+            if part.declared.get(event) == run_id:
+                del part.declared[event]
+            elif part.both.get(event) == run_id:
+                del part.both[event]
+                part.waiting[event] = run_id
+            elif (row := part.shared.get(event)) is not None:
                 row.declared.pop(run_id, None)
                 if row.empty:
-                    del self._shared[event]
+                    del part.shared[event]
 
-    def _is_free(self, event: str) -> bool:
-        return not (
-            event in self._declared
-            or event in self._alone
-            or event in self._declared_alone
-            or event in self._shared
-        )
-
-    def _share(self, event: str) -> _Shared:
-        """Return the event's row of many, which takes the place of that of one."""
-        row = self._shared.get(event)
-        if row is None:
-            row = self._shared[event] = _Shared()
-            both = self._declared_alone.pop(event, None)
-            waits = self._alone.pop(event, both)
-            declared = self._declared.pop(event, both)
-            if waits is not None:
-                row.waiting[waits] = 1
-            if declared is not None:
-                row.declared[declared] = None
-        return row
-
-    def _of(self, event: str) -> _Shared:
-        """Return who waits for the event and who declared it, for reading."""
-        row = self._shared.get(event)
-        if row is not None:
-            return row
-        row = _Shared()
-        both = self._declared_alone.get(event)
-        waits, declared = self._alone.get(event, both), self._declared.get(event, both)
-        if waits is not None:
-            row.waiting[waits] = 1
-        if declared is not None:
-            row.declared[declared] = None
-        return row
+    def _of(self, event: str) -> Shared:
+        return self._parts[shard_of(event)].of(event)
 
     def takers(self, event: str) -> list[str]:
         """Return the runs that wait for the event, then those that declared it, each once."""
@@ -125,8 +93,12 @@ class Waiters:
 
     def events(self) -> list[str]:
         """Return the events that somebody waits for: a copy, some milliseconds a million."""
-        shared = (event for event, row in self._shared.items() if row.waiting)
-        return [*self._alone, *self._declared_alone, *shared]
+        events: list[str] = []
+        for part in self._parts:
+            events += part.waiting
+            events += part.both
+            events += (event for event, row in part.shared.items() if row.waiting)
+        return events
 
     def waiting_for(self, event: str, most: int) -> tuple[int, tuple[str, ...]]:
         """Return how many runs wait for the event, and the first of them, at most so many."""
@@ -147,7 +119,54 @@ class Waiters:
         return len(row.waiting) + len(row.declared)
 
 
-class _Shared:
+class _Part:
+    """Some of the events; each is in one of the tables."""
+
+    __slots__ = ("both", "declared", "shared", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, str] = {}
+        """Events that one run waits for, once, and none declared."""
+        self.declared: dict[str, str] = {}
+        """Events that one run declared, and none waits for."""
+        self.both: dict[str, str] = {}
+        """Events that one run declared and waits for, once."""
+        self.shared: dict[str, Shared] = {}
+
+    def knows(self, event: str) -> bool:
+        """Whether the event concerns anybody."""
+        return (
+            event in self.declared
+            or event in self.waiting
+            or event in self.both
+            or event in self.shared
+        )
+
+    def of(self, event: str) -> Shared:
+        """Return who waits for the event and who declared it, for reading."""
+        row = self.shared.get(event)
+        if row is not None:
+            return row
+        row = Shared()
+        both = self.both.get(event)
+        waits, declared = self.waiting.get(event, both), self.declared.get(event, both)
+        if waits is not None:
+            row.waiting[waits] = 1
+        if declared is not None:
+            row.declared[declared] = None
+        return row
+
+    def share(self, event: str) -> Shared:
+        """Return the event's row of many, which takes the place of that of one."""
+        row = self.shared.get(event)
+        if row is None:
+            row = self.shared[event] = self.of(event)
+            for table in (self.waiting, self.declared, self.both):
+                table.pop(event, None)
+        return row
+
+
+class Shared:
     """The runs of one event, in the order in which they came: they are woken in that order."""
 
     __slots__ = ("declared", "waiting")

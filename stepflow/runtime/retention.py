@@ -14,7 +14,10 @@ from math import inf
 from sys import intern
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import msgspec
+
 from stepflow.clock import next_pass
+from stepflow.model.run import RunStatus
 from stepflow.runtime.horizon import Flow, horizon_s
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from stepflow.authoring.retention import Kept
     from stepflow.model.outline import Outline
-    from stepflow.model.run import RunState, RunStatus
+    from stepflow.model.run import RunState
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.supervisor import Supervisor
 
@@ -37,8 +40,11 @@ _OVER_BYTES_MIN = 8 * 1024 * 1024
 _PURGE_BYTES = 4096
 
 
-class Ended(NamedTuple):
-    """What retention knows of a finished run, so that it need not be opened to be purged."""
+class Ended(msgspec.Struct, frozen=True, gc=False):
+    """What retention knows of a finished run, so that it need not be opened to be purged.
+
+    There are many, and nothing in them that the collector would have to look at.
+    """
 
     run_id: str
     workflow: str
@@ -160,7 +166,7 @@ class Retention:
             )
         self._forget(row)
         sup.idempotency.remove(summary, actor.id)
-        sup.runs.pop(actor.id, None)
+        sup.runs.pop(actor.id)
         if sup.gone is not None:
             sup.gone[actor.id] = lsn
         actor.purged = True

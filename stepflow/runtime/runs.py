@@ -8,14 +8,14 @@ has it.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections import deque
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from stepflow.clock import next_pass
 from stepflow.model.ids import RunId
+from stepflow.runtime.order import Order
 from stepflow.runtime.parked import (
     Names,
     finished_of,
@@ -26,6 +26,7 @@ from stepflow.runtime.parked import (
     status_of,
     summary_of,
 )
+from stepflow.runtime.shards import MASK, Shards
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from stepflow.model.run import RunStatus, RunSummary
     from stepflow.runtime.actor import RunActor
 
-__all__ = ["Order", "Runs"]
+__all__ = ["Runs"]
 
 _VISITED_MAX: Final = 1000
 _ORDER_SLACK: Final = 1000
@@ -43,37 +44,13 @@ _LOOKED_AT: Final = 2000
 """So many places are looked at in one go, be there runs in them or not."""
 
 
-class Order:
-    """LSNs of starts, rising, each with its run's id; those of purged runs are skipped."""
-
-    __slots__ = ("ids", "lsns")
-
-    def __init__(self) -> None:
-        self.lsns: array[int] = array("Q")
-        self.ids: list[RunId] = []
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def add(self, lsn: int, run_id: RunId) -> bool:
-        """Enter a run; a second one of the same record has no place of its own: say so."""
-        if self.lsns and lsn <= self.lsns[-1]:
-            return False
-        self.lsns.append(lsn)
-        self.ids.append(run_id)
-        return True
-
-    def before(self, lsn: int) -> int:
-        """Return how many runs were started before the LSN."""
-        return bisect_left(self.lsns, lsn)
-
-
 class Runs:
     """Runs by id. `order` has their ids by the LSN of their start."""
 
     __slots__ = (
         "_held",
         "_make",
+        "_parts",
         "_rows",
         "_strays",
         "_tidying",
@@ -85,7 +62,8 @@ class Runs:
 
     def __init__(self, make: Callable[[RunId, bytes], RunActor]) -> None:
         self._make = make
-        self._rows: dict[str, RunActor | bytes] = {}
+        self._rows: Shards[RunActor | bytes] = Shards()
+        self._parts = self._rows.parts
         self._held: WeakValueDictionary[str, RunActor] = WeakValueDictionary()
         """Parked, but somebody still has the actor."""
         self._visited: deque[RunId] = deque()
@@ -105,7 +83,8 @@ class Runs:
         return run_id in self._rows
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        """Yield the ids there are now, in the order of creation."""
+        return iter(sorted(chain.from_iterable(self._rows.parts), key=self.start_lsn))
 
     def __getitem__(self, run_id: str) -> RunActor:
         actor = self.get(run_id)
@@ -115,7 +94,8 @@ class Runs:
 
     def get(self, run_id: str) -> RunActor | None:
         """Return the run's actor, or None where there is no such run."""
-        row = self._rows.get(run_id)
+        # Here and elsewhere on the hot way a part of the table is asked itself.
+        row = self._parts[hash(run_id) & MASK].get(run_id)
         return self._visit(run_id, row) if isinstance(row, bytes) else row
 
     def _visit(self, run_id: str, parked: bytes) -> RunActor:
@@ -134,18 +114,20 @@ class Runs:
     def _own_id(self, run_id: str, parked: bytes) -> RunId:
         """Return the table's own copy of the id: what is entered by it must not hold another."""
         place = self.order.before(start_lsn_of(parked))
-        if place < len(self.order) and self.order.ids[place] == run_id:
-            return self.order.ids[place]
+        if place < len(self.order):
+            _, own = self.order.at(place)
+            if own == run_id:
+                return own
         return RunId(run_id)
 
     def values(self) -> Iterator[RunActor]:
         """Yield every run's actor, parked ones too."""
-        return (self[run_id] for run_id in list(self._rows))
+        return (self[run_id] for run_id in list(self))
 
     def awake(self) -> list[RunActor]:
-        """Return the actors there are: nobody waits on any other run."""
+        """Return the actors there are, oldest first: nobody waits on any other run."""
         rows = [row for row in self._rows.values() if not isinstance(row, bytes)]
-        return [*rows, *self._held.values()]
+        return sorted((*rows, *self._held.values()), key=_start_lsn)
 
     def finished(self, run_id: str) -> bool:
         """Whether the run has ended, or is not known."""
@@ -199,8 +181,10 @@ class Runs:
 
     def enter(self, actor: RunActor, start_lsn: int) -> None:
         """Enter a run: a new one, or one that recovery found."""
-        self._rows[actor.id] = actor
-        self._place(start_lsn, actor.id)
+        run_id = actor.id
+        self._parts[hash(run_id) & MASK][run_id] = actor
+        if not self.order.add(start_lsn, run_id):
+            self._strays.append(run_id)
 
     def enter_parked(self, run_id: RunId, start_lsn: int, parked: bytes) -> None:
         """Enter a run that recovery found and that nothing moves."""
@@ -222,14 +206,16 @@ class Runs:
 
     def park(self, actor: RunActor, parked: bytes) -> None:
         """Keep the run as bytes; the actor goes when nobody has it any more."""
-        if self._rows.get(actor.id) is actor:
-            self._rows[actor.id] = parked
+        run_id = actor.id
+        part = self._parts[hash(run_id) & MASK]
+        if part.get(run_id) is actor:
+            part[run_id] = parked
             self.parked_bytes += len(parked)
-            self._held[actor.id] = actor
+            self._held[run_id] = actor
 
-    def pop(self, run_id: str, default: None = None) -> RunActor | bytes | None:
+    def pop(self, run_id: str) -> RunActor | bytes | None:
         """Forget a purged run."""
-        row = self._rows.pop(run_id, default)
+        row = self._rows.pop(run_id)
         if isinstance(row, bytes):
             self.parked_bytes -= len(row)
         return row
@@ -244,7 +230,7 @@ class Runs:
         lines: list[tuple[int, bytes]] = []
         nbytes = 0
         for place in range(len(order)):
-            run_id, start_lsn = order.ids[place], order.lsns[place]
+            start_lsn, run_id = order.at(place)
             row = self._rows.get(run_id)
             if row is not None and _start_lsn(row) == start_lsn:
                 lines.append(_line(row, run_id))
@@ -262,7 +248,7 @@ class Runs:
         """Compress what a start has parked in a hurry, a slice in each pass of the loop."""
         order = self.order
         for place in range(len(order)):
-            run_id = order.ids[place]
+            _, run_id = order.at(place)
             row = self._rows.get(run_id)
             if isinstance(row, bytes):
                 pressed = self._rows[run_id] = press(row, run_id)
@@ -283,8 +269,9 @@ class Runs:
                     await next_pass()
                 begin, seen = seen, min(seen + _ORDER_SLICE, len(old))
                 for place in range(begin, seen):
-                    if self.stands_at(old.ids[place], old.lsns[place]):
-                        new.add(old.lsns[place], old.ids[place])
+                    start_lsn, run_id = old.at(place)
+                    if self.stands_at(run_id, start_lsn):
+                        new.add(start_lsn, run_id)
             self.order = new
         finally:
             self._tidying = False

@@ -106,7 +106,7 @@ async def purged(world: Service) -> None:
     for run_id in list(world.engine.sup.runs):
         await world.engine.purge(run_id)
     # What has ended is packed a little later, and is not there to be packed any more.
-    world.engine.sup.pack_ended()
+    await world.engine.sup.pack_ended()
     for _ in range(200):
         # A thread lets go of its last job when it has told of its end.
         await world.settle()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from stepflow.runtime import retention
 from stepflow.runtime.idempotency import IdempotencyKeys
 from stepflow.runtime.recorder import Recorder
@@ -42,7 +44,7 @@ def the_age_counts_from_the_start() -> Any:
     def broken(run_id: str, run: Any) -> Any:
         # As if it had been at rest for as long as it ran.
         row = real(run_id, run)
-        return row._replace(ended_ms=row.ended_ms - 15_000)
+        return msgspec.structs.replace(row, ended_ms=row.ended_ms - 15_000)
 
     return replaced(retention, "ended_of", broken)
 

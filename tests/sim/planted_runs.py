@@ -17,6 +17,7 @@ from stepflow.runtime.events import Waiters
 from stepflow.runtime.recorder import Recorder
 from stepflow.runtime.restore import Restorer
 from stepflow.runtime.retention import Retention
+from stepflow.runtime.shards import shard_of
 from stepflow.runtime.snapshotter import Snapshotter
 from stepflow.runtime.supervisor import Supervisor
 from stepflow.runtime.timers import Timers
@@ -271,7 +272,7 @@ def waiter_lost_with_another(ran: Ran) -> Any:
 
     def broken(self: Any, event: str, run_id: str) -> None:
         unwait(self, event, run_id)
-        row = self._shared.get(event)
+        row = self._parts[shard_of(event)].shared.get(event)
         if row is not None and row.waiting:
             row.waiting.clear()
             ran()

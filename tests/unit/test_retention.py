@@ -7,6 +7,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,7 +190,7 @@ def test_what_is_left_is_what_its_workflow_keeps_and_then_what_all_keep(
 ) -> None:
     flat = [(name, run) for name, runs in named for run in runs]
     rows = [
-        row._replace(workflow=name)
+        msgspec.structs.replace(row, workflow=name)
         for (name, _), row in zip(flat, rows_of([run for _, run in flat]), strict=True)
     ]
     now = rows[-1].ended_ms + 500 if rows else 0
@@ -260,7 +261,9 @@ def test_a_workflow_takes_nothing_from_another() -> None:
     bench = Bench(now_ms=0)
     bench.register("w", Kept(None, None, 1, 1))
     bench.adopt(rows_of([(True, 0, 1)] * 3, "quiet"))
-    bench.adopt([row._replace(run_id=f"w{row.lsn}") for row in rows_of([(True, 0, 1)] * 3)])
+    bench.adopt(
+        [msgspec.structs.replace(row, run_id=f"w{row.lsn}") for row in rows_of([(True, 0, 1)] * 3)]
+    )
     assert bench.sweep() == ["w1", "w2"]
 
 
@@ -288,6 +291,6 @@ def test_more_than_a_slice_of_several_workflows_goes_in_one_sweep() -> None:
     for name in ("a", "b", "c"):
         bench.register(name, Kept(None, None, 100, None))
         rows = rows_of([(True, 0, 1)] * 700, name)
-        bench.adopt([row._replace(run_id=f"{name}{row.lsn}") for row in rows])
+        bench.adopt([msgspec.structs.replace(row, run_id=f"{name}{row.lsn}") for row in rows])
     assert len(bench.sweep()) == 2090
     assert len(bench.left) == len(bench.retention) == 10

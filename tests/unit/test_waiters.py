@@ -74,13 +74,14 @@ def test_runs_are_named_in_the_order_in_which_they_began_to_wait() -> None:
 
 def test_a_run_that_waits_for_an_event_of_its_own_is_one_row() -> None:
     waiters = Waiters()
-    tables = [getattr(waiters, name) for name in Waiters.__slots__ if name != "_count"]
+    parts = waiters._parts
+    tables = [getattr(part, name) for part in parts for name in type(part).__slots__]
     for number in range(100):
         waiters.declare([f"own-{number}"], f"run-{number}")
         waiters.wait(f"own-{number}", f"run-{number}")
         waiters.wait(f"undeclared-{number}", f"run-{number}")
     assert sum(map(len, tables)) == 200
-    assert not waiters._shared
+    assert not any(part.shared for part in parts)
     for number in range(100):
         waiters.unwait(f"own-{number}", f"run-{number}")
         assert waiters.takers(f"own-{number}") == [f"run-{number}"]

@@ -51,6 +51,10 @@ class _HeldRuns(Runs):
 
     __slots__ = ()
 
+    def enter(self, actor: RunActor, start_lsn: int) -> None:
+        del start_lsn
+        self._rows[actor.id] = actor
+
     def _place(self, start_lsn: int, run_id: RunId) -> None:
         del start_lsn, run_id
 

@@ -500,7 +500,7 @@ class Worker:
             return
         sup.tidy()
         sup.pace.look()
-        sup.pack_ended()
+        await sup.pack_ended()
         await sup.passivate_idle()
         await self._say_conditions()
         await self._say_types()
