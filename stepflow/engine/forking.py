@@ -15,7 +15,9 @@ from stepflow.runtime.forking import plan_fork
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Forking"]
+    from stepflow.config import Settings
+
+__all__ = ["Forking", "pinned"]
 
 
 class Forking(EnginePart):
@@ -40,7 +42,7 @@ class Forking(EnginePart):
             message = f"The records of run {run_id} cannot be applied: it cannot be forked"
             raise ConflictError(message)
         self._workflow(state.workflow)
-        pins = {step: self._pin(step, data) for step, data in (results or {}).items()}
+        pins = {step: pinned(step, data, self.settings) for step, data in (results or {}).items()}
         given = body if body is not None else state.input
         tags = state.started.tags if state.started is not None else ()
         plan = plan_fork(state, from_step, pins, other_input=body is not None)
@@ -75,11 +77,11 @@ class Forking(EnginePart):
         await sup.journal.durable(fork.start_lsn)
         return fork.id
 
-    def _pin(self, step: str, data: bytes) -> bytes:
-        pinned = encode(parse_json(data, depth_max=self.settings.json_depth_max), f"results.{step}")
-        if len(pinned) > self.settings.result_bytes_max:
-            message = (
-                f"results.{step}: {len(pinned)} bytes, at most {self.settings.result_bytes_max}"
-            )
-            raise PayloadTooLargeError(message)
-        return pinned
+
+def pinned(step: str, data: bytes, settings: Settings) -> bytes:
+    """Return a pinned result as it is kept. Raises `InvalidInputError`, `PayloadTooLargeError`."""
+    result = encode(parse_json(data, depth_max=settings.json_depth_max), f"results.{step}")
+    if len(result) > settings.result_bytes_max:
+        message = f"results.{step}: {len(result)} bytes, at most {settings.result_bytes_max}"
+        raise PayloadTooLargeError(message)
+    return result

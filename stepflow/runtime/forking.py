@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stepflow.model.records import Record
     from stepflow.model.run import CallState, RunState
     from stepflow.runtime.actor import RunActor
+    from stepflow.runtime.recorder import Copied
 
 __all__ = ["ForkPlan", "call_of", "plan_fork"]
 
@@ -107,9 +108,14 @@ class ForkPlan:
             case _:
                 pass
 
+    def copies(self) -> Iterator[Copied]:
+        """Yield the records, prepared, with the events that they name."""
+        for row in self._rows:
+            yield row[2:]
+
     def write(self, actor: RunActor) -> None:
         """Record it all, prepared, as the history of a run that has just been started."""
-        actor.sup.recorder.write_copies(actor, (row[2:] for row in self._rows))
+        actor.sup.recorder.write_copies(actor, self.copies())
 
 
 def call_of(state: RunState, step: str, what: str = "fromStep") -> CallState:

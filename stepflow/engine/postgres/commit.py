@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from stepflow.model.records import RunStarted
     from stepflow.model.run import RunState
 
-__all__ = ["Committer", "start_values"]
+__all__ = ["PAYLOADS", "RECORDS", "START", "Committer", "start_values"]
 
 _log: Final = logging.getLogger("stepflow.postgres")
 
 START: Final = b"select stepflow.start(%s, %s, %s::text[], %s, %s, %s, %s, %s, %s::text[])"
 _GUARD: Final = b"select stepflow.guard(%s, %s, %s::text[], %s::uuid[], %s::uuid[])"
-_RECORDS: Final = b"""
+RECORDS: Final = b"""
 insert into stepflow.records (run_id, rs, lsn, crc, data)
 select * from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[])"""
 _RUNS: Final = b"""
@@ -41,7 +41,7 @@ update stepflow.runs r set rs = p.rs, lsn = p.lsn, updated_ms = p.ms,
   from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::text[])
        as p(run_id, rs, lsn, ms, status)
  where r.run_id = p.run_id"""
-_PAYLOADS: Final = b"""
+PAYLOADS: Final = b"""
 insert into stepflow.payloads (run_id, lsn, body)
 select * from unnest(%s::text[], %s::bigint[], %s::bytea[])"""
 _WAITS: Final = b"""
@@ -225,7 +225,7 @@ class Committer:
         for record, data in rows.started:
             await run(START, start_values(record, data))
         if rows.records:
-            await run(_RECORDS, _columns(rows.records, 5))
+            await run(RECORDS, _columns(rows.records, 5))
         if rows.runs:
             table = [
                 (run_id, row.rs, row.lsn, row.updated_ms, row.status)
@@ -234,7 +234,7 @@ class Committer:
             await run(_RUNS, _columns(table, 5))
         if rows.payloads:
             payloads = [(*place, body) for place, body in rows.payloads.items()]
-            await run(_PAYLOADS, _columns(payloads, 3))
+            await run(PAYLOADS, _columns(payloads, 3))
         if rows.restarted:
             await run(_FORGET_WAITS, (list(rows.restarted),))
             await run(_FORGET, _columns(list(rows.restarted.items()), 2))

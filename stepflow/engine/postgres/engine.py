@@ -23,14 +23,14 @@ from stepflow.engine.postgres.commit import START, start_values
 from stepflow.engine.postgres.database import Bell, Database
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.figures import Figures
+from stepflow.engine.postgres.forking import ClusterForking
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
 from stepflow.engine.postgres.keys import PostgresKeys
 from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.passing import Audience
 from stepflow.engine.postgres.presence import Presence, Starts
-from stepflow.engine.postgres.reading import Reading
-from stepflow.engine.postgres.refusing import HAS, Refusing, check_workflows
+from stepflow.engine.postgres.refusing import HAS, check_workflows
 from stepflow.engine.postgres.schedules import ScheduleControl
 from stepflow.engine.postgres.traced import Spans
 from stepflow.engine.postgres.worker import Worker
@@ -73,9 +73,7 @@ _CLAIM_TIMEOUT_S: Final = 30
 _POLL_S: Final = 1.0
 
 
-class PostgresEngine(
-    Reading, Figures, Overview, ClusterAudit, ClusterBulk, ScheduleControl, Refusing
-):
+class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBulk, ScheduleControl):
     """Runs in a PostgreSQL database, shared with every other process on it.
 
     `worker=False` answers calls and runs nothing. A worker that dies is noticed after

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
-from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.protocol import CAPABILITIES
-from stepflow.errors import ConfigurationError, NotSupportedError
+from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from stepflow.authoring.registry import Registry
 
-__all__ = ["HAS", "LACKS", "Refusing", "check_workflows"]
+__all__ = ["HAS", "LACKS", "check_workflows"]
 
-LACKS: Final = frozenset(
-    {
-        "fork",
-        "limits",
-    }
-)
+LACKS: Final = frozenset({"limits"})
 HAS: Final = frozenset(CAPABILITIES) - LACKS
 
 
@@ -38,24 +30,3 @@ def check_workflows(registry: Registry) -> None:
                 f"workflow {workflow.id!r} has {asked}, which the PostgreSQL engine does not do "
                 f"(limits): see docs/cluster.md; leave it out, or run it on the local engine"
             )
-
-
-def _refuse(name: str) -> NoReturn:
-    raise NotSupportedError(f"The PostgreSQL engine does not do this ({name})")
-
-
-class Refusing(ClusterPart):
-    """Each raises `NotSupportedError`, naming the capability."""
-
-    async def fork(
-        self,
-        run_id: str,
-        from_step: str,
-        *,
-        body: bytes | None = None,
-        results: Mapping[str, bytes] | None = None,
-        by: str = "",
-        reason: str = "",
-    ) -> str:
-        del run_id, from_step, body, results, by, reason
-        _refuse("fork")
