@@ -10,6 +10,7 @@ from zlib import crc32
 import psycopg
 
 from stepflow.engine.postgres.acts import ACTS
+from stepflow.engine.postgres.bell import ENDED
 from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.journal import LostRunsError, UnreachableError
 from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, WRITE, columns_of
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from stepflow.model.records import RunStarted
     from stepflow.model.run import RunState
 
-__all__ = ["PAYLOADS", "RECORDS", "START", "Committer", "start_values"]
+__all__ = ["ANNOUNCE", "PAYLOADS", "RECORDS", "START", "Committer", "start_values"]
 
 _log: Final = logging.getLogger("stepflow.postgres")
 
 START: Final = b"select stepflow.start(%s, %s, %s::text[], %s, %s, %s, %s, %s, %s::text[])"
+ANNOUNCE: Final = b"select stepflow.announce(%s)"
 _GUARD: Final = b"select stepflow.guard(%s, %s, %s::text[], %s::uuid[], %s::uuid[])"
 RECORDS: Final = b"""
 insert into stepflow.records (run_id, rs, lsn, crc, data)
@@ -222,8 +224,8 @@ class Committer:
         if told:
             # Before whatever was recorded after it.
             await self._tell(conn, told, holders)
-        for record, data in rows.started:
-            await run(START, start_values(record, data))
+        if rows.started:
+            await _begin(conn, rows.started)
         if rows.records:
             await run(RECORDS, _columns(rows.records, 5))
         if rows.runs:
@@ -270,7 +272,8 @@ class Committer:
             await run(ACTS, _columns(rows.acts, 2))
         if rows.sent:
             await run(_PUT, _columns(rows.sent, 3))
-        changed = [*rows.runs, *(record.r for record, _ in rows.started)]
+        changed = [run_id + ENDED if run_id in rows.ended else run_id for run_id in rows.runs]
+        changed += [record.r for record, _ in rows.started]
         changed += [run_id for run_id, _ in rows.consumed if run_id not in rows.runs]
         changed += [one.run_id for one in told if one.run_id not in rows.runs]
         await _ring(conn, changed)
@@ -286,6 +289,14 @@ async def _ring(conn: psycopg.AsyncConnection[Any], run_ids: Iterable[str]) -> N
     changed = list(dict.fromkeys(run_ids))
     for begin in range(0, len(changed), _NOTIFIED_AT_ONCE):
         await conn.execute(_NOTIFY, (",".join(changed[begin : begin + _NOTIFIED_AT_ONCE]),))
+
+
+async def _begin(
+    conn: psycopg.AsyncConnection[Any], started: Sequence[tuple[RunStarted, bytes]]
+) -> None:
+    for record, data in started:
+        await conn.execute(START, start_values(record, data))
+    await conn.execute(ANNOUNCE, (len(started),))
 
 
 def start_values(record: RunStarted, data: bytes) -> tuple[object, ...]:

@@ -1,15 +1,11 @@
-"""The way to the database: a pool of connections, and a bell that rings when rows were written.
-
-`NOTIFY` only wakes: whoever is woken looks into the tables, and looks there every so often anyway.
-So a notification that is lost costs time and nothing else.
-"""
+"""The way to the database: a pool of connections."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import select
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import psycopg.conninfo
@@ -19,31 +15,38 @@ from stepflow.engine.postgres.schema import prepare
 from stepflow.errors import ConfigurationError, OutcomeUnknownError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
-    from types import TracebackType
+    from collections.abc import AsyncGenerator
 
     from stepflow.clock import Clock
 
-__all__ = ["SESSION", "Bell", "Database", "Ear", "rest"]
-
-_log: Final = logging.getLogger("stepflow.postgres")
+__all__ = ["SESSION", "Database", "end", "rest"]
 
 _POOL_MAX: Final = 8
-_CHANNELS: Final = (
-    "stepflow_runs",
-    "stepflow_inbox",
-    "stepflow_work",
-    "stepflow_timed",
-    "stepflow_audience",
-    "stepflow_keys",
-)
 _WAIT_S: Final = 5.0
 """A call waits so long for a connection, then it is refused."""
-_AGAIN_S: Final = 0.5
+_CANCEL_AGAIN_S: Final = 0.2
 SESSION: Final = (
     "-c synchronous_commit=on -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
 )
 """Acknowledged is durable, whatever the database's own default is."""
+_ALIVE: Final[dict[str, Any]] = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
+"""A peer that is gone in silence is noticed by the kernel, within a minute."""
+
+
+async def _check(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Ask a connection whether it still is one, where something speaks against it.
+
+    A connection at rest has nothing to read, unless it was closed: a query would tell no more, and
+    would cost each call a trip to the database.
+    """
+    poll = select.poll()
+    poll.register(conn.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
+        await AsyncConnectionPool.check_connection(conn)
 
 
 async def rest(clock: Clock, seconds: float) -> None:
@@ -54,6 +57,18 @@ async def rest(clock: Clock, seconds: float) -> None:
         await woken.wait()
     finally:
         timer.cancel()
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks until they have ended.
+
+    Whoever waits for the database misses a cancellation that comes in the same moment as the
+    answer: `asyncio.wait_for` before Python 3.12 gives him the answer and nothing more.
+    """
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)
 
 
 class Database:
@@ -75,8 +90,8 @@ class Database:
             max_size=_POOL_MAX,
             timeout=_WAIT_S,
             open=False,
-            kwargs={"autocommit": True, "options": SESSION},
-            check=AsyncConnectionPool.check_connection,
+            kwargs={"autocommit": True, "options": SESSION, **_ALIVE},
+            check=_check,
             name="stepflow",
         )
         # The pool would try again for long, and say nothing of why.
@@ -101,7 +116,7 @@ class Database:
     async def connect(self) -> psycopg.AsyncConnection[Any]:
         """Return a connection of the caller's own."""
         return await psycopg.AsyncConnection.connect(
-            self.url, autocommit=True, options=SESSION, connect_timeout=5
+            self.url, autocommit=True, options=SESSION, connect_timeout=5, **_ALIVE
         )
 
     @asynccontextmanager
@@ -120,6 +135,11 @@ class Database:
         try:
             yield conn
         except psycopg.OperationalError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A query that is cancelled says so as an error of the database: whoever ends a
+                # task means the task, and must not be taken for a database that hangs.
+                raise asyncio.CancelledError from error
             raise OutcomeUnknownError from error
         finally:
             await self._pool.putconn(conn)
@@ -145,130 +165,3 @@ class Database:
         async with self.connection() as conn:
             cursor = await conn.execute(sql.encode(), args or None)
             return await cursor.fetchall() if cursor.description else []
-
-
-class Ear:
-    """Hears of one run. Clear it, look into the tables, then wait."""
-
-    def __init__(self, bell: Bell, run_id: str) -> None:
-        self._bell = bell
-        self._run_id = run_id
-        self._rung = asyncio.Event()
-
-    def __enter__(self) -> Self:
-        self._bell.ears.setdefault(self._run_id, set()).add(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        ears = self._bell.ears.get(self._run_id)
-        if ears is not None:
-            ears.discard(self)
-            if not ears:
-                del self._bell.ears[self._run_id]
-
-    def ring(self) -> None:
-        """There may be something new."""
-        self._rung.set()
-
-    def clear(self) -> None:
-        """Forget what was heard so far."""
-        self._rung.clear()
-
-    async def wait(self, seconds: float) -> None:
-        """Return when it rings, or after so long."""
-        timer = self._bell.clock.call_later(seconds, self._rung.set)
-        try:
-            await self._rung.wait()
-        finally:
-            timer.cancel()
-
-
-class Bell:
-    """Listens to the database in a task of its own, for everybody in the process."""
-
-    def __init__(self, database: Database, clock: Clock) -> None:
-        self._database = database
-        self.clock = clock
-        self.ears: dict[str, set[Ear]] = {}
-        """By run; those under the empty text hear of every run."""
-        self.on_work: Callable[[], None] | None = None
-        self.on_inbox: Callable[[Sequence[str] | None], None] | None = None
-        """Told of runs with something in their inbox; None: of any."""
-        self.on_timed: Callable[[], None] | None = None
-        """Told of a change in what begins by the clock."""
-        self.on_keys: Callable[[], None] | None = None
-        """Told of API keys that were made or revoked."""
-        self.on_audience: Callable[[Sequence[str]], None] | None = None
-        """Told of runs that somebody reads in some process."""
-        self._task: asyncio.Task[None] | None = None
-
-    def hear(self, run_id: str) -> Ear:
-        """Return an ear for the run, to be entered."""
-        return Ear(self, run_id)
-
-    def start(self) -> None:
-        """Begin to listen."""
-        self._task = asyncio.ensure_future(self._listen())
-
-    async def stop(self) -> None:
-        """Listen no more; whoever waits is woken."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        self.ring_all()
-
-    async def _listen(self) -> None:
-        while self._task is not None:
-            try:
-                async with await self._database.connect() as conn:
-                    for channel in _CHANNELS:
-                        await conn.execute(f"listen {channel}".encode())
-                    # What was told while nobody listened is not told again.
-                    self.ring_all()
-                    async for note in conn.notifies():
-                        self._heard(note.channel, note.payload)
-            except psycopg.Error as error:
-                _log.warning("listening to the database was cut, trying again: %s", error)
-            await rest(self.clock, _AGAIN_S)
-
-    def _heard(self, channel: str, payload: str) -> None:
-        if channel == "stepflow_runs":
-            self.ring(payload.split(","))
-        elif channel in {"stepflow_inbox", "stepflow_audience"}:
-            told = self.on_inbox if channel == "stepflow_inbox" else self.on_audience
-            if told is not None:
-                told(payload.split(","))
-        elif channel == "stepflow_keys":
-            if self.on_keys is not None:
-                self.on_keys()
-        elif channel == "stepflow_timed":
-            if self.on_timed is not None:
-                self.on_timed()
-        elif self.on_work is not None:
-            self.on_work()
-
-    def ring(self, run_ids: Sequence[str]) -> None:
-        """Wake those who hear of these runs."""
-        for run_id in (*run_ids, ""):
-            for ear in tuple(self.ears.get(run_id, ())):
-                ear.ring()
-
-    def ring_all(self) -> None:
-        """Wake everybody."""
-        for ears in tuple(self.ears.values()):
-            for ear in tuple(ears):
-                ear.ring()
-        if self.on_inbox is not None:
-            self.on_inbox(None)
-        if self.on_timed is not None:
-            self.on_timed()
-        if self.on_keys is not None:
-            self.on_keys()
-        if self.on_work is not None:
-            self.on_work()

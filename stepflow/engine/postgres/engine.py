@@ -18,10 +18,13 @@ from stepflow.clock import HybridTime, SystemClock
 from stepflow.engine.part import check_reason
 from stepflow.engine.postgres.acts import ACTS, act_columns, purged
 from stepflow.engine.postgres.audit import ClusterAudit
+from stepflow.engine.postgres.batched import Batched
+from stepflow.engine.postgres.bell import Bell
 from stepflow.engine.postgres.bulk import ClusterBulk
-from stepflow.engine.postgres.commit import START, start_values
-from stepflow.engine.postgres.database import Bell, Database
+from stepflow.engine.postgres.commit import ANNOUNCE, START, start_values
+from stepflow.engine.postgres.database import Database
 from stepflow.engine.postgres.delivering import Types, deliver
+from stepflow.engine.postgres.ends import Ends
 from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.forking import ClusterForking
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
@@ -33,6 +36,7 @@ from stepflow.engine.postgres.presence import Presence, Starts
 from stepflow.engine.postgres.refusing import HAS, check_workflows
 from stepflow.engine.postgres.schedules import ScheduleControl
 from stepflow.engine.postgres.traced import Spans
+from stepflow.engine.postgres.triggers import Triggers
 from stepflow.engine.postgres.worker import Worker
 from stepflow.entropy import system_entropy
 from stepflow.errors import (
@@ -71,6 +75,8 @@ _ID_BYTES: Final = 64
 _CANCEL_WAIT_S: Final = 2.0
 _CLAIM_TIMEOUT_S: Final = 30
 _POLL_S: Final = 1.0
+_READ_AT_ONCE: Final = 100
+_ASKED_AT_ONCE: Final = 10_000
 
 
 class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBulk, ScheduleControl):
@@ -106,11 +112,16 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         self.bell = Bell(self._database, self.clock)
         self.keys = PostgresKeys(url)
         self.audience = Audience(self._database, self.clock)
+        self.runs = Batched(self._look_at_runs, at_once=_READ_AT_ONCE)
+        self.statuses = Batched(self._look_at_statuses, at_once=_ASKED_AT_ONCE)
+        self.ends = Ends(self.bell, poll_s, self._look_for_live)
+        self.bell.on_ended = self._told_of_ends
         self.streams: set[ClusterStream | ClusterAllStream] = set()
         self._worker: Worker | None = None
         self._presence: Presence | None = None
         self._tables: tuple[float, Tables] | None = None
         self.starts = Starts(self.clock)
+        self._triggers = Triggers(self._database, lambda: self._worker)
         self._time = HybridTime(self.clock)
         self._state: EngineState = "stopped"
         self._starts = 0
@@ -175,6 +186,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                 entropy=self._entropy,
             )
             self._worker.journal.on_fatal = self._failed
+            self._worker.on_end = self._ended
             self._worker.start()
         self.bell.start()
         if self._state == "starting":
@@ -190,6 +202,15 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         if self._on_fatal is not None:
             self._on_fatal(error)
 
+    def _ended(self, run_id: str, state: RunState) -> None:
+        self.ends.told([run_id], state)
+
+    def _told_of_ends(self, run_ids: Sequence[str] | None) -> None:
+        """The database tells; of its own runs the worker is about to tell more."""
+        if self._worker is not None and run_ids is not None:
+            run_ids = [run_id for run_id in run_ids if run_id not in self._worker.journal.holders]
+        self.ends.told(run_ids)
+
     def begin_shutdown(self) -> None:
         if self._state in {"ready", "starting"}:
             self._state = "draining"
@@ -204,6 +225,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             return
         self.begin_shutdown()
         async with self._life:
+            await self._triggers.idle()
             worker, self._worker = self._worker, None
             if worker is not None:
                 await worker.stop()
@@ -292,6 +314,12 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             tags=tags,
             delay_ms=delay_ms,
         )
+        if run_id is None and not idempotency_key:
+            self.ends.expect(record.r)
+            with self._spans.handing() as spans:
+                await self._triggers.start(spans.traced(record, traceparent))
+            self.starts.note(workflow.id)
+            return record.r
         names = (workflow.id, *workflow.options.aliases)
         async with database.connection() as conn:
             try:
@@ -303,6 +331,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                         if known is None:
                             record = spans.traced(record, traceparent)
                             await conn.execute(START, start_values(record, encode_record(record)))
+                            await conn.execute(ANNOUNCE, (1,))
             except psycopg.errors.UniqueViolation as error:
                 if run_id is None:
                     raise
@@ -391,6 +420,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                     async with conn.pipeline(), conn.transaction():
                         for record in (spans.traced(each, traceparent) for each in records):
                             await conn.execute(START, start_values(record, encode_record(record)))
+                        await conn.execute(ANNOUNCE, (len(records),))
             for record in records:
                 self.starts.note(record.workflow)
         return answers
@@ -422,6 +452,8 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                             )
                             record = spans.traced(record)
                             await conn.execute(START, start_values(record, encode_record(record)))
+                        if spans.count:
+                            await conn.execute(ANNOUNCE, (spans.count,))
                 return row
 
             try:

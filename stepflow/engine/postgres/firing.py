@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw
 
-from stepflow.engine.postgres.commit import START, start_values
+from stepflow.engine.postgres.commit import ANNOUNCE, START, start_values
 from stepflow.engine.postgres.inbox import cancel_letter, text
 from stepflow.errors import ApiError
 from stepflow.model.ids import run_ids_of
@@ -100,6 +100,8 @@ class Starter:
             with self._spans.handing() as spans:
                 async with conn.transaction():
                     yield conn, spans
+                    if spans.count:
+                        await conn.execute(ANNOUNCE, (spans.count,))
 
     async def start(
         self,

@@ -16,7 +16,7 @@ from stepflow.clock import next_pass
 from stepflow.engine.forking import pinned
 from stepflow.engine.part import check_reason
 from stepflow.engine.postgres.acts import ACTS, act_columns
-from stepflow.engine.postgres.commit import PAYLOADS, RECORDS, START, start_values
+from stepflow.engine.postgres.commit import ANNOUNCE, PAYLOADS, RECORDS, START, start_values
 from stepflow.engine.postgres.reading import Reading
 from stepflow.errors import ConflictError, PayloadTooLargeError
 from stepflow.model.codec import encode
@@ -104,6 +104,7 @@ class ClusterForking(Reading):
                     if fork.payloads:
                         await conn.execute(PAYLOADS, _columns(record.r, fork.payloads, 3))
                     await conn.execute(ACTS, act_columns(record))
+                    await conn.execute(ANNOUNCE, (spans.count,))
         self.starts.note(workflow.id)
         return record.r
 

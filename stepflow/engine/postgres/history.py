@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
 from stepflow.model.run import RunState
@@ -12,33 +12,61 @@ if TYPE_CHECKING:
 
     from stepflow.engine.postgres.database import Database
 
-__all__ = ["line_of", "load", "load_lines"]
+__all__ = ["Seen", "line_of", "lines_of", "load", "look"]
 
-_RECORDS: Final = """
-select e.run_id, e.rs, e.lsn, e.crc, e.data
-  from stepflow.records e join stepflow.runs r on r.run_id = e.run_id
- where e.run_id = any(%s) and e.rs > r.forgotten order by e.run_id, e.rs"""
-_PAYLOADS: Final = """
-select run_id, lsn, body from stepflow.payloads where run_id = any(%s) order by run_id, lsn"""
+_READ: Final = """
+with asked as (select * from stepflow.runs where run_id = any(%s))
+select a.run_id, 0 as rs, 0::bigint as lsn, 0::bigint, null::bytea,
+       array[a.condition, a.reason, exists (
+         select 1 from stepflow.inbox i where i.run_id = a.run_id and i.kind = 'cancel')::text]
+  from asked a
+union all
+select a.run_id, e.rs, e.lsn, e.crc, e.data, null
+  from asked a join stepflow.records e on e.run_id = a.run_id and e.rs > a.forgotten
+union all
+select a.run_id, -1, p.lsn, 0, p.body, null
+  from asked a join stepflow.payloads p on p.run_id = a.run_id
+ order by 1, 2, 3"""
+"""In one statement: all of it is of one moment."""
 
 _Record = tuple[int, int, int, bytes]
 
 
-async def load(database: Database, run_ids: Sequence[str]) -> dict[str, RunState]:
-    """Return the runs that there are. One whose records are damaged is set aside."""
+class Seen(NamedTuple):
+    """A run, and what the tables say of it beside its records."""
+
+    line: bytes
+    condition: Any
+    """A `RunViewState`, or nothing."""
+    reason: str
+    cancelled: bool
+    """Somebody has cancelled it, and its worker has not recorded that yet."""
+
+
+async def look(database: Database, run_ids: Sequence[str]) -> dict[str, Seen]:
+    """Return the runs that there are, each as its snapshot line."""
+    said: dict[str, tuple[str, str, str]] = {}
+    records: list[tuple[Any, ...]] = []
+    payloads: list[tuple[Any, ...]] = []
+    for run_id, rs, lsn, crc, data, its in await database.rows(_READ, list(run_ids)):
+        if its is not None:
+            said[run_id] = its
+        elif rs < 0:
+            payloads.append((run_id, lsn, data))
+        else:
+            records.append((run_id, rs, lsn, crc, data))
+    lines = lines_of(records, payloads)
     return {
-        run_id: RunState.unpack(line)
-        for run_id, line in (await load_lines(database, run_ids)).items()
+        run_id: Seen(lines[run_id], condition, reason, cancelled == "true")
+        for run_id, (condition, reason, cancelled) in said.items()
+        if run_id in lines
     }
 
 
-async def load_lines(database: Database, run_ids: Sequence[str]) -> dict[str, bytes]:
-    """Return each run as its snapshot line."""
-    async with database.connection() as conn, conn.transaction():
-        await conn.execute(b"set transaction isolation level repeatable read read only")
-        records = await (await conn.execute(_RECORDS.encode(), (list(run_ids),))).fetchall()
-        payloads = await (await conn.execute(_PAYLOADS.encode(), (list(run_ids),))).fetchall()
-    return lines_of(records, payloads)
+async def load(database: Database, run_ids: Sequence[str]) -> dict[str, RunState]:
+    """Return the runs that there are. One whose records are damaged is set aside."""
+    found = await look(database, run_ids)
+    return {run_id: RunState.unpack(seen.line) for run_id, seen in found.items()}
 
 
 def lines_of(

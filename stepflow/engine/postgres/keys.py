@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from stepflow.engine.postgres.database import SESSION
+from stepflow.engine.postgres.database import SESSION, end
 from stepflow.errors import ApiError, ConfigurationError, OutcomeUnknownError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from stepflow.clock import Clock
-    from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.bell import Bell
+    from stepflow.engine.postgres.database import Database
 
 __all__ = ["PostgresKeys"]
 
@@ -111,8 +112,7 @@ class PostgresKeys:
         """Look no more."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task)
 
     async def _following(self, database: Database, clock: Clock, poll_s: float) -> None:
         while True:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     import psycopg
 
     from stepflow.clock import Clock
-    from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.batched import Batched
+    from stepflow.engine.postgres.bell import Bell
+    from stepflow.engine.postgres.database import Database
+    from stepflow.engine.postgres.ends import Ends
+    from stepflow.engine.postgres.history import Seen
     from stepflow.engine.postgres.passing import Audience
     from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream
     from stepflow.engine.postgres.worker import Worker
@@ -32,6 +36,10 @@ class ClusterPart(EnginePart):
     poll_s: float
     bell: Bell
     audience: Audience
+    ends: Ends
+    runs: Batched[Seen]
+    """Reads whole runs."""
+    statuses: Batched[str]
     streams: set[ClusterStream | ClusterAllStream]
     """Those that are open in this process."""
     _database: Database

@@ -20,7 +20,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from stepflow.engine.postgres.database import rest
+from stepflow.engine.postgres.database import end, rest
 from stepflow.errors import ApiError
 from stepflow.model.views import RunEvent
 from stepflow.runtime.hub import Hub
@@ -148,8 +148,7 @@ class Passing:
         """Tell nothing any more."""
         self.write = None
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end(self._task)
 
 
 def columns_of(told: Sequence[Told], holders: Mapping[str, UUID]) -> tuple[list[Any], ...]:

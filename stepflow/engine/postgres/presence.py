@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from stepflow.engine.memory import memory
-from stepflow.engine.postgres.database import rest
+from stepflow.engine.postgres.database import end, rest
 from stepflow.engine.postgres.streams import ClusterAllStream
 from stepflow.errors import ApiError
 from stepflow.journal.opening import version
@@ -239,8 +239,7 @@ class Presence:
         task, self._task = self._task, None
         if task is None:
             return
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
         with contextlib.suppress(ApiError):
             # Else it is forgotten when it has been silent for long enough.
             await self._database.act("delete from stepflow.processes where process = %s", self.id)

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepflow.clock import rfc3339
 from stepflow.engine.listing import decode_cursor, encode_cursor
-from stepflow.engine.postgres.history import load, load_lines
+from stepflow.engine.postgres.history import load, look
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.postgres.passing import ALL_RUNS
 from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream, horizon
 from stepflow.engine.protocol import EVENTS_MAX, WaitingEvent
 from stepflow.errors import RunNotFoundError, UnavailableError
 from stepflow.model.audit import acts_of
-from stepflow.model.run import FINISHED
+from stepflow.model.run import FINISHED, RunState
 from stepflow.model.views import RunCounts, RunPage, run_view
 from stepflow.model.why import WaitingFor, WhyView, of_call, sentence, span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stepflow.engine.postgres.history import Seen
     from stepflow.engine.protocol import RunFilter
     from stepflow.model.audit import AuditEntry
     from stepflow.model.event_filter import EventFilter
-    from stepflow.model.run import RunState
     from stepflow.model.views import RunView, RunViewState
 
 __all__ = ["Reading"]
@@ -52,51 +54,65 @@ class Reading(ClusterPart):
             raise RunNotFoundError
 
     async def _state_of(self, run_id: str) -> tuple[RunState, RunViewState | None, str]:
-        database = self.database
-        state = (await load(database, [run_id])).get(run_id)
-        rows = await database.rows(
-            """select condition, reason, exists (
-                      select 1 from stepflow.inbox i
-                       where i.run_id = r.run_id and i.kind = 'cancel')
-                 from stepflow.runs r where run_id = %s""",
-            run_id,
-        )
-        if state is None or not rows:
+        seen = await self.runs.get(run_id)
+        if seen is None:
             raise RunNotFoundError
-        condition, reason, cancelled = rows[0]
+        state = RunState.unpack(seen.line)
         if state.finished:
             return state, None, ""
-        if cancelled and not state.cancelling:
+        if seen.cancelled and not state.cancelling:
             # Somebody has cancelled it; its worker has not heard of it yet.
             return state, "cancelling", ""
-        return state, condition or None, reason
+        return state, seen.condition or None, seen.reason
 
     async def get_run(self, run_id: str) -> RunView:
         state, condition, reason = await self._state_of(run_id)
         return run_view(state, condition, reason=reason)
 
     async def export_run(self, run_id: str) -> bytes:
-        lines = await load_lines(self.database, [run_id])
-        if run_id not in lines:
+        seen = await self.runs.get(run_id)
+        if seen is None:
             raise RunNotFoundError
-        return lines[run_id]
+        return seen.line
 
     async def wait(self, run_id: str) -> RunView:
-        with self.bell.hear(run_id) as ear:
-            while True:
-                ear.clear()
-                rows = await self.database.rows(
-                    "select status from stepflow.runs where run_id = %s", run_id
-                )
-                if not rows:
+        with self.ends.waiter(run_id) as waiter:
+            if not self.ends.is_live(run_id):
+                status = await self.statuses.get(run_id)
+                if status is None:
                     raise RunNotFoundError
-                if rows[0][0] in FINISHED:
+                if status in FINISHED:
+                    waiter.tell(ended=True)
+            while True:
+                if waiter.state is not None:
+                    return run_view(waiter.state, steps=False)
+                if waiter.has_ended:
+                    # It may have another life, whose end is told while this is read.
+                    waiter.has_ended = False
                     state, _, _ = await self._state_of(run_id)
                     if state.finished:
                         return run_view(state, steps=False)
                 if self._state != "ready":
                     raise UnavailableError("Stepflow is stopping", retry_after_s=1)
-                await ear.wait(self.poll_s)
+                await waiter.told()
+
+    async def _look_at_runs(self, run_ids: Sequence[str]) -> dict[str, Seen]:
+        return await look(self.database, run_ids)
+
+    async def _look_at_statuses(self, run_ids: Sequence[str]) -> dict[str, str]:
+        return dict(
+            await self.database.rows(
+                "select run_id, status from stepflow.runs where run_id = any(%s)", list(run_ids)
+            )
+        )
+
+    async def _look_for_live(self, run_ids: Sequence[str]) -> list[str]:
+        rows = await self.database.rows(
+            """select run_id from stepflow.runs
+                where run_id = any(%s) and status in ('pending', 'running')""",
+            list(run_ids),
+        )
+        return [row[0] for row in rows]
 
     async def list_runs(self, where: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
         database = self.database

@@ -11,6 +11,7 @@
 --   sent      what workflows have sent: once, whoever asks again
 --   passing   emits that are kept nowhere, for some seconds: for streams on other processes
 --   workers   the last group that each worker has written: a group is written once
+--   present   who takes work: of these one is told of a run that waits for a worker
 
 create schema stepflow;
 
@@ -131,11 +132,48 @@ create unlogged table stepflow.passing (
 
 create index passing_run on stepflow.passing (run_id, n);
 
+-- Of no worth after a crash: whoever is there says so again.
+create unlogged table stepflow.present (
+  worker text primary key,
+  has_room boolean not null,
+  until timestamptz not null
+);
+
 create sequence stepflow.wakes;
+
+-- ---------------------------------------------------------------- telling
+
+-- Tell somebody who takes work that so many runs wait: one worker for a few, more for many, each of
+-- its part. Nobody else is woken. A worker that dies before it claims leaves them to whoever looks
+-- next by himself.
+create function stepflow.announce(p_runs integer) returns void language sql as $$
+  with taking as (
+    select worker from stepflow.present
+     where has_room and until > clock_timestamp()
+     order by random() limit greatest(p_runs / 8, 1)
+  )
+  select pg_notify('stepflow@' || worker, ceil(p_runs::numeric / (select count(*) from taking))::text)
+    from taking;
+$$;
+
+-- A worker is there for so long; null: it is no more.
+create function stepflow.appear(p_worker text, p_has_room boolean, p_seconds float8) returns void
+  language plpgsql as $$
+begin
+  if p_seconds is null then
+    delete from stepflow.present where worker = p_worker;
+    return;
+  end if;
+  insert into stepflow.present as p (worker, has_room, until)
+  values (p_worker, p_has_room, clock_timestamp() + make_interval(secs => p_seconds))
+  on conflict (worker) do update set has_room = excluded.has_room, until = excluded.until;
+end;
+$$;
 
 -- ---------------------------------------------------------------- starting
 
--- A run begins: its row, its first record, its task. A taken id is a unique violation.
+-- A run begins: its row, its first record, its task. A taken id is a unique violation. Somebody has
+-- to be told of it, once for all that begin in a transaction.
 create function stepflow.start(
   p_run text, p_workflow text, p_tags text[], p_status text, p_ms bigint,
   p_lsn bigint, p_crc bigint, p_data bytea, p_events text[]
@@ -158,16 +196,42 @@ begin
     jsonb_build_object('idempotency_key', p_run || '@' || v_seq)
   );
   update stepflow.runs set task_id = v_task where run_id = p_run;
-  perform pg_notify('stepflow_work', '');
 end;
 $$;
 
 -- ---------------------------------------------------------------- claims
 
+-- Claim tasks. What has expired can be claimed by the call after the one that has noticed it.
+create function stepflow.claim_tasks(p_worker text, p_timeout integer, p_count integer)
+  returns table (run_id uuid, task_id uuid, params jsonb) language plpgsql as $$
+declare
+  v_now timestamptz := absurd.current_time();
+  v_expired boolean;
+  v_count integer;
+begin
+  v_expired := exists (
+    select 1 from absurd.r_stepflow r
+     where r.state = 'running' and r.claim_expires_at <= v_now);
+  return query select c.run_id, c.task_id, c.params
+    from absurd.claim_task('stepflow', p_worker, p_timeout, p_count) c;
+  get diagnostics v_count = row_count;
+  if v_expired and v_count < p_count then
+    return query select c.run_id, c.task_id, c.params
+      from absurd.claim_task('stepflow', p_worker, p_timeout, p_count - v_count) c;
+  end if;
+end;
+$$;
+
 -- Take runs that nobody runs, or whose worker has not been heard of: their holder changes, and with
--- it who may write them. Three deaths in a row without a new record are one too many.
+-- it who may write them. Three deaths in a row without a new record are one too many. A short run
+-- comes with its records, and any with its letters: nobody but the worker writes the ones now, and
+-- who writes it a letter from now on tells the worker.
 create function stepflow.claim(p_worker text, p_timeout integer, p_count integer)
-  returns table (run_id text, holder uuid, suspicions integer, condition text, reason text)
+  returns table (
+    run_id text, holder uuid, suspicions integer, condition text, reason text,
+    rs integer[], lsn bigint[], crc bigint[], data bytea[],
+    n bigint[], kind text[], body bytea[]
+  )
   language plpgsql as $$
 declare
   v_claim record;
@@ -175,7 +239,7 @@ declare
 begin
   for v_claim in
     select c.run_id, c.task_id, c.params->>'run' as run
-      from absurd.claim_task('stepflow', p_worker, p_timeout, p_count) c
+      from stepflow.claim_tasks(p_worker, p_timeout, p_count) c
   loop
     update stepflow.runs r
        set holder = v_claim.run_id,
@@ -185,7 +249,7 @@ begin
              when r.holder is not null and r.claimed_rs = r.rs then r.suspicions + 1 else 0 end,
            claimed_rs = r.rs
      where r.run_id = v_claim.run and r.task_id = v_claim.task_id
-    returning r.run_id, r.suspicions, r.condition, r.reason into v_run;
+    returning r.run_id, r.suspicions, r.condition, r.reason, r.rs, r.forgotten into v_run;
     if not found then
       -- Purged, or a life that is over.
       perform absurd.complete_run('stepflow', v_claim.run_id, null);
@@ -196,6 +260,19 @@ begin
     suspicions := v_run.suspicions;
     condition := v_run.condition;
     reason := v_run.reason;
+    rs := null;
+    if v_run.rs - v_run.forgotten <= 32
+       and not exists (select 1 from stepflow.payloads p where p.run_id = v_run.run_id) then
+      select array_agg(e.rs order by e.rs), array_agg(e.lsn order by e.rs),
+             array_agg(e.crc order by e.rs), array_agg(e.data order by e.rs)
+        into rs, lsn, crc, data
+        from stepflow.records e
+       where e.run_id = v_run.run_id and e.rs > v_run.forgotten;
+    end if;
+    select array_agg(i.n order by i.n), array_agg(i.kind order by i.n),
+           array_agg(i.body order by i.n)
+      into n, kind, body
+      from stepflow.inbox i where i.run_id = v_run.run_id;
     return next;
   end loop;
 end;
@@ -231,6 +308,7 @@ create function stepflow.release(p_runs text[], p_holders uuid[]) returns void
   language plpgsql as $$
 declare
   v_row record;
+  v_count integer := 0;
 begin
   for v_row in
     select r.run_id, r.holder from stepflow.runs r
@@ -243,8 +321,11 @@ begin
       continue;
     end;
     update stepflow.runs set holder = null, suspicions = 0 where run_id = v_row.run_id;
+    v_count := v_count + 1;
   end loop;
-  perform pg_notify('stepflow_work', '');
+  if v_count > 0 then
+    perform stepflow.announce(v_count);
+  end if;
 end;
 $$;
 
@@ -350,18 +431,21 @@ create function stepflow.put(p_run text, p_kind text, p_body bytea) returns bool
 declare
   v_wake text;
   v_status text;
+  v_worker text;
 begin
   -- A run is put to sleep under a lock that this waits for, and no write of a run is.
-  select wake, status into v_wake, v_status from stepflow.runs where run_id = p_run for key share;
+  select wake, status, worker into v_wake, v_status, v_worker
+    from stepflow.runs where run_id = p_run for key share;
   if not found or v_status not in ('pending', 'running') then
     return false;
   end if;
   insert into stepflow.inbox (run_id, kind, body) values (p_run, p_kind, p_body);
   if v_wake is null then
-    perform pg_notify('stepflow_inbox', p_run);
+    -- Where nobody has it, it is read by whoever will.
+    perform pg_notify('stepflow@' || v_worker, p_run) where v_worker is not null;
   else
     perform absurd.emit_event('stepflow', v_wake, null);
-    perform pg_notify('stepflow_work', '');
+    perform stepflow.announce(1);
   end if;
   return true;
 end;
@@ -486,7 +570,7 @@ begin
   );
   update stepflow.runs set task_id = v_task where run_id = p_run;
   insert into stepflow.inbox (run_id, kind, body) values (p_run, 'retry', p_body);
-  perform pg_notify('stepflow_work', '');
+  perform stepflow.announce(1);
 end;
 $$;
 
@@ -507,6 +591,6 @@ begin
   delete from stepflow.keys where run_id = p_run;
   delete from stepflow.inbox where run_id = p_run;
   delete from stepflow.runs where run_id = p_run;
-  perform pg_notify('stepflow_runs', p_run);
+  perform pg_notify('stepflow_runs', p_run || '!');
 end;
 $$;

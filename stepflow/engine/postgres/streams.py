@@ -20,7 +20,8 @@ from stepflow.model.views import RunEvent, event_of, run_view, sse_frame
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.bell import Bell
+    from stepflow.engine.postgres.database import Database
     from stepflow.model.event_filter import EventFilter
     from stepflow.model.records import Record
 

@@ -46,6 +46,8 @@ class Handing:
 
     def __init__(self, traces: Traces | None) -> None:
         self._traces = traces
+        self.count = 0
+        """How many they are."""
         self._begun: list[str] = []
 
     def traced(self, record: RunStarted, traceparent: str = "") -> RunStarted:
@@ -53,6 +55,7 @@ class Handing:
 
         A process that makes no spans hands the caller's context on: its workers may.
         """
+        self.count += 1
         if self._traces is None:
             trace = traceparent if is_traceparent(traceparent) else ""
         else:

@@ -18,14 +18,15 @@ import logging
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import psycopg
 
 from stepflow.clock import HybridTime
+from stepflow.engine.postgres.claims import CLAIM, Claim, channel_of, claim_of
 from stepflow.engine.postgres.commit import Committer
-from stepflow.engine.postgres.database import rest
+from stepflow.engine.postgres.database import end, rest
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.firing import Firing, Starter
 from stepflow.engine.postgres.history import load
@@ -36,51 +37,47 @@ from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, Passing
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
 from stepflow.engine.postgres.supervisor import ClusterSupervisor
 from stepflow.engine.postgres.traced import Spans
+from stepflow.entropy import Entropy, system_entropy
 from stepflow.errors import ApiError
 from stepflow.journal.suspects import SUSPICIONS_MAX
 from stepflow.model import records as rec
+from stepflow.model.run import RunState
 from stepflow.runtime import messages as msg
 from stepflow.runtime.children import ended_child
 from stepflow.runtime.supervisor import sleeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from uuid import UUID
 
     from stepflow.authoring.registry import Registry
     from stepflow.clock import Clock
     from stepflow.config import Settings
-    from stepflow.engine.postgres.database import Bell, Database
+    from stepflow.engine.postgres.bell import Bell
+    from stepflow.engine.postgres.database import Database
     from stepflow.engine.postgres.delivering import Row
     from stepflow.engine.postgres.inbox import Letter
-    from stepflow.entropy import Entropy
-    from stepflow.model.run import RunState
     from stepflow.runtime.actor import RunActor
 
 __all__ = ["Worker"]
 
 _log: Final = logging.getLogger("stepflow.worker")
+_HOST_MAX: Final = 30
+"""Its channel's name has room for so much of the host's."""
 _CLAIMED_AT_ONCE: Final = 100
 _HELD_MAX: Final = 5_000
 """A worker claims no more while it holds so many runs."""
+_OWN_MAX: Final = 500
+"""With so many runs it claims no more just because they were started here."""
 _AHEAD_S: Final = 2
 """A sleeping run is claimed so long before its timer is due."""
+_PRESENT_S: Final = 4.0
+_APPEAR: Final = "select stepflow.appear(%s, %s, %s)"
 _HOUSEKEEPING_S: Final = 1.0
 _MISSING_S: Final = 10
 """A run whose code is not here is offered to others again after so long."""
 _PARKED_S: Final = 60
 _CLEANED_S: Final = 60.0
 _WAKES_KEPT_S: Final = 3600
-
-
-class _Claim(NamedTuple):
-    """A run that this worker may write, as the database gave it."""
-
-    run_id: str
-    holder: UUID
-    suspicions: int
-    condition: str
-    reason: str
 
 
 class Worker:
@@ -98,13 +95,14 @@ class Worker:
         poll_s: float,
         entropy: Entropy | None = None,
     ) -> None:
-        self.id = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        self.id = f"{socket.gethostname()[:_HOST_MAX]}-{os.getpid()}-{os.urandom(4).hex()}"
         self._database = database
         self._bell = bell
         self._settings = settings
         self._clock = clock
         self._claim_timeout_s = claim_timeout_s
         self._poll_s = poll_s
+        self._entropy = entropy or system_entropy()
         self.passing = Passing(clock, self._commits)
         self._committer = Committer(database, self.id, self._state_of, self._type_of, self.passing)
         self.journal = ClusterJournal(
@@ -128,8 +126,14 @@ class Worker:
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
         self._work = asyncio.Event()
+        self._told = 0
+        """For so many runs it was told that there is work, since it has last looked."""
         self._letters = asyncio.Event()
         self._written_to: set[str] = set()
+        self._sweep_s = 0.0
+        """When it looks for work by itself."""
+        self._passed_by: set[str] = set()
+        """Who was written to since the last claim began: it may have been of them."""
         self._all_letters = False
         self._open: set[tuple[str, int]] = set()
         """Letters that were given to their actors, until what came of them is written."""
@@ -140,6 +144,10 @@ class Worker:
         """Sleeping runs that are woken to hear what they take."""
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
+        self._said_room: bool | None = None
+        self._say_again_s = 0.0
+        self.on_end: Callable[[str, RunState], None] | None = None
+        """Told of a run whose end is written, with all that it was."""
         self.claimed_total = 0
         self.taken_over_total = 0
         self.lost_total = 0
@@ -148,23 +156,24 @@ class Worker:
 
     def start(self) -> None:
         """Begin to claim."""
-        self._bell.on_work = self._work.set
+        self._bell.channel = channel_of(self.id)
+        self._bell.on_work = self.tell
         self._bell.on_inbox = self._heard
         self._bell.on_audience = self.passing.heard
         self._bell.on_timed = self.firing.ring
-        jobs = [self._claiming, self._reading, self._beating, self._keeping, self._cleaning]
-        for job in (*jobs, self.firing.look):
+        for job in (
+            *(self._claiming, self._reading, self._appearing),
+            *(self._beating, self._keeping, self._cleaning, self.firing.look),
+        ):
             self._tasks.append(asyncio.ensure_future(self._again_and_again(job)))
 
     async def stop(self) -> None:
         """Put every run to sleep and give the claims back."""
         # A query that is cancelled may say so as an error of the database.
         self._ending = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end(*self._tasks)
         self._tasks = []
+        await self._disappear()
         await self.sup.stop()
         await self.journal.close(clean=True)
         await self.passing.stop()
@@ -216,25 +225,65 @@ class Worker:
 
     # ------------------------------------------------------------ claims
 
+    def tell(self, runs: int) -> None:
+        """There is work for it, for so many runs; 0: nobody knows how much."""
+        self._told = min(self._told + (runs or _CLAIMED_AT_ONCE), _CLAIMED_AT_ONCE)
+        self._work.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes more runs."""
+        full = len(self.sup.runs) >= _HELD_MAX
+        return not (full or self.sup.stopping or self._ending or self.journal.stalled)
+
+    @property
+    def takes_its_own(self) -> bool:
+        """Whether it runs what is started in its process; else it is told to who has time."""
+        return self.has_room and len(self.sup.runs) < _OWN_MAX
+
+    def claim_values(self) -> tuple[object, ...]:
+        """Return what `stepflow.claim` takes, for all that there is."""
+        return self.id, self._claim_timeout_s, _CLAIMED_AT_ONCE
+
+    def take_soon(self, claims: Sequence[Claim]) -> None:
+        """Take what was claimed beside."""
+        if claims:
+            self.sup.spawn(self._take(claims))
+        if len(claims) == _CLAIMED_AT_ONCE:
+            self.tell(0)
+
     async def _claiming(self) -> None:
+        """Claim once; then wait until it is told of work, or a while has passed.
+
+        One claim is under way at a time: what it is told of meanwhile goes with the next, and where
+        it was told of so many runs, it takes so many. So runs cost no more claims than they are,
+        fewer the more there are at a time, and workers that were not told do not ask.
+        """
+        now_s = self._clock.monotonic_s()
+        count, self._told = self._told, 0
+        if now_s >= self._sweep_s:
+            # Also where it is told all the time: of what has expired, or is due, nobody tells.
+            count = _CLAIMED_AT_ONCE
+            # Not all workers in the same moment.
+            self._sweep_s = now_s + self._poll_s * (0.75 + 0.25 * self._entropy.random())
         self._work.clear()
-        if len(self.sup.runs) < _HELD_MAX and not (self.sup.stopping or self.journal.stalled):
-            claims = await self._database.act(
-                "select * from stepflow.claim(%s, %s, %s)",
-                self.id,
-                self._claim_timeout_s,
-                _CLAIMED_AT_ONCE,
-            )
-            if claims:
-                await self._take([_Claim(*row) for row in claims])
+        self._passed_by.clear()
+        if count and self.has_room:
+            rows = await self._database.act(CLAIM, self.id, self._claim_timeout_s, count)
+            if rows:
+                await self._take([claim_of(row) for row in rows])
+            if len(rows) >= _CLAIMED_AT_ONCE:
+                # There was no end of it.
+                self._told = _CLAIMED_AT_ONCE
                 return
-        timer = self._clock.call_later(self._poll_s, self._work.set)
+        left_s = self._sweep_s - self._clock.monotonic_s()
+        timer = self._clock.call_later(max(left_s, 0.0), self._work.set)
         try:
             await self._work.wait()
         finally:
             timer.cancel()
 
-    async def _take(self, claims: Sequence[_Claim]) -> None:
+    async def _take(self, claims: Sequence[Claim]) -> None:
         run_ids = [claim.run_id for claim in claims]
         for run_id in run_ids:
             # Our own claim of it may have been lost a moment ago.
@@ -243,10 +292,16 @@ class Worker:
             if (gone := self.sup.leaving.get(run_id)) is not None:
                 await gone.wait()
         self.claimed_total += len(claims)
-        states, letters = await self._read_runs(run_ids)
+        letters = [letter for claim in claims for letter in claim.letters]
+        unread = [claim.run_id for claim in claims if claim.line is None]
+        states: dict[str, RunState] = {}
+        if unread:
+            states, more = await self._read_runs(unread)
+            letters = [letter for letter in letters if letter[0] not in states] + more
         # In one turn, letters first: what they say has happened before any timer that is due.
         for claim in claims:
-            state = states.get(claim.run_id)
+            line = claim.line
+            state = states.get(claim.run_id) if line is None else RunState.unpack(line)
             if state is not None:
                 self._adopt(claim, state)
         self._hand_out(letters)
@@ -254,6 +309,8 @@ class Worker:
             actor = self.sup.runs.get(run_id)
             if actor is not None:
                 self.sup.go_on(actor)
+        # Written to since the claim was made, before anybody here could know that they are ours.
+        self._heard([run_id for run_id in run_ids if run_id in self._passed_by])
 
     async def _read_runs(
         self, run_ids: Sequence[str]
@@ -265,7 +322,7 @@ class Worker:
             except ApiError:
                 await rest(self._clock, self._poll_s)
 
-    def _adopt(self, claim: _Claim, state: RunState) -> None:
+    def _adopt(self, claim: Claim, state: RunState) -> None:
         self.journal.holders[claim.run_id] = claim.holder
         self._conditions[claim.run_id] = claim.condition, claim.reason
         actor = self.sup.adopt(state)
@@ -308,7 +365,7 @@ class Worker:
             "select holder from stepflow.runs where run_id = %s and worker = %s", run_id, self.id
         )
         if rows and rows[0][0] is not None:
-            await self._take([_Claim(run_id, rows[0][0], 0, "", "")])
+            await self._take([Claim(run_id, rows[0][0])])
 
     def _ended(self, run_id: str) -> None:
         """The run's end is written."""
@@ -316,7 +373,24 @@ class Worker:
         self._conditions.pop(run_id, None)
         actor = self.sup.runs.get(run_id)
         if actor is not None:
+            if self.on_end is not None:
+                self.on_end(run_id, actor.peek())
             self.sup.remove(actor)
+
+    async def _appearing(self) -> None:
+        """Say every so often, and when it changes, that work may be told here."""
+        now_s = self._clock.monotonic_s()
+        if self.has_room != self._said_room or now_s >= self._say_again_s:
+            self._said_room = self.has_room
+            self._say_again_s = now_s + _PRESENT_S
+            await self._database.act(_APPEAR, self.id, self._said_room, 2.5 * _PRESENT_S)
+        await rest(self._clock, min(self._poll_s, _PRESENT_S))
+
+    async def _disappear(self) -> None:
+        try:
+            await self._database.act(_APPEAR, self.id, False, None)
+        except ApiError:
+            _log.warning("others could not be told that this worker has gone; they will notice")
 
     async def _beating(self) -> None:
         await rest(self._clock, max(self._claim_timeout_s / 3, 0.3))
@@ -340,6 +414,7 @@ class Worker:
             self._letters.set()
             return
         mine = [run_id for run_id in run_ids if run_id in self.journal.holders]
+        self._passed_by.update(run_ids)
         if mine:
             self._written_to.update(mine)
             self._letters.set()
@@ -617,6 +692,9 @@ class Worker:
             "select stepflow.trim_audit(%s, %s)",
             self._settings.audit_entries_max,
             self._settings.audit_bytes_max,
+        )
+        await self._database.act(
+            "delete from stepflow.present where until < clock_timestamp() - interval '1 hour'"
         )
         now_ms = self._clock.wall_ms()
         await self._database.act(CLEAN, now_ms - KEPT_MS)

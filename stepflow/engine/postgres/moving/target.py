@@ -305,7 +305,6 @@ class Target:
                 )
             await conn.execute(b"update stepflow.meta set version = %s", (FORMAT,))
             await conn.execute(b"update stepflow.migration set switched_at = clock_timestamp()")
-            await conn.execute(b"select pg_notify('stepflow_work', '')")
 
     async def settle(self) -> None:
         """Let the database know how much there is, before anybody asks for it."""
