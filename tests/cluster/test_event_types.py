@@ -6,12 +6,14 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import psycopg
+import pydantic
 import pytest
 
 from stepflow import Context, RetryPolicy, Stepflow
+from stepflow.authoring.registry import Registry
 from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.postgres.delivering import Types, deliver
@@ -29,6 +31,9 @@ class Payment:
     cents: int
 
 
+Amount = Annotated[int, pydantic.Field(gt=0)]
+
+
 class Node(NamedTuple):
     flow: Stepflow
     engine: Any
@@ -40,6 +45,15 @@ def register(flow: Stepflow) -> None:
     @dataclass
     class Nameless:
         cents: int
+
+    @dataclass
+    class Local:
+        cents: int
+
+    @flow.workflow("waits-for-a-local")
+    async def waits_for_a_local(ctx: Context, kind: str) -> Any:
+        kinds: Any = list[Local] if kind == "list" else Amount
+        return await ctx.wait_for_event("news", timeout=None, type=kinds)
 
     types: dict[str, Any] = {
         "int": int,
@@ -168,6 +182,34 @@ async def test_what_every_waiter_refuses_is_refused_in_the_same_words(url, data,
             assert await node.engine.notify("news", good) == 1
             await result(node, run_id)
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "good"), [("list", b"[{}]", b'[{"cents":1}]'), ("amount", b"0", b"7")]
+)
+async def test_what_the_function_has_in_a_variable_is_known_everywhere(url, data, kind, bad, good):
+    said = []
+    async with on_both(url, data) as nodes:
+        for node in nodes:
+            run_id = await waiting(node, "waits-for-a-local", kind)
+            said.append(await refusal(node, bad))
+            assert await node.engine.notify("news", good) == 1
+            await result(node, run_id)
+    assert said[0] == said[1]
+
+
+async def test_where_the_workflow_is_not_registered_its_variables_are_not_known(url, caplog):
+    async with cluster(url) as api:
+        await waiting(api, "waits-for-a-local", "list")
+        engine = PostgresEngine(url, worker=False)
+        async with Stepflow(engine=engine):
+            with caplog.at_level(logging.WARNING):
+                # The worker looks at it once more.
+                assert await engine.notify("news", b"[{}]") == 1
+                async with asyncio.timeout(30):
+                    while "is refused by the wait's type" not in caplog.text:
+                        await asyncio.sleep(0.01)
+    assert "which is not in this process" in caplog.text
 
 
 async def test_of_several_those_take_it_whose_types_do_and_the_last_refusal_is_told(url, data):
@@ -384,5 +426,5 @@ async def test_who_is_never_done_with_looking_is_told_to_come_again():
         return 0, None, [f'"nowhere:Type{len(asked)}"']
 
     with pytest.raises(UnavailableError):
-        await deliver(Types(), b"1", ask)
+        await deliver(Types(Registry()), b"1", ask)
     assert asked[2] == (['"nowhere:Type1"', '"nowhere:Type2"'], [])

@@ -12,7 +12,7 @@ import msgspec
 import pydantic
 import pytest
 
-from stepflow.engine.postgres.typenames import read_type, type_text
+from stepflow.engine.postgres.typenames import read_type, type_text, variables_of
 
 T = TypeVar("T")
 Cents = NewType("Cents", int)
@@ -111,6 +111,46 @@ def test_a_name_that_is_another_things_by_now_is_not_written(monkeypatch):
     assert type_text(Other) is None
 
 
+def _factory() -> Any:
+    class Local:
+        pass
+
+    amount = Annotated[int, pydantic.Field(gt=1)]
+
+    def body() -> Any:
+        return [Local, later, lambda: (amount, GLOBAL_AMOUNT, Payment)]
+
+    def plain() -> Any:
+        return Payment
+
+    names = {"Local": Local, "amount": amount, "body": body, "plain": plain}
+    if plain is body:
+        later = 1
+    return names
+
+
+GLOBAL_AMOUNT = Annotated[int, pydantic.Field(gt=2)]
+
+
+def test_what_has_no_name_is_named_by_the_variable_that_the_function_has_it_in():
+    made = _factory()
+
+    def variable(workflow: str, name: str) -> Any:
+        assert workflow == "w"
+        return variables_of(made["body"])[name]
+
+    local, amount = made["Local"], made["amount"]
+    for annotation in (local, list[local], dict[str, local] | None, amount, GLOBAL_AMOUNT):
+        text = type_text(annotation, "w", made["body"])
+        assert text
+        assert read_type(text, variable) == annotation
+        with pytest.raises(LookupError):
+            read_type(text)
+        # Not where another function waits.
+        assert type_text(annotation, "w", made["plain"]) is None
+    assert type_text(local, "w", len) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -122,6 +162,7 @@ def test_a_name_that_is_another_things_by_now_is_not_written(monkeypatch):
         '["of","os:system","builtins:int"]',
         '["of","builtins:int","builtins:int"]',
         '["of",1]',
+        '["var","w","nothing"]',
         '["union"]',
         '["annotated","builtins:int",{"nothing":1}]',
         '["literal",["builtins:int","RED"]]',

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
-from stepflow.engine.postgres.typenames import read_type, type_text
+from stepflow.engine.postgres.typenames import read_type, type_text, variables_of
 from stepflow.errors import AuthoringError, UnavailableError
 from stepflow.model.converter import Converter
 from stepflow.runtime.calls import refusal_of
@@ -24,6 +24,7 @@ from stepflow.runtime.calls import refusal_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from stepflow.authoring.registry import Registry
     from stepflow.errors import InvalidInputError
 
     Learned = Callable[[str, str], Converter[Any] | None]
@@ -49,7 +50,8 @@ class Types:
     `learned` gives what a workflow's wait of that name was seen to take here, if it was.
     """
 
-    def __init__(self, learned: Learned | None = None) -> None:
+    def __init__(self, registry: Registry, learned: Learned | None = None) -> None:
+        self._registry = registry
         self._learned = learned
         self._read: dict[str, Converter[Any]] = {}
         self._strange: set[str] = set()
@@ -59,11 +61,19 @@ class Types:
         converter = converter or self._known(workflow, name)
         if converter is None:
             return None
-        text = type_text(converter.annotation)
+        known = self._registry.get(workflow)
+        function = None if known is None else known.function
+        text = type_text(converter.annotation, workflow, function)
         return _OWN + _encode((workflow, name)).decode() if text is None else text
 
     def _known(self, workflow: str, name: str) -> Converter[Any] | None:
         return None if self._learned is None else self._learned(workflow, name)
+
+    def _variable(self, workflow: str, name: str) -> Any:
+        known = self._registry.get(workflow)
+        if known is None:
+            raise LookupError(workflow)
+        return variables_of(known.function)[name]
 
     def refusal(self, text: str, payload: bytes) -> InvalidInputError | None:
         """Return why a wait of that type refuses the payload, if it does."""
@@ -76,7 +86,7 @@ class Types:
         converter = self._read.get(text)
         if converter is None:
             try:
-                converter = Converter.of(read_type(text))
+                converter = Converter.of(read_type(text, self._variable))
             except (LookupError, AuthoringError):
                 self._say_strange(text)
                 return None

@@ -127,7 +127,6 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         self._starts = 0
         self._life = asyncio.Lock()
         self._spans = Spans()
-        self._types = Types()
         self._sign: Callable[[str, int], str] | None = None
         self._on_fatal: Callable[[BaseException], None] | None = None
 
@@ -142,6 +141,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         """Take the workflows and settings of the flow that this is the engine of."""
         self._on_fatal = on_fatal
         self.registry = registry
+        self._types = Types(registry)
         self.settings = settings
         self._sign = sign
 

@@ -20,6 +20,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from stepflow.clock import next_pass
 from stepflow.engine.postgres.database import end, rest
 from stepflow.errors import ApiError
 from stepflow.model.views import RunEvent
@@ -194,6 +195,9 @@ class Audience:
         self._database = database
         self._clock = clock
         self._readers: dict[str, int] = {}
+        self._new: list[str] = []
+        self._next: asyncio.Task[None] | None = None
+        """It says the new ones in a moment."""
         self._task: asyncio.Task[None] | None = None
 
     async def enter(self, run_id: str) -> None:
@@ -203,7 +207,17 @@ class Audience:
             # Not through the loop's factory: a run's step may read, too.
             self._task = asyncio.Task(self._saying(), loop=asyncio.get_running_loop())
         if readers == 1:
-            await self._say((run_id,))
+            self._new.append(run_id)
+            if self._next is None:
+                self._next = asyncio.Task(self._say_new(), loop=asyncio.get_running_loop())
+            await asyncio.shield(self._next)
+
+    async def _say_new(self) -> None:
+        """Say those of one moment together."""
+        await next_pass()
+        new, self._new = self._new, []
+        self._next = None
+        await self._say(new)
 
     def leave(self, run_id: str) -> None:
         """One reader less."""

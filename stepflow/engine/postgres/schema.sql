@@ -491,11 +491,13 @@ begin
   end if;
   v_passed := coalesce(v_passed, '{}');
   delete from stepflow.waits w using unnest(v_waits) as mine
-   where w.run_id = mine.run_id and w.key = mine.key and w.run_id <> all(v_passed);
+   where w.run_id = mine.run_id and w.key = mine.key
+     and w.run_id not in (select unnest(v_passed));
   for v_id, v_keeps in
     with waiting as (select distinct w.run_id from unnest(v_waits) w),
     takers as (
-      select run_id, false as keeps from waiting where run_id <> all(v_passed)
+      select run_id, false as keeps from waiting
+       where run_id not in (select unnest(v_passed))
       union all
       select d.run_id, true from stepflow.declared d
        where p_run = '' and d.event = p_event and d.run_id <> p_sender

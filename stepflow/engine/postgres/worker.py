@@ -121,7 +121,7 @@ class Worker:
         )
         starter = Starter(registry, self.sup.time, self.sup.entropy, Spans())
         self.firing = Firing(database, registry, clock, starter)
-        self.types = Types(self.sup.delivery.wants)
+        self.types = Types(registry, self.sup.delivery.wants)
         self.passing.write = partial(self._committer.pass_on, self.journal.holders)
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
