@@ -71,6 +71,15 @@ SCRIPTS: Final = (
         0.3,
     ),
     Script(
+        "machine_instructions",
+        "the processor's instructions a run of three steps, at 1, 64 and 1,000 in flight, counted "
+        "by callgrind; needs valgrind and a C compiler",
+        "a bare loop with the same disk in memory",
+        2,
+        long=True,
+        in_quick=False,
+    ),
+    Script(
         "http_instructions",
         "the same for a trigger and for `GET /runs/{runId}`, behind our own connection and mounted "
         "in a host",

@@ -85,13 +85,15 @@ class HybridTime:
     def now_ms(self) -> int:
         """Return hybrid milliseconds; never less than what was returned before."""
         mono = self._monotonic_s()
-        gone_ms = int((mono - self._last_mono_s) * 1000)
+        gone = (mono - self._last_mono_s) * 1000
         wall = self._wall_ms()
-        behind = self._last_ms + gone_ms
-        if wall >= behind:
+        # wall >= last + int(gone), without the call.
+        if wall - self._last_ms + 1 > gone:
             self._last_ms = wall
             self._last_mono_s = mono
             return wall
+        gone_ms = int(gone)
+        behind = self._last_ms + gone_ms
         # Advance only by whole milliseconds, so that no fraction is ever lost.
         if gone_ms:
             self._last_ms = behind

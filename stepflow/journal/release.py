@@ -26,25 +26,40 @@ _log: Final = logging.getLogger("stepflow.journal")
 
 
 class Releases:
-    """Callbacks by LSN; those of one LSN in the order they came."""
+    """Callbacks by LSN; those of one LSN in the order they came.
 
-    __slots__ = ("_count", "_waiting")
+    Most come in the order of their LSNs: they stand in line. Only the others need a heap.
+    """
+
+    __slots__ = ("_count", "_late", "_line")
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, int, Callable[[BaseException | None], None]]] = []
+        self._line: deque[tuple[int, Callable[[BaseException | None], None]]] = deque()
+        """In the order of LSN and of coming."""
+        self._late: list[tuple[int, int, Callable[[BaseException | None], None]]] = []
         """A heap of (LSN, number in the order of coming, callback)."""
         self._count = 0
 
     def add(self, lsn: int, callback: Callable[[BaseException | None], None]) -> None:
         """Call `callback` when `lsn` is released."""
-        self._count += 1
-        heappush(self._waiting, (lsn, self._count, callback))
+        line = self._line
+        if not line or lsn >= line[-1][0]:
+            line.append((lsn, callback))
+        else:
+            self._count += 1
+            heappush(self._late, (lsn, self._count, callback))
 
     def release(self, lsn: int) -> None:
         """Call, in order, all that wait for `lsn` or less."""
-        waiting = self._waiting
-        while waiting and waiting[0][0] <= lsn:
-            callback = heappop(waiting)[2]
+        line, late = self._line, self._late
+        while True:
+            # Of one LSN, whoever stands in line came first: later on he would have been late.
+            if late and late[0][0] <= lsn and not (line and line[0][0] <= late[0][0]):
+                callback = heappop(late)[2]
+            elif line and line[0][0] <= lsn:
+                callback = line.popleft()[1]
+            else:
+                return
             try:
                 callback(None)
             except Exception:  # noqa: BLE001  a border: user code behind it must not stop the others
@@ -52,9 +67,11 @@ class Releases:
 
     def fail(self, error: BaseException) -> None:
         """Tell all who wait that what they wait for will not come."""
-        waiting = self._waiting
-        while waiting:
-            call_isolated(heappop(waiting)[2], error)
+        line, late = self._line, self._late
+        while line or late:
+            comes_late = not line or (late and late[0][0] < line[0][0])
+            callback = heappop(late)[2] if comes_late else line.popleft()[1]
+            call_isolated(callback, error)
 
 
 class Patience:

@@ -84,7 +84,8 @@ class Asking:
             note_cleanup(session, ask.key)
         asks = (ask,)
         ask.wait = wait = OneWait(session, asks, session.loop.create_future())
-        session.plain_calls = 0
+        if session.plain_calls:
+            session.plain_calls = 0
         session.waits.add(wait)
         try:
             session.gate.ask(asks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
-from stepflow.model.run import RunState
+from stepflow.model.run import FINISHED, RunState
 from stepflow.runtime.parked import (
     finished_of,
     line_of,
@@ -130,7 +130,7 @@ class HeldRun:
     def finished(self) -> bool:
         """Whether the run has ended."""
         if self.open_state is not None:
-            return self.open_state.finished
+            return self.open_state.status in FINISHED
         return finished_of(self._parked)
 
     def line(self) -> bytes:

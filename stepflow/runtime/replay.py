@@ -147,8 +147,10 @@ class Gate(Plain):
 
     def ask(self, asks: Sequence[Ask]) -> None:
         """Take the calls of one wait. Their results come through `Ask.deliver`."""
-        self._passes = 0
-        self._quiet = False
+        if self._passes:
+            self._passes = 0
+        if self._quiet:
+            self._quiet = False
         self.outstanding += 1
         if not (self._untaken or self._heap or self._undecided):
             if self._begun or len(asks) != 1:
@@ -156,7 +158,9 @@ class Gate(Plain):
                 return
             # The most frequent case by far: one new call of a run that knows of nothing else.
             (ask,) = asks
-            ask.started = self._live = True
+            ask.started = True
+            if not self._live:
+                self._live = True
             self._started[ask.key] = ask
             self._host.start_calls(asks)
             return
@@ -221,8 +225,10 @@ class Gate(Plain):
             self._push(outcome.lsn, ask, outcome)
             self._advance()
         elif ask.deliver(outcome):
-            self._passes = 0
-            self._quiet = False
+            if self._passes:
+                self._passes = 0
+            if self._quiet:
+                self._quiet = False
 
     def cancel(self, lsn: int) -> None:
         """The run was cancelled at `lsn`: the body hears of it in order, like any result."""
