@@ -180,3 +180,19 @@ async def test_a_look_that_fails_is_tried_again(url, tmp_path, monkeypatch, capl
         text, _ = KeysTable(PostgresKeys(url)).create("deploy", ["read"], NOW_MS)
         await node.until(text, 200)
         assert "could not be looked at" in caplog.text
+
+
+async def test_a_stop_in_the_middle_of_a_look_ends_it(url, tmp_path, monkeypatch) -> None:
+    async with Node(url, tmp_path / "a"):
+        began = asyncio.Event()
+
+        async def cut(*_: object) -> None:
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                # As psycopg says it of a query that was cancelled.
+                raise OutcomeUnknownError from None
+
+        monkeypatch.setattr(keys.PostgresKeys, "_look", cut)
+        await began.wait()

@@ -14,7 +14,7 @@ from stepflow import Context, Stepflow
 from stepflow.engine.postgres import PostgresEngine, presence
 from stepflow.engine.postgres.overview import quantile_of
 from stepflow.engine.postgres.presence import PaceTold, thinned
-from stepflow.errors import UnavailableError, WorkflowNotFoundError
+from stepflow.errors import OutcomeUnknownError, UnavailableError, WorkflowNotFoundError
 from stepflow.model.event_filter import EVERYTHING
 
 if TYPE_CHECKING:
@@ -194,6 +194,28 @@ async def test_latencies_of_many_are_those_of_few_that_stand_for_them() -> None:
     assert quantile_of([busy, idle], 0.4) == 1.0
     assert quantile_of([busy, idle], 0.6) == 2.0
     assert quantile_of([busy, idle], 1.0) == 9.0
+
+
+async def test_a_stop_in_the_middle_of_a_beat_ends_it(url, monkeypatch) -> None:
+    monkeypatch.setattr(presence, "BEAT_S", 0.0)
+    node = Node(url, worker=False)
+    async with node.flow:
+        assert node.engine._presence is not None
+        database, began = node.engine._database, asyncio.Event()
+        act = database.act
+
+        async def cut(sql: str, *args: object) -> object:
+            if "beat" not in sql:
+                return await act(sql, *args)
+            began.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                # As psycopg says it of a query that was cancelled.
+                raise OutcomeUnknownError from None
+
+        monkeypatch.setattr(database, "act", cut)
+        await began.wait()
 
 
 async def test_figures_that_cannot_be_told_end_no_heartbeat(url, caplog, monkeypatch) -> None:

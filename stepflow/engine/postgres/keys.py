@@ -115,7 +115,8 @@ class PostgresKeys:
             await end(task)
 
     async def _following(self, database: Database, clock: Clock, poll_s: float) -> None:
-        while True:
+        # A query that is cancelled may say so as an error of the database.
+        while self._task is not None:
             timer = clock.call_later(poll_s, self._told.set)
             try:
                 await self._told.wait()

@@ -245,7 +245,8 @@ class Presence:
             await self._database.act("delete from stepflow.processes where process = %s", self.id)
 
     async def _beating(self) -> None:
-        while True:
+        # A query that is cancelled may say so as an error of the database.
+        while self._task is not None:
             await rest(self._clock, BEAT_S)
             await self._say()
 
