@@ -64,7 +64,7 @@ def a_failed_run_goes_with_the_completed() -> Any:
 def after_a_restart_the_newest_go() -> Any:
     def broken(self: Any, rows: Any) -> None:
         for row in sorted(rows, key=lambda row: -row.lsn):
-            self._add(row._replace(lsn=-row.lsn))
+            self._add(msgspec.structs.replace(row, lsn=-row.lsn))
 
     return replaced(Retention, "adopt", broken)
 
