@@ -428,3 +428,23 @@ async def test_who_is_never_done_with_looking_is_told_to_come_again():
     with pytest.raises(UnavailableError):
         await deliver(Types(Registry()), b"1", ask)
     assert asked[2] == (['"nowhere:Type1"', '"nowhere:Type2"'], [])
+
+
+async def test_what_waits_take_is_said_again_when_it_could_not_be_written(url, monkeypatch):
+    node = a_node(url, worker=True)
+    async with node.flow:
+        run_id = await waiting(node, "waits", "int")
+        worker = node.engine._worker
+        (key,) = [step.key for step in (await node.engine.get_run(run_id)).steps]
+
+        async def gone(*_: Any) -> None:
+            raise UnavailableError("gone")
+
+        worker._untold = {(run_id, key)}
+        with monkeypatch.context() as patch:
+            patch.setattr(worker._database, "act", gone)
+            with pytest.raises(UnavailableError):
+                await worker._say_types()
+        assert worker._untold == {(run_id, key)}
+        await worker._say_types()
+        assert worker._untold == set()

@@ -670,13 +670,18 @@ class Worker:
         places, self._untold = self._untold, set()
         told = [(run_id, key, self._type_of(run_id, key)) for run_id, key in places]
         known = [row for row in told if row[2] is not None]
-        if known:
+        if not known:
+            return
+        try:
             await self._database.act(
                 """update stepflow.waits w set type = p.type
                      from unnest(%s::text[], %s::text[], %s::text[]) as p(run_id, key, type)
                     where w.run_id = p.run_id and w.key = p.key and w.type is null""",
                 *map(list, zip(*known, strict=True)),
             )
+        except ApiError:
+            self._untold |= places
+            raise
 
     async def _cleaning(self) -> None:
         """Forget what is of no use to anybody: wake-ups that are over, runs past their age."""
