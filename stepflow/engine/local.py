@@ -315,6 +315,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, System
         sup.marker.pause(paused=sup.journal.slow)
         if self.fatal is not None:
             return
+        sup.spawn(sup.journal.fold())
         sup.spawn(sup.retention.sweep())
         sup.tidy()
         sup.admission.look_for_circles()

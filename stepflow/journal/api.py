@@ -23,6 +23,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from stepflow.clock import next_pass
 from stepflow.config import MEMORY
 from stepflow.errors import DiskFailedError, OutcomeUnknownError, UnavailableError
 from stepflow.journal.background import (
@@ -74,6 +75,7 @@ __all__ = [
 ]
 
 _log: Final = logging.getLogger("stepflow.journal")
+_FOLD_SLICE: Final = 512
 _HUNG_END_S: Final = 1.0
 """A disk that was given up gets so long to let the threads end."""
 
@@ -371,11 +373,18 @@ class Journal:
 
     def look(self) -> float:
         """Return for how many seconds the disk has not answered. Asked once a second."""
-        self.recent.fold()
         if self._over is not None:
             return 0.0
         waits_for_disk = self._busy and not self._space.stuck
         return self._stalls.look((self._taken_lsn, self.durable_lsn) if waits_for_disk else None)
+
+    async def fold(self) -> None:
+        """Fold what was written into `recent`, a slice in each pass of the loop. Once a second.
+
+        The oldest records go with it, thousands that nobody has touched for long.
+        """
+        while self.recent.fold_some(_FOLD_SLICE):
+            await next_pass()
 
     @property
     def slow(self) -> bool:

@@ -31,6 +31,7 @@ _CHUNKS: Final = 64
 """What is kept is dropped in about so many pieces."""
 _CHUNK_BYTES_MAX: Final = 1024 * 1024
 _CHUNK_RECORDS_MAX: Final = 512
+_FOLDED_MAX: Final = 4096
 
 kind_of: Final[Callable[[bytes], bytes]] = itemgetter(slice(6, 14))
 """Returns the first letters of a record's type, behind `{"t":"`."""
@@ -136,12 +137,28 @@ class Recent:
         return self.events + events_in(self._slots)
 
     def fold(self) -> None:
-        """Take in what was written since the last time. To be called once a second."""
+        """Take in what was written since the last time."""
+        while self.fold_some(_FOLDED_MAX):
+            pass
+
+    def fold_some(self, most: int) -> bool:
+        """Take in the next commits, about so many records; say whether there are more.
+
+        To be called once a second, until there are none.
+        """
         pending = self._pending
-        if not pending:
-            return
-        fresh = list(chain.from_iterable(chain.from_iterable(pending)))
-        pending.clear()
+        fresh: list[bytes] = []
+        taken = 0
+        for groups in pending:
+            fresh += chain.from_iterable(groups)
+            taken += 1
+            if len(fresh) >= most:
+                break
+        del pending[:taken]
+        self._take(fresh)
+        return bool(pending)
+
+    def _take(self, fresh: list[bytes]) -> None:
         at, count = 0, len(fresh)
         while at < count:
             piece = self._piece(fresh, at)

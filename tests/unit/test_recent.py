@@ -40,6 +40,21 @@ def slots_of(recent: Recent) -> list[object]:
     return found
 
 
+def test_it_is_folded_some_commits_at_a_time():
+    recent = Recent(1_000_000, 1 << 30)
+    for commit in range(40):
+        first = 1 + 10 * commit
+        recent.keep([[EVENT % lsn for lsn in range(first, first + 10)]])
+    folded = []
+    more = True
+    while more:
+        more = recent.fold_some(95)
+        folded.append(recent.next_lsn - 1)
+    assert folded == [100, 200, 300, 400]
+    assert not recent.fold_some(95)
+    assert slots_of(recent) == [EVENT % lsn for lsn in range(1, 401)]
+
+
 def test_records_stand_by_lsn_whatever_groups_they_came_in():
     rng = random.Random(1)
     recent = Recent(1_000_000, 1 << 30)
@@ -54,6 +69,8 @@ def test_records_stand_by_lsn_whatever_groups_they_came_in():
         recent.keep(commit)
         if rng.randrange(3) == 0:
             recent.fold()
+        elif rng.randrange(3) == 0:
+            recent.fold_some(rng.randrange(1, 500))
     recent.fold()
     assert (recent.first_lsn, recent.next_lsn) == (1, 3000)
     assert slots_of(recent) == texts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from hypothesis import given
@@ -37,3 +38,12 @@ def test_no_part_is_much_larger_than_the_others() -> None:
     assert max(sizes) < 1_300
     assert max(map(sys.getsizeof, rows.parts)) < sys.getsizeof(dict.fromkeys(range(64_000))) / 20
     assert all(shard_of(key) == place for place, part in enumerate(rows.parts) for key in part)
+
+
+def test_the_collector_never_meets_a_part_anew() -> None:
+    rows: Shards[bytes] = Shards()
+    for number in range(1_000):
+        rows[f"run{number}"] = b"parked"
+    gc.collect()
+    # A plain dict of nothing but bytes would be tracked no more, and again with the next actor.
+    assert all(map(gc.is_tracked, rows.parts))
