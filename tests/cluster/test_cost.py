@@ -12,10 +12,13 @@ import pytest_asyncio
 
 from stepflow import Context, Stepflow
 from stepflow.engine.postgres import PostgresEngine
+from stepflow.model.event_filter import EventFilter
 from tests.cluster.counting import Counted, counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from stepflow.engine.protocol import AllStream, RunStream
 
 pytestmark = pytest.mark.asyncio
 NEVER_S = 3600.0
@@ -179,3 +182,64 @@ async def test_who_is_told_all_the_time_looks_for_what_nobody_tells(url: str) ->
         async with asyncio.timeout(20):
             assert await run.result() == 6
         assert all([(await api.get_run(each.id)).status == "pending" for each in later])
+
+
+async def read_to_the_end(stream: RunStream) -> list[tuple[int, str]]:
+    told: list[tuple[int, str]] = []
+    while not stream.ended:
+        await stream.changed()
+        told += [(event.id, event.event) for event in stream.read_events(100)]
+    stream.close()
+    return told
+
+
+@pytest.mark.parametrize("readers", [1, 200])
+async def test_so_many_readers_of_a_run_ask_as_one_does(
+    cluster: Stepflow, seen: Counted, readers: int
+) -> None:
+    run = await cluster.trigger("waits")
+    while not await cluster.engine.waiting_events():
+        await asyncio.sleep(0.01)
+    streams = await asyncio.gather(*(cluster.engine.stream(run.id) for _ in range(readers)))
+    told = [asyncio.ensure_future(read_to_the_end(stream)) for stream in streams]
+    await asyncio.sleep(0.2)
+    opened = seen.count("with k as"), seen.count("coalesce(max(n), 0)")
+    seen.forget()
+    await cluster.notify("e", 7)
+    first, *others = await asyncio.gather(*told)
+    assert first[-1][1] == "complete"
+    assert all(other == first for other in others)
+    # One look a commit that they were told of, and one for the event that a record names.
+    assert seen.count("with k as") <= 4
+    assert seen.count("from stepflow.payloads") <= 2
+    assert opened <= (3, 2)
+
+
+async def test_readers_of_all_runs_ask_as_one_does(cluster: Stepflow, seen: Counted) -> None:
+    streams = await asyncio.gather(
+        *(cluster.engine.stream_all(EventFilter()) for _ in range(50)),
+        *(cluster.engine.stream_all(EventFilter(workflow_id="none")) for _ in range(50)),
+    )
+
+    async def until_ended(stream: AllStream) -> list[str]:
+        told: list[str] = []
+        while "complete:completed" not in told and not stream.ended:
+            await stream.changed()
+            for event in stream.read_events(100):
+                status = event.json().get("status")
+                told.append(f"{event.event}:{status}")
+        return told
+
+    nobody = [asyncio.ensure_future(stream.changed()) for stream in streams[50:]]
+    told = [asyncio.ensure_future(until_ended(stream)) for stream in streams[:50]]
+    await asyncio.sleep(0.2)
+    seen.forget()
+    run = await cluster.trigger("three")
+    first, *others = await asyncio.gather(*told)
+    assert all(other == first for other in others)
+    assert await run.result() == 6
+    looks = seen.count("stepflow.records e join stepflow.runs r")
+    for stream in streams:
+        stream.close()
+    await asyncio.gather(*nobody)
+    assert looks <= 3 * len(first)

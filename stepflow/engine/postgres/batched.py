@@ -10,24 +10,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Batched"]
 
+K = TypeVar("K")
 T = TypeVar("T")
 _UNDER_WAY_MAX: Final = 2
 """More queries at a time would carry fewer each; one alone would wait for one that is slow."""
 
 
-class Batched(Generic[T]):
+class Batched(Generic[K, T]):
     """Gives what `ask` returns for a key. A query that answers a call begins after the call."""
 
-    def __init__(
-        self, ask: Callable[[list[str]], Awaitable[Mapping[str, T]]], *, at_once: int
-    ) -> None:
+    def __init__(self, ask: Callable[[list[K]], Awaitable[Mapping[K, T]]], *, at_once: int) -> None:
         self._ask = ask
         self._at_once = at_once
-        self._wanted: dict[str, list[asyncio.Future[T | None]]] = {}
+        self._wanted: dict[K, list[asyncio.Future[T | None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._under_way = 0
 
-    async def get(self, key: str) -> T | None:
+    async def get(self, key: K) -> T | None:
         """Return what there is for the key. Raises what `ask` raises."""
         future: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
         self._wanted.setdefault(key, []).append(future)
@@ -53,7 +52,7 @@ class Batched(Generic[T]):
             self._under_way -= 1
 
     def _answer(
-        self, wanted: dict[str, list[asyncio.Future[T | None]]], found: Mapping[str, T] | Exception
+        self, wanted: dict[K, list[asyncio.Future[T | None]]], found: Mapping[K, T] | Exception
     ) -> None:
         for key, futures in wanted.items():
             for future in futures:

@@ -73,8 +73,12 @@ class Ear:
         self._rung.clear()
 
     async def wait(self, seconds: float) -> None:
-        """Return when it rings, or after so long."""
-        timer = self._bell.clock.call_later(seconds, self._rung.set)
+        """Return when it rings, or after so long at most.
+
+        All who wait for so long look in the same moment: what they look for alike is one query.
+        """
+        clock = self._bell.clock
+        timer = clock.call_later(seconds - clock.monotonic_s() % seconds, self._rung.set)
         try:
             await self._rung.wait()
         finally:

@@ -25,6 +25,7 @@ from stepflow.engine.postgres.commit import ANNOUNCE, START, start_values
 from stepflow.engine.postgres.database import Database
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.ends import Ends
+from stepflow.engine.postgres.feeds import Feeds
 from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.forking import ClusterForking
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
@@ -113,6 +114,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         self.keys = PostgresKeys(url)
         self.audience = Audience(self._database, self.clock)
         self.runs = Batched(self._look_at_runs, at_once=_READ_AT_ONCE)
+        self.feeds = Feeds(self._database, self.runs)
         self.statuses = Batched(self._look_at_statuses, at_once=_ASKED_AT_ONCE)
         self.ends = Ends(self.bell, poll_s, self._look_for_live)
         self.bell.on_ended = self._told_of_ends

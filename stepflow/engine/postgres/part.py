@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stepflow.engine.postgres.bell import Bell
     from stepflow.engine.postgres.database import Database
     from stepflow.engine.postgres.ends import Ends
+    from stepflow.engine.postgres.feeds import Feeds
     from stepflow.engine.postgres.history import Seen
     from stepflow.engine.postgres.passing import Audience
     from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream
@@ -37,9 +38,10 @@ class ClusterPart(EnginePart):
     bell: Bell
     audience: Audience
     ends: Ends
-    runs: Batched[Seen]
+    feeds: Feeds
+    runs: Batched[str, Seen]
     """Reads whole runs."""
-    statuses: Batched[str]
+    statuses: Batched[str, str]
     streams: set[ClusterStream | ClusterAllStream]
     """Those that are open in this process."""
     _database: Database

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.runs import Runs
 
 __all__ = ["ALL_RUNS", "CHANNEL", "CLEAN", "KEPT_MS", "WRITE", "Audience", "ClusterHub", "Passing"]
-__all__ += ["Tail", "Told", "columns_of", "with_passing"]
+__all__ += ["Tail", "Told", "columns_of"]
 
 CHANNEL: Final = "stepflow_audience"
 ALL_RUNS: Final = "*"
@@ -52,8 +52,6 @@ _QUEUED_BYTES: Final = 1024 * 1024
 _PAUSE_S: Final = 0.01
 """Between two transactions that carry nothing else; so often it is looked whether one is needed."""
 KEPT_MS: Final = 10_000
-_READ: Final = 64
-"""Of so many that were not read yet a reader gets the last."""
 
 WRITE: Final = b"""
 insert into stepflow.passing (run_id, rs, at_ms, data)
@@ -274,24 +272,3 @@ class Tail:
         """Give what comes before that record; None: all of it."""
         while self._told and (rs is None or self._told[0][0] < rs):
             yield self._told.popleft()[1]
-
-
-def with_passing(sql: str) -> str:
-    """Return a query of a run's records that reads, in the same snapshot, what passes of it.
-
-    It takes two parameters more, the run and `Tail.place`; each row has three columns more, for
-    `Tail.take`.
-    """
-    return f"""
-select q.*, case when row_number() over () = 1 then p.n end,
-       case when row_number() over () = 1 then p.rs end,
-       case when row_number() over () = 1 then p.data end
-  from ({sql}) q, (
-    select array_agg(n order by n) as n, array_agg(rs order by n) as rs,
-           array_agg(data order by n) as data
-      from (
-        select n, rs, data from stepflow.passing
-         where run_id = %s and n > %s order by n desc limit {_READ}
-      ) t
-  ) p
- order by q.place"""  # noqa: S608  texts of this package

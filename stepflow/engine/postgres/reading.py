@@ -186,14 +186,14 @@ class Reading(ClusterPart):
     # ------------------------------------------------------------ streams
 
     async def stream(self, run_id: str, after: int | None = None) -> ClusterStream:
-        stream = ClusterStream(self.database, self.bell, run_id, self.poll_s, after)
+        stream = ClusterStream(self.feeds, self.bell, run_id, self.poll_s, after)
         if not await stream.open():
             raise RunNotFoundError
         await self._enter(stream, run_id)
         return stream
 
     async def stream_all(self, where: EventFilter, after: str | None = None) -> ClusterAllStream:
-        stream = ClusterAllStream(self.database, self.bell, where, self.poll_s)
+        stream = ClusterAllStream(self.feeds, self.bell, where, self.poll_s)
         await stream.open(after)
         await self._enter(stream, ALL_RUNS)
         return stream
