@@ -34,12 +34,34 @@ if TYPE_CHECKING:
     from stepflow.runtime.admission import Place
     from stepflow.runtime.unheard import Sent
 
-__all__ = ["Why"]
+__all__ = ["Why", "of_place"]
 
 _SHOWN_MAX = 100
 _LANES_MAX = 20_000
 """So many keys of full limits are looked at, in one go of the loop, for where children stand."""
 _ZOMBIES_MAX = 10
+
+
+def of_place(place: Place, now_ms: int) -> WaitingFor:
+    """Return what a run waits for that stands in the queue."""
+    ahead = f", {place.ahead} ahead of it" if place.position else ""
+    says = f"it waits for its turn{ahead}: {place.limit}"
+    if place.key:
+        says += f" (here {place.key})"
+    if place.holders:
+        says += f"; under way is {', '.join(place.holders)}"
+    if place.free_at_ms:
+        says += f"; the next one begins in {span(place.free_at_ms - now_ms)}"
+    return WaitingFor(
+        kind="queue",
+        name=place.limit,
+        position=place.position or UNSET,
+        ahead=place.ahead if place.position else UNSET,
+        limit=place.limit,
+        held_by=place.holders or UNSET,
+        due_at=rfc3339(place.free_at_ms) if place.free_at_ms else UNSET,
+        says=says,
+    )
 
 
 class Why(EnginePart):
@@ -131,24 +153,7 @@ class Why(EnginePart):
             due_at = rfc3339(state.due) if state.due else UNSET
             says = f"it is delayed, and begins in {left}" if state.due else "it is about to begin"
             return WaitingFor(kind="delay", name="delay", due_at=due_at, says=says)
-        ahead = f", {place.ahead} ahead of it" if place.position else ""
-        says = f"it waits for its turn{ahead}: {place.limit}"
-        if place.key:
-            says += f" (here {place.key})"
-        if place.holders:
-            says += f"; under way is {', '.join(place.holders)}"
-        if place.free_at_ms:
-            says += f"; the next one begins in {span(place.free_at_ms - self._now_ms())}"
-        found = WaitingFor(
-            kind="queue",
-            name=place.limit,
-            position=place.position or UNSET,
-            ahead=place.ahead if place.position else UNSET,
-            limit=place.limit,
-            held_by=place.holders or UNSET,
-            due_at=rfc3339(place.free_at_ms) if place.free_at_ms else UNSET,
-            says=says,
-        )
+        found = of_place(place, self._now_ms())
         circle = circle_of(self.sup, actor.id)
         if circle:
             found.code, found.circle = CODE, circle

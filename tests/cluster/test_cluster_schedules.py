@@ -15,7 +15,7 @@ import pytest
 from stepflow import Context, Schedule, Stepflow
 from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.protocol import RunFilter
-from stepflow.errors import ConfigurationError, ConflictError, NotFoundError
+from stepflow.errors import ConflictError, NotFoundError
 from tests.served import doomed
 
 if TYPE_CHECKING:
@@ -278,8 +278,34 @@ async def test_a_backfill_starts_each_time_once_however_often_it_is_asked(url) -
         assert (len(again.runs), again.existing) == (1, 4)
 
 
-@pytest.mark.parametrize("overlap", ["queue", "cancel"])
-async def test_an_overlap_that_needs_limits_refuses_the_start(url, overlap) -> None:
-    with pytest.raises(ConfigurationError, match=r"overlap=.*limits"):
-        async with a_flow(url, every="7d", overlap=overlap):
-            pass
+async def test_the_next_begins_when_the_one_under_way_has_ended(url) -> None:
+    flow = a_flow(url, every="7d", input="waits", overlap="queue", catch_up="all")
+    async with flow:
+        await until(lambda: bool(firing(flow)._told))
+        as_if_down(url, 3)
+        await until(lambda: row(url)["fired"] == 3)
+        view = await flow.schedules.get("tick")
+        for done in range(3):
+            states = [str((await flow.get_run(r)).state) for r in view.live_run_ids[done + 1 :]]
+            assert states == ["queued"] * (2 - done)
+            while not await flow.engine.waiting_events():
+                await asyncio.sleep(0.02)
+            await flow.notify("go")
+            await flow.engine.wait(view.live_run_ids[done])
+        assert (await flow.schedules.get("tick")).live_run_ids == []
+
+
+async def test_the_one_under_way_is_cancelled_for_the_next(url) -> None:
+    flow = a_flow(url, every="7d", input="waits", overlap="cancel")
+    async with flow:
+        await until(lambda: bool(firing(flow)._told))
+        first = await flow.schedules.trigger("tick")
+        while not await flow.engine.waiting_events():
+            await asyncio.sleep(0.02)
+        as_if_down(url, 1)
+        assert (await flow.engine.wait(first.id)).status == "cancelled"
+        (second,) = (await flow.schedules.get("tick")).live_run_ids
+        while not await flow.engine.waiting_events():
+            await asyncio.sleep(0.02)
+        await flow.notify("go")
+        assert (await flow.engine.wait(second)).status == "completed"

@@ -9,14 +9,13 @@ from stepflow import Stepflow
 from stepflow.auth.handlers import allow_all
 from stepflow.client import Client
 from stepflow.engine.postgres import PostgresEngine
-from stepflow.engine.postgres.refusing import LACKS
 from stepflow.testing.conformance import EngineCaller, EngineConformance, register
 from tests.served import served
 
 
 def a_flow(url: str, data_dir: str | None = None) -> Stepflow:
     flow = Stepflow(data_dir, engine=PostgresEngine(url, claim_timeout_s=5))
-    register(flow, lacks=LACKS)
+    register(flow, lacks=())
     return flow
 
 
@@ -31,7 +30,7 @@ class PostgresConformance(EngineConformance):
     """The claims; what it lacks is refused as it says."""
 
     engine = "PostgreSQL, one process"
-    lacks = LACKS
+    lacks = frozenset[str]()
 
 
 @pytest.mark.asyncio

@@ -34,7 +34,7 @@ def test_it_starts_runs_goes_on_without_one_of_each_kind_and_ends(tmp_path: Path
         process = subprocess.Popen(
             doomed([sys.executable, "-m", "tools.run_cluster", "tests/conformance/app.py"]),
             cwd=ROOT,
-            env=environment(CONFORMANCE_LACKS="limits"),
+            env=environment(),
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

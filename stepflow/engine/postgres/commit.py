@@ -11,10 +11,11 @@ import psycopg
 
 from stepflow.engine.postgres.acts import ACTS
 from stepflow.engine.postgres.bell import ENDED
+from stepflow.engine.postgres.gate import ENTER, asked
 from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.journal import LostRunsError, UnreachableError
 from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, WRITE, columns_of
-from stepflow.engine.postgres.rows import rows_of
+from stepflow.engine.postgres.rows import Begins, Enters, Leaves, rows_of
 from stepflow.engine.postgres.schema import QUEUE
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
     from stepflow.model.records import RunStarted
     from stepflow.model.run import RunState
 
-__all__ = ["ANNOUNCE", "PAYLOADS", "RECORDS", "START", "Committer", "start_values"]
+__all__ = ["ANNOUNCE", "PAYLOADS", "RECORDS", "START", "START_HELD", "Committer", "start_values"]
 
 _log: Final = logging.getLogger("stepflow.postgres")
 
 START: Final = b"select stepflow.start(%s, %s, %s::text[], %s, %s, %s, %s, %s, %s::text[])"
 ANNOUNCE: Final = b"select stepflow.announce(%s)"
+START_HELD: Final = START[:-1] + b", p_held => true)"
 _GUARD: Final = b"select stepflow.guard(%s, %s, %s::text[], %s::uuid[], %s::uuid[])"
 RECORDS: Final = b"""
 insert into stepflow.records (run_id, rs, lsn, crc, data)
@@ -75,6 +77,8 @@ with p as (select * from unnest(%s::text[], %s::int[]) as p(run_id, rs)),
      )
 update stepflow.runs r set forgotten = p.rs from p where r.run_id = p.run_id"""
 _FINISH: Final = b"select stepflow.finish(%s::text[], %s::text[])"
+_BEGIN: Final = b"select stepflow.begin_gated(%s::text[])"
+_LEAVE: Final = b"select stepflow.leave(%s::text[])"
 _CONSUME: Final = b"""
 delete from stepflow.inbox i using unnest(%s::text[], %s::bigint[]) as p(run_id, n)
  where i.run_id = p.run_id and i.n = p.n"""
@@ -98,6 +102,7 @@ class Committer:
         state_of: Callable[[str], RunState | None],
         type_of: Callable[[str, str], str | None],
         passing: Passing,
+        ask: Callable[[RunStarted], dict[str, Any] | None],
     ) -> None:
         self._database = database
         self._worker = worker
@@ -107,6 +112,7 @@ class Committer:
         self._turn = asyncio.Lock()
         """One transaction at a time: what passes may go between two groups."""
         self._cleaned_ms = 0
+        self._ask = ask
         self._conn: psycopg.AsyncConnection[Any] | None = None
 
     async def close(self) -> None:
@@ -208,7 +214,7 @@ class Committer:
         if conn is not None:
             await conn.close()
 
-    async def _write(  # noqa: C901, PLR0912  one statement a table
+    async def _write(  # noqa: C901, PLR0912, PLR0915  one statement a table
         self,
         conn: psycopg.AsyncConnection[Any],
         batch: int,
@@ -264,6 +270,7 @@ class Committer:
             await run(_KEPT, _columns(list(self._kept(rows.kept)), 3))
         if rows.checkpoints:
             await run(_CHECKPOINTS, (QUEUE, *_columns(rows.checkpoints, 3)))
+        await self._at_the_gate(conn, rows)
         if rows.ended:
             await run(_FINISH, _columns(list(rows.ended.items()), 2))
         if rows.consumed:
@@ -277,6 +284,20 @@ class Committer:
         changed += [run_id for run_id, _ in rows.consumed if run_id not in rows.runs]
         changed += [one.run_id for one in told if one.run_id not in rows.runs]
         await _ring(conn, changed)
+
+    async def _at_the_gate(self, conn: psycopg.AsyncConnection[Any], rows: Rows) -> None:
+        """Ask for slots and give them back, in the order in which it was decided."""
+        asks = [self._ask(record) for record, _ in rows.started if record.held]
+        if any(asks):
+            await conn.execute(ENTER, (asked(ask for ask in asks if ask),))
+        for effect in rows.gate:
+            match effect:
+                case Enters():
+                    await conn.execute(ENTER, (asked([effect.ask]),))
+                case Leaves():
+                    await conn.execute(_LEAVE, ([effect.run_id],))
+                case Begins():
+                    await conn.execute(_BEGIN, ([effect.run_id],))
 
     def _kept(self, runs: Iterable[str]) -> Iterable[tuple[str, int, int]]:
         for run_id in sorted(runs):
@@ -295,8 +316,10 @@ async def _begin(
     conn: psycopg.AsyncConnection[Any], started: Sequence[tuple[RunStarted, bytes]]
 ) -> None:
     for record, data in started:
-        await conn.execute(START, start_values(record, data))
-    await conn.execute(ANNOUNCE, (len(started),))
+        await conn.execute(START_HELD if record.held else START, start_values(record, data))
+    # Whoever is let in is announced by the gate.
+    if count := sum(not record.held for record, _ in started):
+        await conn.execute(ANNOUNCE, (count,))
 
 
 def start_values(record: RunStarted, data: bytes) -> tuple[object, ...]:

@@ -28,17 +28,19 @@ from stepflow.engine.postgres.ends import Ends
 from stepflow.engine.postgres.feeds import Feeds
 from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.forking import ClusterForking
+from stepflow.engine.postgres.gate import first_ask
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
 from stepflow.engine.postgres.keys import PostgresKeys
 from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.passing import Audience
 from stepflow.engine.postgres.presence import Presence, Starts
-from stepflow.engine.postgres.refusing import HAS, check_workflows
 from stepflow.engine.postgres.schedules import ScheduleControl
+from stepflow.engine.postgres.starting import lock_gate, start_run, start_runs
 from stepflow.engine.postgres.traced import Spans
 from stepflow.engine.postgres.triggers import Triggers
 from stepflow.engine.postgres.worker import Worker
+from stepflow.engine.protocol import CAPABILITIES
 from stepflow.entropy import system_entropy
 from stepflow.errors import (
     ApiError,
@@ -88,7 +90,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
     themselves. Bound to its flow by `Stepflow(engine=…)`; nothing is opened before it is started.
     """
 
-    capabilities = HAS
+    capabilities = frozenset(CAPABILITIES)
 
     def __init__(
         self,
@@ -166,7 +168,6 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             raise
 
     async def _start(self) -> None:
-        check_workflows(self.registry)
         self._spans = Spans()
         self._state = "starting"
         try:
@@ -243,7 +244,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         """A workflow was registered: runs that waited for it go on."""
         if self._worker is not None:
             self._worker.sup.wake_missing()
-            self._worker.firing.ring()
+            self._worker.ring()
 
     @property
     def traces_runs(self) -> bool:
@@ -316,7 +317,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             tags=tags,
             delay_ms=delay_ms,
         )
-        if run_id is None and not idempotency_key:
+        if run_id is None and not idempotency_key and first_ask(self.registry, record) is None:
             self.ends.expect(record.r)
             with self._spans.handing() as spans:
                 await self._triggers.start(spans.traced(record, traceparent))
@@ -332,12 +333,15 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                             known = await self._take_key(conn, names, by, idempotency_key, record)
                         if known is None:
                             record = spans.traced(record, traceparent)
-                            await conn.execute(START, start_values(record, encode_record(record)))
-                            await conn.execute(ANNOUNCE, (1,))
+                            await start_run(conn, self.registry, record, self._line_max)
             except psycopg.errors.UniqueViolation as error:
                 if run_id is None:
                     raise
                 raise ConflictError(f"Run id {run_id} is taken") from error
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error as error:
+                raise said(error) from error
         if known is None:
             self.starts.note(workflow.id)
             return record.r
@@ -419,13 +423,38 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         if records:
             async with database.connection() as conn:
                 with self._spans.handing() as spans:
-                    async with conn.pipeline(), conn.transaction():
-                        for record in (spans.traced(each, traceparent) for each in records):
-                            await conn.execute(START, start_values(record, encode_record(record)))
-                        await conn.execute(ANNOUNCE, (len(records),))
+                    records = [spans.traced(each, traceparent) for each in records]
+                    asks = [first_ask(self.registry, each, self._line_max) for each in records]
+                    if any(asks):
+                        await self._line_up(conn, records, asks)
+                    else:
+                        async with conn.pipeline(), conn.transaction():
+                            for each in records:
+                                await conn.execute(START, start_values(each, encode_record(each)))
+                            await conn.execute(ANNOUNCE, (len(records),))
             for record in records:
                 self.starts.note(record.workflow)
         return answers
+
+    @property
+    def _line_max(self) -> int:
+        return self.settings.queue_runs_max
+
+    async def _line_up(
+        self,
+        conn: psycopg.AsyncConnection[Any],
+        records: Sequence[RunStarted],
+        asks: Sequence[dict[str, Any] | None],
+    ) -> None:
+        """Start a batch of runs that have limits, all or none."""
+        rows = [(record, ask) for record, ask in zip(records, asks, strict=True) if ask]
+        try:
+            async with conn.transaction():
+                await start_runs(conn, rows)
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            raise said(error) from error
 
     # ------------------------------------------------------------ acting
 
@@ -445,6 +474,8 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             async def ask(taking: list[str], refusing: list[str]) -> Row:
                 with self._spans.handing() as spans:
                     async with conn.transaction():
+                        if any(workflow.options.limits for workflow in starts):
+                            await lock_gate(conn)
                         row = await self._offer(
                             conn, event_id, run_id or "", letter, taking, refusing
                         )
@@ -452,10 +483,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                             record = self._started(
                                 workflow, data, events=workflow.event_ids(data), by=by
                             )
-                            record = spans.traced(record)
-                            await conn.execute(START, start_values(record, encode_record(record)))
-                        if spans.count:
-                            await conn.execute(ANNOUNCE, (spans.count,))
+                            await start_run(conn, self.registry, spans.traced(record))
                 return row
 
             try:

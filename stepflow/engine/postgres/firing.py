@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw
 
-from stepflow.engine.postgres.commit import ANNOUNCE, START, start_values
 from stepflow.engine.postgres.inbox import cancel_letter, text
+from stepflow.engine.postgres.starting import lock_gate, start_run
 from stepflow.errors import ApiError
 from stepflow.model.ids import run_ids_of
-from stepflow.model.records import RunStarted, encode_record
+from stepflow.model.records import RunStarted
 from stepflow.model.schedules import ScheduleRow
 from stepflow.runtime.schedules import scheduled_id, times_due
 
@@ -82,6 +82,11 @@ async def live_runs(conn: Connection, planned: Planned) -> list[str]:
     return [str(row[0]) for row in await found.fetchall()]
 
 
+def waits_its_turn(planned: Planned) -> bool:
+    """Whether a run of the schedule begins when the one before has ended."""
+    return planned.schedule.overlap in {"queue", "cancel"}
+
+
 class Starter:
     """Starts runs of schedules, in a transaction that has the schedule's row."""
 
@@ -100,8 +105,6 @@ class Starter:
             with self._spans.handing() as spans:
                 async with conn.transaction():
                     yield conn, spans
-                    if spans.count:
-                        await conn.execute(ANNOUNCE, (spans.count,))
 
     async def start(
         self,
@@ -129,14 +132,16 @@ class Starter:
             timeout=workflow.options.timeout_ms or 0,
             schedule=planned.id,
             scheduled=at,
+            exclusive=f"schedule {planned.id}" if waits_its_turn(planned) else "",
         )
         record = spans.traced(record)
-        await conn.execute(START, start_values(record, encode_record(record)))
+        await start_run(conn, self._registry, record)
         await conn.execute(_OWN, (text(planned.id), record.r))
         return record.r
 
     async def cancel_live(self, conn: Connection, planned: Planned, live: Sequence[str]) -> None:
         """Cancel what is under way of the schedule."""
+        await lock_gate(conn)
         letter = cancel_letter(
             f"schedule:{planned.id}", "the schedule's next run is due", force=False
         )

@@ -16,7 +16,15 @@ from stepflow.clock import next_pass
 from stepflow.engine.forking import pinned
 from stepflow.engine.part import check_reason
 from stepflow.engine.postgres.acts import ACTS, act_columns
-from stepflow.engine.postgres.commit import ANNOUNCE, PAYLOADS, RECORDS, START, start_values
+from stepflow.engine.postgres.commit import (
+    ANNOUNCE,
+    PAYLOADS,
+    RECORDS,
+    START,
+    START_HELD,
+    start_values,
+)
+from stepflow.engine.postgres.gate import ENTER, asked, first_ask
 from stepflow.engine.postgres.reading import Reading
 from stepflow.errors import ConflictError, PayloadTooLargeError
 from stepflow.model.codec import encode
@@ -95,16 +103,23 @@ class ClusterForking(Reading):
         async with database.connection() as conn:
             with self._spans.handing() as spans:
                 record = spans.traced(record)
+                ask = first_ask(self.registry, record)
+                if ask is not None:
+                    record = msgspec.structs.replace(record, held=True)
                 fork = _Fork(record, plan.copies())
                 async with conn.pipeline(), conn.transaction():
-                    await conn.execute(START, start_values(record, fork.first))
+                    start = START if ask is None else START_HELD
+                    await conn.execute(start, start_values(record, fork.first))
                     if fork.records:
                         await conn.execute(RECORDS, _columns(record.r, fork.records, 5))
                         await conn.execute(_REACHED, (fork.rs, fork.lsn, record.r))
                     if fork.payloads:
                         await conn.execute(PAYLOADS, _columns(record.r, fork.payloads, 3))
                     await conn.execute(ACTS, act_columns(record))
-                    await conn.execute(ANNOUNCE, (spans.count,))
+                    if ask is None:
+                        await conn.execute(ANNOUNCE, (1,))
+                    else:
+                        await conn.execute(ENTER, (asked([ask]),))
         self.starts.note(workflow.id)
         return record.r
 

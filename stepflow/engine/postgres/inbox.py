@@ -10,8 +10,8 @@ from msgspec import Raw
 from stepflow.model.records import NOTHING
 from stepflow.runtime import messages as msg
 
-__all__ = ["EventLetter", "Letter", "act_letter", "cancel_letter", "child_letter", "decode_event"]
-__all__ += ["decode_letter", "event_letter", "text", "wanted"]
+__all__ = ["AdmittedLetter", "EventLetter", "Letter", "act_letter", "cancel_letter"]
+__all__ += ["child_letter", "decode_event", "decode_letter", "event_letter", "text", "wanted"]
 
 
 class EventLetter(msgspec.Struct, frozen=True):
@@ -46,7 +46,11 @@ class ChildLetter(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Raw = NOTHING
 
 
-Letter = EventLetter | CancelLetter | ActLetter | ChildLetter
+class AdmittedLetter(msgspec.Struct, frozen=True):
+    """It was let in, and may begin."""
+
+
+Letter = EventLetter | CancelLetter | ActLetter | ChildLetter | AdmittedLetter
 Wanted = msg.CancelAsked | msg.PauseAsked | msg.ResumeAsked | msg.RetryAsked | msg.ChildFinished
 
 _KINDS: Final[dict[str, type[Letter]]] = {
@@ -56,6 +60,7 @@ _KINDS: Final[dict[str, type[Letter]]] = {
     "resume": ActLetter,
     "retry": ActLetter,
     "child": ChildLetter,
+    "admitted": AdmittedLetter,
 }
 _encode: Final = msgspec.json.Encoder().encode
 _Act = type[msg.PauseAsked] | type[msg.ResumeAsked] | type[msg.RetryAsked]
@@ -97,7 +102,7 @@ def decode_letter(kind: str, body: bytes) -> Letter:
 
 
 def wanted(kind: str, letter: Letter) -> Wanted | None:
-    """Return the message that the letter is to an actor; None for an event: it has a record."""
+    """Return the message that the letter is to an actor; None for what is more than one."""
     match letter:
         case CancelLetter():
             return msg.CancelAsked(letter.by, letter.reason, letter.force)
@@ -105,7 +110,7 @@ def wanted(kind: str, letter: Letter) -> Wanted | None:
             return _ACTS[kind](letter.by, letter.reason)
         case ChildLetter():
             return msg.ChildFinished(letter.key, letter.child, letter.result, letter.error)
-        case EventLetter():
+        case EventLetter() | AdmittedLetter():
             return None
 
 

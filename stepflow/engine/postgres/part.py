@@ -77,5 +77,10 @@ def said(error: psycopg.Error) -> ApiError:
             return RateLimitedError(
                 f"Run {message} keeps as many events as it may and takes no more", retry_after_s=1
             )
+        case "SF430":
+            return RateLimitedError(
+                f"{message} runs wait for their turn under the same key, and no more may",
+                retry_after_s=5,
+            )
         case _:
             raise error

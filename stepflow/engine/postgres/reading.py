@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stepflow.clock import rfc3339
 from stepflow.engine.listing import decode_cursor, encode_cursor
+from stepflow.engine.part import queue_view
 from stepflow.engine.postgres.history import load, look
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.postgres.passing import ALL_RUNS
+from stepflow.engine.postgres.places import places_of
 from stepflow.engine.postgres.streams import ClusterAllStream, ClusterStream, horizon
 from stepflow.engine.protocol import EVENTS_MAX, WaitingEvent
+from stepflow.engine.why import of_place
 from stepflow.errors import RunNotFoundError, UnavailableError
 from stepflow.model.audit import acts_of
 from stepflow.model.run import FINISHED, RunState
@@ -67,7 +70,17 @@ class Reading(ClusterPart):
 
     async def get_run(self, run_id: str) -> RunView:
         state, condition, reason = await self._state_of(run_id)
-        return run_view(state, condition, reason=reason)
+        view = run_view(state, condition, reason=reason)
+        await self._show_places([view])
+        return view
+
+    async def _show_places(self, views: list[RunView]) -> None:
+        """Show of those that wait at a limit where they stand."""
+        pending = [view.id for view in views if view.status == "pending"]
+        places = await places_of(self.database, pending) if pending else {}
+        for view in views:
+            if view.id in places:
+                view.queue = queue_view(places[view.id])
 
     async def export_run(self, run_id: str) -> bytes:
         seen = await self.runs.get(run_id)
@@ -136,6 +149,7 @@ class Reading(ClusterPart):
             held = condition or None if not state.finished else None
             views.append(run_view(state, held, steps=False, reason=reason if held else ""))
             last = seq
+        await self._show_places(views)
         page = RunPage(
             runs=views,
             next_cursor=encode_cursor(last) if more and last else None,
@@ -217,6 +231,15 @@ class Reading(ClusterPart):
 
     # ------------------------------------------------------------ explaining
 
+    async def _why_pending(self, state: RunState, now_ms: int) -> WaitingFor:
+        places = await places_of(self.database, [state.id])
+        if state.id in places:
+            return of_place(places[state.id], now_ms)
+        if not state.due:
+            return WaitingFor(kind="delay", name="delay", says="it is about to begin")
+        says = f"it is delayed, and begins in {span(state.due - now_ms)}"
+        return WaitingFor(kind="delay", name="delay", due_at=rfc3339(state.due), says=says)
+
     async def why(self, run_id: str) -> WhyView:
         state, condition, reason = await self._state_of(run_id)
         if state.finished:
@@ -243,10 +266,7 @@ class Reading(ClusterPart):
         if state.cancelling or condition == "cancelling":
             found.append(WaitingFor(kind="cancelling", name="cancel", says="it is being cancelled"))
         if state.status == "pending" and not state.paused:
-            says = f"it is delayed, and begins in {span(state.due - now_ms)}"
-            found.append(
-                WaitingFor(kind="delay", name="delay", due_at=rfc3339(state.due), says=says)
-            )
+            found.append(await self._why_pending(state, now_ms))
         calls = state.pending_calls()
         found += [of_call(call, now_ms) for call in calls[:_SHOWN_MAX]]
         if not found:

@@ -7,7 +7,7 @@ streams read without opening a run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import msgspec
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from stepflow.model.run import RunState
 
-__all__ = ["Consumed", "Effect", "Entry", "Group", "Rows", "Sent", "WaitsAgain", "entry_of"]
-__all__ += ["rows_of"]
+__all__ = ["Begins", "Consumed", "Effect", "Enters", "Entry", "Group", "Leaves", "Rows", "Sent"]
+__all__ += ["WaitsAgain", "entry_of", "rows_of"]
 
 
 @dataclass(slots=True)
@@ -60,7 +60,29 @@ class WaitsAgain:
     event: str
 
 
-Effect = Consumed | Sent | WaitsAgain
+@dataclass(frozen=True, slots=True)
+class Enters:
+    """A run may begin: it asks for its slots, or stands in line for them."""
+
+    run_id: str
+    ask: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """A run does not want to begin any more."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begins:
+    """A run that was let in begins, with the record beside this."""
+
+    run_id: str
+
+
+Effect = Consumed | Sent | WaitsAgain | Enters | Leaves | Begins
 
 
 @dataclass(slots=True)
@@ -106,6 +128,7 @@ class Rows(msgspec.Struct):
     """What operators did, by run."""
     consumed: list[tuple[str, int]] = []
     sent: list[tuple[str, str, bytes]] = []
+    gate: list[Enters | Leaves | Begins] = []
 
 
 def entry_of(data: bytes) -> Entry:
@@ -133,18 +156,24 @@ def rows_of(
             if entry.record.r:
                 _take(rows, entry.record, entry.data, events, state_of)
         for effect in group.effects:
-            match effect:
-                case Consumed():
-                    rows.consumed.append((effect.run_id, effect.n))
-                case Sent():
-                    rows.sent.append((effect.to, effect.kind, effect.body))
-                case WaitsAgain():
-                    rows.waits[effect.run_id, text(effect.key)] = text(effect.event)
+            _take_effect(rows, effect)
     for place, event in rows.waits.items():
         found = None if event is None else type_of(*place)
         if found is not None:
             rows.types[place] = text(found)
     return rows
+
+
+def _take_effect(rows: Rows, effect: Effect) -> None:
+    match effect:
+        case Consumed():
+            rows.consumed.append((effect.run_id, effect.n))
+        case Sent():
+            rows.sent.append((effect.to, effect.kind, effect.body))
+        case WaitsAgain():
+            rows.waits[effect.run_id, text(effect.key)] = text(effect.event)
+        case Enters() | Leaves() | Begins():
+            rows.gate.append(effect)
 
 
 def _take(

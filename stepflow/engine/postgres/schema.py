@@ -21,7 +21,7 @@ ABSURD_VERSION: Final = "0.5.1"
 QUEUE: Final = "stepflow"
 _LOCK: Final = 0x5374_6570_666C_6F77
 _SERVER_MIN: Final = 130_000
-_FILES: Final = ("schema.sql", "operators.sql", "schedules.sql")
+_FILES: Final = ("schema.sql", "operators.sql", "schedules.sql", "gate.sql")
 
 
 async def prepare(conn: AsyncConnection[Any]) -> str:

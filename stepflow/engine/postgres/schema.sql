@@ -173,29 +173,35 @@ $$;
 -- ---------------------------------------------------------------- starting
 
 -- A run begins: its row, its first record, its task. A taken id is a unique violation. Somebody has
--- to be told of it, once for all that begin in a transaction.
+-- to be told of it, once for all that begin in a transaction. One that is held gets its task when it
+-- is let in, or written to (gate.sql).
 create function stepflow.start(
   p_run text, p_workflow text, p_tags text[], p_status text, p_ms bigint,
-  p_lsn bigint, p_crc bigint, p_data bytea, p_events text[]
+  p_lsn bigint, p_crc bigint, p_data bytea, p_events text[], p_held boolean default false
 ) returns void language plpgsql as $$
-declare
-  v_task uuid;
-  v_seq bigint;
 begin
   insert into stepflow.runs
     (run_id, workflow, tags, status, created_ms, updated_ms, rs, lsn)
-  values (p_run, p_workflow, p_tags, p_status, p_ms, p_ms, 1, p_lsn)
-  returning seq into v_seq;
+  values (p_run, p_workflow, p_tags, p_status, p_ms, p_ms, 1, p_lsn);
   insert into stepflow.records (run_id, rs, lsn, crc, data)
   values (p_run, 1, p_lsn, p_crc, p_data);
   insert into stepflow.declared (event, run_id)
   select distinct event, p_run from unnest(p_events) event;
-  select task_id into v_task from absurd.spawn_task(
-    'stepflow', p_workflow, jsonb_build_object('run', p_run),
-    -- An id may be purged and taken again, its task is still there.
-    jsonb_build_object('idempotency_key', p_run || '@' || v_seq)
-  );
-  update stepflow.runs set task_id = v_task where run_id = p_run;
+  if not p_held then
+    perform stepflow.spawn(p_run);
+  end if;
+end;
+$$;
+
+-- The run gets the task of its first life, unless it has it.
+create function stepflow.spawn(p_run text) returns void language plpgsql as $$
+begin
+  update stepflow.runs r set task_id = (
+    select t.task_id from absurd.spawn_task(
+      'stepflow', r.workflow, jsonb_build_object('run', r.run_id),
+      -- An id may be purged and taken again, its task is still there.
+      jsonb_build_object('idempotency_key', r.run_id || '@' || r.seq)) t)
+   where r.run_id = p_run and r.task_id is null;
 end;
 $$;
 
@@ -422,6 +428,9 @@ begin
      set holder = null, worker = null, task_id = null, kept = 0, kept_bytes = 0,
          condition = '', reason = '', suspicions = 0
    where run_id = any(p_runs);
+  if exists (select 1 from stepflow.gated where run_id = any(p_runs)) then
+    perform stepflow.leave(p_runs);
+  end if;
 end;
 $$;
 
@@ -432,15 +441,19 @@ declare
   v_wake text;
   v_status text;
   v_worker text;
+  v_task uuid;
 begin
   -- A run is put to sleep under a lock that this waits for, and no write of a run is.
-  select wake, status, worker into v_wake, v_status, v_worker
+  select wake, status, worker, task_id into v_wake, v_status, v_worker, v_task
     from stepflow.runs where run_id = p_run for key share;
   if not found or v_status not in ('pending', 'running') then
     return false;
   end if;
   insert into stepflow.inbox (run_id, kind, body) values (p_run, p_kind, p_body);
-  if v_wake is null then
+  if v_task is null then
+    perform stepflow.spawn(p_run);
+    perform stepflow.announce(1);
+  elsif v_wake is null then
     -- Where nobody has it, it is read by whoever will.
     perform pg_notify('stepflow@' || v_worker, p_run) where v_worker is not null;
   else

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw
 
+from stepflow.engine.postgres.admission import ClusterAdmission
 from stepflow.engine.postgres.inbox import cancel_letter, child_letter, event_letter
 from stepflow.engine.postgres.passing import ClusterHub
 from stepflow.engine.postgres.rows import Sent
@@ -96,6 +97,7 @@ class ClusterSupervisor(Supervisor):
         self.hub = ClusterHub(self.journal, self.loop, self.runs, passing)
         self.journal.on_commit = self.hub.commit
         self.retention = _NoRetention(self)
+        self.admission = self.gate = ClusterAdmission(self)
         self.elsewhere = self
         self._send = send
         self._look_for = look_for
@@ -121,7 +123,7 @@ class ClusterSupervisor(Supervisor):
     def go_on(self, actor: RunActor) -> None:
         """Let a claimed run do what comes next, unless a wait holds it."""
         state = actor.state
-        if state.finished or actor.condition is not None:
+        if state.finished or actor.condition is not None or self.gate.begins(actor.id):
             return
         if not sleeps(state):
             actor.tell(msg.WakeUp())
@@ -134,6 +136,7 @@ class ClusterSupervisor(Supervisor):
         if self.runs.pop(actor.id) is None:
             return
         state = actor.peek()
+        self.gate.forget(actor.id)
         self.aside.pop(actor.id, None)
         for waiting in self.missing.values():
             waiting.discard(actor.id)
@@ -143,7 +146,6 @@ class ClusterSupervisor(Supervisor):
             self.recorder.live_bytes -= state.nbytes
             if state.status == "pending":
                 self.tally.let_go(state.workflow)
-                self.admission.leave(actor.id)
             if state.started is not None:
                 self.waiters.undeclare(state.started.events, actor.id)
                 self.schedules.ended(actor.id, state.started.schedule)
@@ -193,6 +195,8 @@ class ClusterSupervisor(Supervisor):
         actor = RunActor(self, RunId(run_id) if run_id is not None else self.new_run_id())
         if workflow.options.timeout_ms:
             more["timeout"] = workflow.options.timeout_ms
+        if workflow.options.limits and not due:
+            more["held"] = True
         if self.traces is not None:
             self.traces.begin(actor, workflow.id, parent, traceparent, more)
         record = self.recorder.write(

@@ -29,9 +29,17 @@ from stepflow.engine.postgres.commit import Committer
 from stepflow.engine.postgres.database import end, rest
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.firing import Firing, Starter
+from stepflow.engine.postgres.gate import first_ask
 from stepflow.engine.postgres.history import load
-from stepflow.engine.postgres.inbox import EventLetter, decode_event, decode_letter, wanted
+from stepflow.engine.postgres.inbox import (
+    AdmittedLetter,
+    EventLetter,
+    decode_event,
+    decode_letter,
+    wanted,
+)
 from stepflow.engine.postgres.journal import ClusterJournal
+from stepflow.engine.postgres.limits import Gatekeeper
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, Passing
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
@@ -104,7 +112,14 @@ class Worker:
         self._poll_s = poll_s
         self._entropy = entropy or system_entropy()
         self.passing = Passing(clock, self._commits)
-        self._committer = Committer(database, self.id, self._state_of, self._type_of, self.passing)
+        self._committer = Committer(
+            database,
+            self.id,
+            self._state_of,
+            self._type_of,
+            self.passing,
+            partial(first_ask, registry),
+        )
         self.journal = ClusterJournal(
             settings, clock, store_id=database.store_id, store=self._committer.store
         )
@@ -123,6 +138,7 @@ class Worker:
         self.firing = Firing(database, registry, clock, starter)
         self.types = Types(registry, self.sup.delivery.wants)
         self.passing.write = partial(self._committer.pass_on, self.journal.holders)
+        self.gatekeeper = Gatekeeper(database, registry, clock)
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
         self._work = asyncio.Event()
@@ -160,12 +176,17 @@ class Worker:
         self._bell.on_work = self.tell
         self._bell.on_inbox = self._heard
         self._bell.on_audience = self.passing.heard
-        self._bell.on_timed = self.firing.ring
+        self._bell.on_timed = self.ring
         for job in (
-            *(self._claiming, self._reading, self._appearing),
-            *(self._beating, self._keeping, self._cleaning, self.firing.look),
+            *(self._claiming, self._reading, self._appearing, self._beating),
+            *(self._keeping, self._cleaning, self.firing.look, self.gatekeeper.look),
         ):
             self._tasks.append(asyncio.ensure_future(self._again_and_again(job)))
+
+    def ring(self) -> None:
+        """Something that begins by the clock was changed, or a workflow was registered."""
+        self.gatekeeper.ring()
+        self.firing.ring()
 
     async def stop(self) -> None:
         """Put every run to sleep and give the claims back."""
@@ -233,7 +254,7 @@ class Worker:
     @property
     def has_room(self) -> bool:
         """Whether it takes more runs."""
-        full = len(self.sup.runs) >= _HELD_MAX
+        full = len(self.sup.runs) >= _HELD_MAX or not self.gatekeeper.ready.is_set()
         return not (full or self.sup.stopping or self._ending or self.journal.stalled)
 
     @property
@@ -259,6 +280,8 @@ class Worker:
         it was told of so many runs, it takes so many. So runs cost no more claims than they are,
         fewer the more there are at a time, and workers that were not told do not ask.
         """
+        # What was under way before its limits were there is counted first.
+        await self.gatekeeper.ready.wait()
         now_s = self._clock.monotonic_s()
         count, self._told = self._told, 0
         if now_s >= self._sweep_s:
@@ -488,6 +511,9 @@ class Worker:
     def _deliver(self, actor: RunActor, kind: str, letter: Letter) -> None:
         message = wanted(kind, letter)
         if message is None:
+            if isinstance(letter, AdmittedLetter):
+                self.sup.gate.let_in(actor)
+                return
             assert isinstance(letter, EventLetter)
             if not actor.finished:
                 self._event(actor, letter)
@@ -587,7 +613,7 @@ class Worker:
     def _may_sleep(self, actor: RunActor) -> bool:
         if actor.session is not None or actor.busy or actor.lsn > self.journal.durable_lsn:
             return False
-        if any(run_id == actor.id for run_id, _ in self._open):
+        if self.sup.gate.moves(actor.id) or any(row[0] == actor.id for row in self._open):
             return False
         state = actor.peek()
         if state.finished:
@@ -601,7 +627,8 @@ class Worker:
     def _next_due(self, actor: RunActor) -> int:
         state = actor.peek()
         dues = [call.due for call in state.pending_calls()]
-        dues += [state.due, state.deadline_ms, state.cancel_deadline_ms if state.cancelling else 0]
+        delay = 0 if self.sup.gate.has_asked(actor.id) else state.due
+        dues += [delay, state.deadline_ms, state.cancel_deadline_ms if state.cancelling else 0]
         return min(filter(None, dues), default=0)
 
     def _sleep_s(self, actor: RunActor) -> int | None:
@@ -701,6 +728,7 @@ class Worker:
         await self._database.act(
             "delete from stepflow.present where until < clock_timestamp() - interval '1 hour'"
         )
+        await self._database.act("select stepflow.clean_gate()")
         now_ms = self._clock.wall_ms()
         await self._database.act(CLEAN, now_ms - KEPT_MS)
         await self._database.act("delete from stepflow.keys where expires_ms < %s", now_ms)
