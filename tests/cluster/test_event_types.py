@@ -31,6 +31,8 @@ class Payment:
     cents: int
 
 
+FAILING: list[int] = []
+"""While it holds anything the step of `fails-first` fails."""
 Amount = Annotated[int, pydantic.Field(gt=0)]
 
 
@@ -89,6 +91,9 @@ def register(flow: Stepflow) -> None:
 
     @flow.workflow("fails-first")
     async def fails_first(ctx: Context) -> Any:
+        # So that it takes a while until it waits again.
+        for _ in range(1000):
+            await asyncio.sleep(0)
         waiting = asyncio.create_task(
             ctx.wait_for_event("number", "news", timeout=None, type=int)  # type: ignore[arg-type]
         )
@@ -96,11 +101,8 @@ def register(flow: Stepflow) -> None:
         return await waiting
 
     async def once() -> None:
-        attempts.append(1)
-        if len(attempts) == 1:
+        if FAILING:
             raise ValueError("not yet")
-
-    attempts: list[int] = []
 
 
 def a_node(url: str, *, worker: bool, **more: Any) -> Node:
@@ -403,10 +405,14 @@ async def test_a_worker_wakes_a_sleeping_run_of_which_it_does_not_know_what_it_t
 
 
 async def test_after_a_retry_the_types_are_known_again(url):
+    FAILING.append(1)
     async with cluster(url) as api:
         run = await api.flow.trigger("fails-first")
         async with asyncio.timeout(30):
             assert (await api.engine.wait(run.id)).status == "failed"
+    FAILING.clear()
+    # By a worker that has not seen any of its waits.
+    async with cluster(url) as api:
         await api.flow.retry(run.id)
         await until_waits(api, run.id)
         with psycopg.connect(url, autocommit=True) as conn:
