@@ -41,9 +41,11 @@ insert into stepflow.records (run_id, rs, lsn, crc, data)
 select * from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[])"""
 _RUNS: Final = b"""
 update stepflow.runs r set rs = p.rs, lsn = p.lsn, updated_ms = p.ms,
-       status = case when p.status = '' then r.status else p.status end
-  from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::text[])
-       as p(run_id, rs, lsn, ms, status)
+       status = case when p.status = '' then r.status else p.status end,
+       ended_ms = case when p.bytes is not null then p.ms when p.status = '' then r.ended_ms end,
+       bytes = case when p.status = '' then r.bytes else p.bytes end
+  from unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[])
+       as p(run_id, rs, lsn, ms, status, bytes)
  where r.run_id = p.run_id"""
 PAYLOADS: Final = b"""
 insert into stepflow.payloads (run_id, lsn, body)
@@ -236,10 +238,10 @@ class Committer:
             await run(RECORDS, _columns(rows.records, 5))
         if rows.runs:
             table = [
-                (run_id, row.rs, row.lsn, row.updated_ms, row.status)
+                (run_id, row.rs, row.lsn, row.updated_ms, row.status, row.nbytes)
                 for run_id, row in sorted(rows.runs.items())
             ]
-            await run(_RUNS, _columns(table, 5))
+            await run(_RUNS, _columns(table, 6))
         if rows.payloads:
             payloads = [(*place, body) for place, body in rows.payloads.items()]
             await run(PAYLOADS, _columns(payloads, 3))

@@ -35,6 +35,7 @@ from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.passing import Audience
 from stepflow.engine.postgres.presence import Presence, Starts
+from stepflow.engine.postgres.retention import write_limits
 from stepflow.engine.postgres.schedules import ScheduleControl
 from stepflow.engine.postgres.starting import lock_gate, start_run, start_runs
 from stepflow.engine.postgres.traced import Spans
@@ -173,6 +174,8 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         try:
             await self._database.open()
             await self.keys.start(self._database, self.bell, self.clock, self.poll_s)
+            if self._works:
+                await write_limits(self._database, self.registry)
         except BaseException:
             self._state = "stopped"
             await self._database.close()
@@ -245,6 +248,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         if self._worker is not None:
             self._worker.sup.wake_missing()
             self._worker.ring()
+            self._worker.sup.spawn(write_limits(self._database, self.registry))
 
     @property
     def traces_runs(self) -> bool:

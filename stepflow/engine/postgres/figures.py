@@ -51,6 +51,7 @@ class Figures(ClusterPart):
                 "stepflow_schedules_fired_total": worker.firing.fired_total,
                 "stepflow_schedules_skipped_total": worker.firing.skipped_total,
                 "stepflow_claims_held": len(worker.journal.holders),
+                "stepflow_runs_purged_total": worker.retention.purged_total,
                 "stepflow_claims_total": worker.claimed_total,
                 "stepflow_claims_lost_total": worker.lost_total,
                 "stepflow_runs_taken_over_total": worker.taken_over_total,

@@ -2,6 +2,7 @@
 --
 --   processes  one row a process that is up: who it is, when it was heard of, its figures
 --   audit      who did what, newest last
+--   retention  how long a workflow's finished runs are kept, where it says so
 --   api_keys   keys of the HTTP API that were made, by their hash
 
 create table stepflow.processes (
@@ -94,3 +95,16 @@ create table stepflow.api_keys_version (
 );
 
 insert into stepflow.api_keys_version (version) values (1);
+
+-- ---------------------------------------------------------------- how long runs are kept
+
+-- A workflow's own limits, as the code that was started last has them, for whoever sweeps: that may
+-- be a process which does not know the workflow. Null is as its settings say.
+create table stepflow.retention (
+  workflow text primary key,
+  names text[] not null,
+  completed_ms bigint,
+  failed_ms bigint,
+  runs_max bigint,
+  bytes_max bigint
+);

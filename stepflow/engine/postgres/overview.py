@@ -49,7 +49,8 @@ _TABLES: Final = """
 select (select count(*) from stepflow.runs),
        (select count(*) from stepflow.waits),
        pg_total_relation_size('stepflow.records') + pg_total_relation_size('stepflow.payloads'),
-       pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint"""
+       pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint,
+       (select coalesce(sum(bytes), 0)::bigint from stepflow.runs where ended_ms is not null)"""
 _AGAIN: Final = 20
 _AGAIN_MIN_S: Final = 2.0
 
@@ -74,6 +75,7 @@ class Tables(NamedTuple):
     waits: int
     nbytes: int
     lsn: int
+    finished_bytes: int
 
 
 class Live(NamedTuple):
@@ -204,7 +206,7 @@ def _runs(
         known=max(tables.runs, count),
         finished=max(tables.runs - count, 0),
         live_bytes=sum(one.live_bytes for one in told),
-        finished_bytes=0,
+        finished_bytes=tables.finished_bytes,
         parked_bytes=sum(one.parked_bytes for one in told),
         started_per_s=round(sum(pace.started_per_s for pace in paces.values()), 3),
         ended_per_s=round(ended, 3),

@@ -15,6 +15,7 @@ import msgspec
 from stepflow.engine.postgres.acts import act_row
 from stepflow.engine.postgres.inbox import text
 from stepflow.model import records as rec
+from stepflow.model.run import FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -105,6 +106,8 @@ class RunRow:
     lsn: int
     status: str
     updated_ms: int
+    nbytes: int | None
+    """How much it is, if it has ended."""
 
 
 class Rows(msgspec.Struct):
@@ -191,7 +194,11 @@ def _take(
     status = _STATUS.get(type(record)) or (before.status if before is not None else "")
     if isinstance(record, rec.RunRetried) and record.held:
         status = "pending"
-    rows.runs[run_id] = RunRow(record.rs, record.lsn, status, record.ts)
+    nbytes = before.nbytes if before is not None else None
+    if type(record) in _STATUS:
+        state = state_of(run_id) if status in FINISHED else None
+        nbytes = state.nbytes if state is not None else None
+    rows.runs[run_id] = RunRow(record.rs, record.lsn, status, record.ts, nbytes)
     rows.records.append((run_id, record.rs, record.lsn, crc32(data), data))
     if type(record) in _ACTS:
         state = state_of(run_id)

@@ -29,6 +29,9 @@ create table stepflow.runs (
   status text not null,
   created_ms bigint not null,
   updated_ms bigint not null,
+  -- When it has ended, and how much its records are then: with its status, and null while it lives.
+  ended_ms bigint,
+  bytes bigint,
   rs integer not null,
   lsn bigint not null,
   forgotten integer not null default 0,
@@ -46,6 +49,7 @@ create table stepflow.runs (
 
 create index runs_workflow on stepflow.runs (workflow, seq);
 create index runs_status on stepflow.runs (status, seq);
+create index runs_ended on stepflow.runs (ended_ms, seq) where ended_ms is not null;
 
 create table stepflow.records (
   run_id text not null,

@@ -42,6 +42,7 @@ from stepflow.engine.postgres.journal import ClusterJournal
 from stepflow.engine.postgres.limits import Gatekeeper
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, Passing
+from stepflow.engine.postgres.retention import ClusterRetention
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
 from stepflow.engine.postgres.supervisor import ClusterSupervisor
 from stepflow.engine.postgres.traced import Spans
@@ -139,6 +140,7 @@ class Worker:
         self.types = Types(registry, self.sup.delivery.wants)
         self.passing.write = partial(self._committer.pass_on, self.journal.holders)
         self.gatekeeper = Gatekeeper(database, registry, clock)
+        self.retention = ClusterRetention(database, settings, clock)
         self.journal.on_lost = self._lost
         self.journal.on_ended = self._ended
         self._work = asyncio.Event()
@@ -711,7 +713,7 @@ class Worker:
             raise
 
     async def _cleaning(self) -> None:
-        """Forget what is of no use to anybody: wake-ups that are over, runs past their age."""
+        """Forget what is of no use to anybody: wake-ups that are over, runs past their limits."""
         await rest(self._clock, _CLEANED_S)
         await self._database.act(
             "select absurd.cleanup_events('stepflow', %s, 1000)", _WAKES_KEPT_S
@@ -732,15 +734,7 @@ class Worker:
         now_ms = self._clock.wall_ms()
         await self._database.act(CLEAN, now_ms - KEPT_MS)
         await self._database.act("delete from stepflow.keys where expires_ms < %s", now_ms)
-        await self._database.act(
-            """select stepflow.purge(run_id) from stepflow.runs
-                where task_id is null and (
-                      (status = 'completed' and updated_ms < %s)
-                   or (status in ('failed', 'cancelled') and updated_ms < %s))
-                order by seq limit 1000""",
-            now_ms - int(self._settings.completed_age_s * 1000),
-            now_ms - int(self._settings.failed_age_s * 1000),
-        )
+        await self.retention.sweep()
         await self._database.act(
             "select absurd.cleanup_tasks('stepflow', %s, 1000)",
             int(min(self._settings.completed_age_s, self._settings.failed_age_s)),

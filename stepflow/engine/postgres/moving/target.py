@@ -19,7 +19,7 @@ from stepflow.engine.postgres.history import lines_of
 from stepflow.engine.postgres.moving.rows import Key, RunRows
 from stepflow.engine.postgres.schema import FORMAT, HELD, QUEUE, check_server, exists, make
 from stepflow.errors import ConfigurationError
-from stepflow.model.run import RunState
+from stepflow.model.run import FINISHED, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,10 @@ _COPY_RECORDS: Final = b"copy stepflow.records (run_id, rs, lsn, crc, data) from
 _COPY_PAYLOADS: Final = b"copy stepflow.payloads (run_id, lsn, body) from stdin"
 _COPY_WAITS: Final = b"copy stepflow.waits (run_id, key, event) from stdin"
 _COPY_DECLARED: Final = b"copy stepflow.declared (event, run_id) from stdin"
+_ENDED: Final = b"""
+update stepflow.runs r set ended_ms = p.ms, bytes = p.bytes
+  from unnest(%s::text[], %s::bigint[], %s::bigint[]) as p(run_id, ms, bytes)
+ where r.run_id = p.run_id"""
 _KEY: Final = b"""
 insert into stepflow.keys (workflow, principal, key, run_id, expires_ms)
 values (%s, %s, %s, %s, %s)
@@ -201,6 +205,9 @@ class Target:
             await self._copy(_COPY_PAYLOADS, [(r.id, *row) for r in runs for row in r.payloads])
             await self._copy(_COPY_WAITS, [(r.id, *row) for r in runs for row in r.waits])
             await self._copy(_COPY_DECLARED, [(e, r.id) for r in runs for e in r.declared])
+            ended = [(r.id, r.run[5], r.nbytes) for r in runs if r.run[3] in FINISHED]
+            if ended:
+                await conn.execute(_ENDED, tuple(map(list, zip(*ended, strict=True))))
             for key in keys:
                 await conn.execute(_KEY, key)
             await conn.execute(b"update stepflow.migration set copied = copied + %s", (len(runs),))
