@@ -89,13 +89,16 @@ class Traces:
         if trace:
             more["trace"] = trace
 
-    def begin_elsewhere(self, run_id: str, workflow: str, traceparent: str) -> str:
+    def begin_elsewhere(
+        self, run_id: str, workflow: str, traceparent: str, *, scheduled: bool = False
+    ) -> str:
         """Begin the span of a run that others will drive; return its context, or an empty text.
 
         It is held until `hand_over`.
         """
         try:
-            return self._begin(run_id, workflow, _nearest(traceparent))
+            under = "" if scheduled else _nearest(traceparent)
+            return self._begin(run_id, workflow, under)
         except Exception:  # noqa: BLE001  likewise
             _log.exception("%s: no trace of it could be begun", run_id)
             return ""

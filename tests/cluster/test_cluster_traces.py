@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import pytest
+from msgspec import Raw
 from opentelemetry import trace
 
 from stepflow import Context, Stepflow
 from stepflow.engine.postgres import PostgresEngine
+from stepflow.engine.postgres.traced import Spans
 from stepflow.errors import ConflictError, InvalidInputError
+from stepflow.model.records import RunStarted
 from tests.spans import spans, traceparent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from tests.spans import Spans
+    from tests.spans import Spans as Told
 
 pytestmark = pytest.mark.asyncio
 
@@ -65,7 +68,7 @@ async def two_nodes(url: str) -> AsyncIterator[Node]:
         yield api
 
 
-async def ended(node: Node, run_id: str, spans: Spans, name: str, count: int) -> list[Any]:
+async def ended(node: Node, run_id: str, spans: Told, name: str, count: int) -> list[Any]:
     """Wait for the run's end and for its spans."""
     async with asyncio.timeout(30):
         await node.engine.wait(run_id)
@@ -122,6 +125,27 @@ async def test_a_run_is_below_the_current_span_also_one_that_an_event_starts(spa
     begun = [s for s in spans.all() if "stepflow.continues" in (s.attributes or {})]
     assert [s.name for s in begun] == ["run plain"] * 3 + ["run on-go"]
     assert {below(span) for span in begun} == {id_of(request)}
+
+
+async def test_a_run_of_a_schedule_is_below_nothing(spans):
+    made = Spans()
+    with trace.get_tracer("a user's own").start_as_current_span("somebody's"):
+        with made.handing() as handing:
+            for run_id, schedule in (("run_a", "nightly"), ("run_b", "")):
+                record = RunStarted(
+                    lsn=1,
+                    r=run_id,
+                    rs=1,
+                    ts=1,
+                    workflow="plain",
+                    input=Raw(b"1"),
+                    schedule=schedule,
+                )
+                handing.traced(record)
+            assert spans.named("run plain") == []
+    of_schedule, other = spans.named("run plain")
+    assert below(of_schedule) == 0
+    assert below(other) == id_of(spans.one("somebody's"))
 
 
 async def test_nothing_is_told_of_a_run_that_does_not_begin(spans, url):

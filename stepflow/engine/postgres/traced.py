@@ -59,7 +59,9 @@ class Handing:
         if self._traces is None:
             trace = traceparent if is_traceparent(traceparent) else ""
         else:
-            trace = self._traces.begin_elsewhere(record.r, record.workflow, traceparent)
+            trace = self._traces.begin_elsewhere(
+                record.r, record.workflow, traceparent, scheduled=bool(record.schedule)
+            )
             self._begun.append(record.r)
         return msgspec.structs.replace(record, trace=trace) if trace else record
 
