@@ -40,6 +40,10 @@ class Node:
         async def gated(ctx: Context) -> None:
             await ctx.step("hold", hold)
 
+        @flow.workflow("one-at-a-time", concurrency=1, schedule="0 8 1 1 *")
+        async def one_at_a_time(ctx: Context) -> None:
+            await ctx.step("hold", hold)
+
         @flow.workflow("echo", aliases=["echo-of-old"])
         async def echo(ctx: Context, value: int) -> int:
             del ctx
@@ -126,6 +130,22 @@ async def test_the_pace_of_a_workflow_is_that_of_all_processes(url) -> None:
         assert (await api.engine.workflow_pace("gated")).sampled == 0
         with pytest.raises(WorkflowNotFoundError):
             await api.engine.workflow_pace("nobody")
+
+
+async def test_runs_that_wait_for_a_limit_are_queued_and_those_of_schedules_started(url) -> None:
+    node = Node(url)
+    async with node.flow:
+        await node.tell()
+        await node.engine.trigger_schedule("one-at-a-time")
+        for _ in range(2):
+            await node.flow.trigger("one-at-a-time")
+        await node.entered.wait()
+        pace = await node.engine.workflow_pace("one-at-a-time")
+        assert (pace.live, pace.queued) == (3, 2)
+        assert (await node.engine.system()).runs.queued == 2
+        assert pace.started_per_s > 0
+        assert node.engine.starts._counts["one-at-a-time"] == 3
+        node.gate.set()
 
 
 async def test_a_process_that_is_silent_falls_out_and_one_that_stops_goes_at_once(url) -> None:

@@ -28,7 +28,7 @@ from stepflow.model.schedules import ScheduleRow
 from stepflow.runtime.schedules import scheduled_id, times_due
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     import psycopg
 
@@ -88,15 +88,24 @@ def waits_its_turn(planned: Planned) -> bool:
 
 
 class Starter:
-    """Starts runs of schedules, in a transaction that has the schedule's row."""
+    """Starts runs of schedules, in a transaction that has the schedule's row.
+
+    `note` is told of the workflow of each, for figures.
+    """
 
     def __init__(
-        self, registry: Registry, time: HybridTime, entropy: Entropy, spans: Spans
+        self,
+        registry: Registry,
+        time: HybridTime,
+        entropy: Entropy,
+        spans: Spans,
+        note: Callable[[str], None],
     ) -> None:
         self._registry = registry
         self._time = time
         self._entropy = entropy
         self._spans = spans
+        self._note = note
 
     @asynccontextmanager
     async def transaction(self, database: Database) -> AsyncGenerator[tuple[Connection, Handing]]:
@@ -137,6 +146,7 @@ class Starter:
         record = spans.traced(record)
         await start_run(conn, self._registry, record)
         await conn.execute(_OWN, (text(planned.id), record.r))
+        self._note(workflow.id)
         return record.r
 
     async def cancel_live(self, conn: Connection, planned: Planned, live: Sequence[str]) -> None:

@@ -45,6 +45,8 @@ select process, role, version, host, pid, (extract(epoch from started_at) * 1000
 _LIVE: Final = """
 select workflow, condition = 'quarantined', count(*) from stepflow.runs
  where status in ('pending', 'running') group by 1, 2"""
+_QUEUED: Final = """
+select workflow, sum(length)::bigint from stepflow.lanes where length > 0 group by workflow"""
 _TABLES: Final = """
 select (select count(*) from stepflow.runs),
        (select count(*) from stepflow.waits),
@@ -82,6 +84,8 @@ class Live(NamedTuple):
     """The runs that have not ended."""
 
     by_workflow: Counter[str]
+    queued: Counter[str]
+    """Of these, such as wait for a limit."""
     quarantined: int
 
 
@@ -179,7 +183,8 @@ class Overview(ClusterPart):
         for workflow, aside, count in await self.database.rows(_LIVE):
             by_workflow[workflow] += count
             quarantined += count if aside else 0
-        return Live(by_workflow, quarantined)
+        queued = Counter(dict(await self.database.rows(_QUEUED)))
+        return Live(by_workflow, queued, quarantined)
 
     async def _counted(self) -> Tables:
         began_s = self.clock.monotonic_s()
@@ -201,7 +206,7 @@ def _runs(
     return RunFigures(
         live=count,
         active=sum(one.runs_active for one in told),
-        queued=0,
+        queued=live.queued.total(),
         quarantined=live.quarantined,
         known=max(tables.runs, count),
         finished=max(tables.runs - count, 0),
@@ -295,7 +300,7 @@ def _workflow(
     return WorkflowPace(
         workflow_id=workflow_id,
         live=sum(live.by_workflow[name] for name in names),
-        queued=0,
+        queued=sum(live.queued[name] for name in names),
         started_per_s=round(sum(rate.started_per_s for rate in rates), 3),
         completed_per_s=round(sum(rate.completed_per_s for rate in rates), 3),
         failed_per_s=round(sum(rate.failed_per_s for rate in rates), 3),

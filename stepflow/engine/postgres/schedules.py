@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from stepflow.authoring.schedule import Planned
+    from stepflow.engine.postgres.presence import Starts
     from stepflow.engine.postgres.traced import Spans
     from stepflow.entropy import Entropy
 
@@ -48,6 +49,7 @@ class ScheduleControl(ClusterPart):
     """Each answers when what it did is committed."""
 
     _time: HybridTime
+    starts: Starts
     _entropy: Entropy
     _spans: Spans
 
@@ -60,7 +62,7 @@ class ScheduleControl(ClusterPart):
 
     @property
     def _starter(self) -> Starter:
-        return Starter(self.registry, self._time, self._entropy, self._spans)
+        return Starter(self.registry, self._time, self._entropy, self._spans, self.starts.note)
 
     async def list_schedules(self) -> list[ScheduleView]:
         return await self._views(list(self.registry.schedules.values()))

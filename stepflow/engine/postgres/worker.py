@@ -135,7 +135,7 @@ class Worker:
             passing=self.passing,
             entropy=entropy,
         )
-        starter = Starter(registry, self.sup.time, self.sup.entropy, Spans())
+        starter = Starter(registry, self.sup.time, self.sup.entropy, Spans(), self._started)
         self.firing = Firing(database, registry, clock, starter)
         self.types = Types(registry, self.sup.delivery.wants)
         self.passing.write = partial(self._committer.pass_on, self.journal.holders)
@@ -223,6 +223,11 @@ class Worker:
             except Exception:  # noqa: BLE001  border: one job's failure must not stop the worker
                 _log.exception("%s failed", job.__name__.strip("_"))
                 await rest(self._clock, self._poll_s)
+
+    def _started(self, workflow: str) -> None:
+        """A run was started by its schedule."""
+        self.sup.started_total += 1
+        self.sup.started_by[workflow] += 1
 
     def _state_of(self, run_id: str) -> RunState | None:
         actor = self.sup.runs.get(run_id)
