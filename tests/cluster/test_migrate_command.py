@@ -123,22 +123,20 @@ def test_a_directory_in_use_names_the_next_move(data, url):
 
 
 def test_what_is_left_out_is_said(data, url):
-    async def purged() -> None:
-        async with local(data, App()) as flow:
-            run = await flow.trigger("short", 1)
-            await run.result()
-            await flow.purge(run.id)
+    async def queued() -> None:
+        async with local(data, App(concurrency=1)) as flow:
+            for _ in range(2):
+                await flow.trigger("short", 200)
 
-    asyncio.run(some_runs(data, 1))
-    asyncio.run(purged())
+    asyncio.run(queued())
     refused = migrate(str(data), url)
     assert refused.exit_code == 64
-    assert "audit: 1 (acts in GET /audit that are of no run that moves)" in refused.output
-    assert "leave it behind with --leave-out audit" in refused.output
-    assert "and must be told --leave-out audit" in migrate(str(data), url, "--dry-run").output
-    done = migrate(str(data), url, "--leave-out", "audit")
+    assert "limits: 1 (runs queued at a limit" in refused.output
+    assert "leave it behind with --leave-out limits" in refused.output
+    assert "and must be told --leave-out limits" in migrate(str(data), url, "--dry-run").output
+    done = migrate(str(data), url, "--leave-out", "limits")
     assert done.exit_code == 0
-    assert "left out: 1 of audit" in done.output
+    assert "left out: 1 of limits" in done.output
 
 
 def test_wrong_usage_is_refused(data, url):

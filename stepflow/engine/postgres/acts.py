@@ -11,9 +11,10 @@ from stepflow.model.audit import entry_of
 from stepflow.model.records import RunPurged
 
 if TYPE_CHECKING:
+    from stepflow.model.audit import AuditEntry
     from stepflow.model.records import Record
 
-__all__ = ["ACTS", "act_columns", "act_row", "purged"]
+__all__ = ["ACTS", "act_columns", "act_row", "purged", "row_of"]
 
 ACTS: Final = b"""
 insert into stepflow.audit (run_id, entry) select * from unnest(%s::text[], %s::bytea[])"""
@@ -26,7 +27,13 @@ def act_row(record: Record, workflow: str = "") -> tuple[str, bytes] | None:
     if entry is None or entry.by.startswith("run:"):
         # A parent's cancel reaches its children: that is no act on them.
         return None
-    return text(record.r), _encode(msgspec.structs.replace(entry, lsn=0))
+    return row_of(entry)
+
+
+def row_of(entry: AuditEntry) -> tuple[str, bytes]:
+    """Return the row of an act."""
+    run_id = entry.run_id if isinstance(entry.run_id, str) else ""
+    return text(run_id), _encode(msgspec.structs.replace(entry, lsn=0))
 
 
 def act_columns(*records: Record) -> tuple[list[str], list[bytes]]:

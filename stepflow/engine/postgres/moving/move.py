@@ -120,7 +120,7 @@ class Mover:
         checksum, letters = await self._verify(source, target, survey)
         # First: at no moment may an engine start on either side while one might run on the other.
         write_moved(self._disk, Moved(target.place, found.id))
-        await target.switch(letters)
+        await target.switch(letters, survey.acts)
         write_moved(self._disk, Moved(target.place, found.id, done=True))
         return MoveReport(survey, target.place, found.copied, checksum, "now")
 

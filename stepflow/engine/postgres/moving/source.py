@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from stepflow.engine.postgres.acts import row_of
 from stepflow.engine.postgres.moving.rows import rows_of_run
 from stepflow.errors import ConfigurationError
 from stepflow.journal.recovery import Recovery
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["LEFT_OUT", "Source", "Survey"]
 
 LEFT_OUT: Final[dict[str, str]] = {
-    "audit": "acts in GET /audit that are of no run that moves",
     "limits": "runs queued at a limit, rates that still count",
     "schedules": "schedules: their last times, and whether they are paused",
     "set-aside": "runs whose records cannot be applied (SFW401)",
@@ -46,6 +46,8 @@ class Survey:
     records: int = 0
     lacking: dict[str, int] = field(default_factory=dict[str, int])
     """How much there is of what the other engine has not."""
+    acts: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
+    """Who did what, oldest first, as rows of the audit."""
     messages: list[str] = field(default_factory=list[str])
     """What a start would say of the directory."""
 
@@ -91,8 +93,8 @@ class Source:
         """Count what there is."""
         restorer, found = self._read()
         survey = Survey(self._store.hex_id, found.lsn, messages=found.messages[1:])
-        acts = restorer.audit.page(1 << 62, "", len(restorer.audit))
-        acts_of = Counter(act.run_id if isinstance(act.run_id, str) else "" for act in acts)
+        newest = restorer.audit.page(1 << 62, "", len(restorer.audit))
+        survey.acts = [row_of(act) for act in reversed(newest)]
         limited = aside = 0
         for run in restorer.runs():
             state = run.state
@@ -100,7 +102,6 @@ class Source:
             if state.failure:
                 aside += 1
                 continue
-            acts_of.pop(state.id, None)
             survey.runs += 1
             survey.by_status[state.status] += 1
             survey.records += len(state.records)
@@ -112,7 +113,6 @@ class Source:
             for row in restorer.rates.rows.values()
         )
         lacking = {
-            "audit": acts_of.total(),
             "limits": limited + counting,
             "schedules": len(restorer.schedules.rows),
             "set-aside": aside,

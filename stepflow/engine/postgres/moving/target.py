@@ -14,6 +14,7 @@ from zlib import crc32
 import psycopg
 import psycopg.conninfo
 
+from stepflow.engine.postgres.acts import ACTS
 from stepflow.engine.postgres.database import Database
 from stepflow.engine.postgres.history import lines_of
 from stepflow.engine.postgres.moving.rows import Key, RunRows
@@ -300,8 +301,10 @@ class Target:
 
     # ------------------------------------------------------------ the end of it
 
-    async def switch(self, letters: Sequence[tuple[str, str, bytes]]) -> None:
-        """Give each live run its task, hand in the letters and open the database."""
+    async def switch(
+        self, letters: Sequence[tuple[str, str, bytes]], acts: Sequence[tuple[str, bytes]]
+    ) -> None:
+        """Give each live run its task, hand in letters and acts, and open the database."""
         conn = self.conn
         async with conn.transaction():
             await self._mine()
@@ -310,6 +313,7 @@ class Target:
                 await conn.execute(
                     b"insert into stepflow.inbox (run_id, kind, body) values (%s, %s, %s)", letter
                 )
+            await conn.execute(ACTS, ([act[0] for act in acts], [act[1] for act in acts]))
             await conn.execute(b"update stepflow.meta set version = %s", (FORMAT,))
             await conn.execute(b"update stepflow.migration set switched_at = clock_timestamp()")
 
