@@ -22,6 +22,7 @@ from stepflow.engine.postgres.batched import Batched
 from stepflow.engine.postgres.bell import Bell
 from stepflow.engine.postgres.bulk import ClusterBulk
 from stepflow.engine.postgres.commit import ANNOUNCE, START, start_values
+from stepflow.engine.postgres.counting import Counting
 from stepflow.engine.postgres.database import Database
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.engine.postgres.ends import Ends
@@ -126,6 +127,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         self._presence: Presence | None = None
         self._tables: tuple[float, Tables] | None = None
         self.starts = Starts(self.clock)
+        self.counting = Counting(self._database, self.clock)
         self._triggers = Triggers(self._database, lambda: self._worker)
         self._time = HybridTime(self.clock)
         self._state: EngineState = "stopped"

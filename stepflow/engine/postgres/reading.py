@@ -18,12 +18,13 @@ from stepflow.engine.why import of_place
 from stepflow.errors import RunNotFoundError, UnavailableError
 from stepflow.model.audit import acts_of
 from stepflow.model.run import FINISHED, RunState
-from stepflow.model.views import RunCounts, RunPage, run_view
+from stepflow.model.views import RunPage, run_view
 from stepflow.model.why import WaitingFor, WhyView, of_call, sentence, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stepflow.engine.postgres.counting import Counting
     from stepflow.engine.postgres.history import Seen
     from stepflow.engine.protocol import RunFilter
     from stepflow.model.audit import AuditEntry
@@ -51,6 +52,8 @@ select event, count(distinct run_id),
 
 class Reading(ClusterPart):
     """Any process answers these."""
+
+    counting: Counting
 
     async def require_run(self, run_id: str) -> None:
         if not await self.database.rows("select 1 from stepflow.runs where run_id = %s", run_id):
@@ -156,7 +159,7 @@ class Reading(ClusterPart):
             stream_cursor=stream_cursor,
         )
         if not (where.tag or where.created_after_ms or where.created_before_ms or where.ids):
-            page.counts = await self._counts(where.workflow_id)
+            page.counts = await self.counting.of(where.workflow_id)
         return page
 
     async def _page(
@@ -174,22 +177,6 @@ class Reading(ClusterPart):
         }
         async with self.database.connection() as conn:
             return await (await conn.execute(_LIST.encode(), asked)).fetchall()
-
-    async def _counts(self, workflow_id: str) -> RunCounts:
-        rows = await self.database.rows(
-            """select status, count(*) from stepflow.runs
-                where %s = '' or workflow = %s group by status""",
-            workflow_id,
-            workflow_id,
-        )
-        found = {str(row[0]): int(row[1]) for row in rows}
-        return RunCounts(
-            pending=found.get("pending", 0),
-            running=found.get("running", 0),
-            completed=found.get("completed", 0),
-            failed=found.get("failed", 0),
-            cancelled=found.get("cancelled", 0),
-        )
 
     async def waiting_events(
         self, *, limit: int = EVENTS_MAX, cursor: str = ""

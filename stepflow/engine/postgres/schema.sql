@@ -47,7 +47,7 @@ create table stepflow.runs (
   suspicions integer not null default 0
 ) with (fillfactor = 70);
 
-create index runs_workflow on stepflow.runs (workflow, seq);
+create index runs_workflow on stepflow.runs (workflow, seq) include (status);
 create index runs_status on stepflow.runs (status, seq);
 create index runs_ended on stepflow.runs (ended_ms, seq) where ended_ms is not null;
 
