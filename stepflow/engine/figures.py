@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.supervisor import Supervisor
     from stepflow.runtime.watchdog import Watchdog
 
-__all__ = ["Figures", "retention_hours"]
+__all__ = ["Figures", "commit_histogram", "retention_hours"]
 
 
 class Figures(EnginePart):
@@ -102,7 +102,7 @@ class Figures(EnginePart):
         for name in stats.__slots__:
             if not name.startswith("commit"):
                 figures[f"stepflow_journal_{name}"] = float(getattr(stats, name))
-        return {**figures, **_commits(stats), **_by_workflow(sup)}
+        return {**figures, **commit_histogram(stats), **_by_workflow(sup)}
 
     def _step_threads(self, sup: Supervisor) -> dict[str, object]:
         """Return how the pool of sync steps stands. Anybody may read it: it names no run."""
@@ -122,7 +122,7 @@ class Figures(EnginePart):
         return self.clock.monotonic_s() - sup.started_s
 
 
-def _commits(stats: JournalStats) -> dict[str, float]:
+def commit_histogram(stats: JournalStats) -> dict[str, float]:
     """Return the histogram of commits as Prometheus counts: each bucket with those below it."""
     name, count = "stepflow_journal_commit_seconds", 0
     figures: dict[str, float] = {}

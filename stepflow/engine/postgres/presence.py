@@ -103,6 +103,11 @@ class Starts:
         """A run was started."""
         self._counts[workflow] += 1
 
+    @property
+    def total(self) -> int:
+        """How many there were since the start."""
+        return self._counts.total()
+
     def look(self) -> None:
         """Take note of what was counted."""
         now_s = self._clock.monotonic_s()

@@ -76,6 +76,7 @@ class ClusterSupervisor(Supervisor):
     """The runs of one worker. `send` delivers what a workflow sends, once."""
 
     live: int
+    started_total: int
 
     def __init__(  # noqa: PLR0913  as in the base, and what goes to others
         self,
