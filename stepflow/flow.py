@@ -316,7 +316,7 @@ class Stepflow:
         (certainly not started), `OutcomeUnknownError` (ask again with the same key).
         """
         found = self.registry.find(workflow)
-        started = await self.engine.trigger(
+        started = await (self._engine or self.engine).trigger(
             found.id,
             found.signature.input.encode(input, "input"),
             run_id=run_id,

@@ -89,6 +89,8 @@ class EnginePart:
         return self._sup
 
     def _writable(self) -> Supervisor:
+        if self._state == "ready" and self._sup is not None:
+            return self._sup
         sup = self.sup
         if self._state != "ready":
             message = "Stepflow is stopping"
@@ -97,7 +99,7 @@ class EnginePart:
 
     async def _durable_run(self, run_id: str) -> RunActor:
         """Return the run once its start is durable; its absence once that is."""
-        sup = self.sup
+        sup = self._sup if self._state == "ready" and self._sup is not None else self.sup
         actor = sup.runs.get(run_id)
         if actor is None:
             await sup.journal.durable(sup.journal.last_lsn)

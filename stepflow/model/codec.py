@@ -61,7 +61,7 @@ def parse_json(body: bytes, *, depth_max: int = 64) -> Any:
     except orjson.JSONDecodeError as error:
         raise InvalidInputError(_complaint(error, depth_max)) from None
     # Cheap on an ordinary body: the exact checks are for those that may have something to find.
-    if body.count(b"[") + body.count(b"{") > depth_max:
+    if len(body) > 2 * depth_max and body.count(b"[") + body.count(b"{") > depth_max:
         _check_depth(body, depth_max)
     if body.translate(_DIGITS).find(_LONG_NUMBER) >= 0:
         _check_integers(_outside_strings(_unescaped(body)))

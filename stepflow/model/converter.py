@@ -83,13 +83,14 @@ class Converter(Generic[T]):
         Raises `InvalidInputError` naming the field; the name begins with `where`.
         """
         try:
-            return cast("T", self._decode(data))
+            value: T = self._decode(data)
         except msgspec.DecodeError as error:
             raise InvalidInputError(_told(str(error), where)) from None
         except RecursionError:
             raise InvalidInputError(_join(where, "nested too deeply")) from None
         except Exception as error:  # the border to user code: __post_init__, validators
             raise InvalidInputError(_join(where, _first_error(error))) from error
+        return value
 
     def encode(self, value: object, path: str = "result") -> bytes:
         """Return `value` as JSON bytes that `decode` reads; raises `EncodingError`."""

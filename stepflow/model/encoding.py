@@ -67,8 +67,8 @@ def encode(value: object, path: str = "result", *, free_keys: bool = False) -> b
     if not free_keys:
         try:
             encoded = orjson.dumps(value, _shallow, _OPTIONS)
-            # `find` and `%` do the same as `in` and a copy by way of a view, in half the time.
-            if encoded.find(b"null") < 0 or _is_finite(value):
+            # `partition` and `%` do what `in` and a copy by way of a view do, in a third of it.
+            if not encoded.partition(b"null")[1] or _is_finite(value):
                 # orjson's own object holds some 4 KiB for as long as it is kept.
                 return b"%b" % encoded
         except _REFUSALS:
@@ -83,16 +83,16 @@ def args_hash(args: tuple[object, ...]) -> str:
     """
     if not args:
         return _NO_ARGS
-    if len(args) == 1:
-        return blake2b(_arg_text(args[0]) + b"\0", digest_size=8).hexdigest()
-    digest = blake2b(digest_size=8)
+    digest = _NOTHING.copy()
     for arg in args:
-        digest.update(_arg_text(arg))
-        digest.update(b"\0")
+        # As `_arg_text` has it.
+        text = orjson.dumps(arg) if type(arg) is str and arg.isascii() else _arg_text(arg)
+        digest.update(text + b"\0")
     return digest.hexdigest()
 
 
-_NO_ARGS: Final = blake2b(digest_size=8).hexdigest()
+_NOTHING: Final = blake2b(digest_size=8)
+_NO_ARGS: Final = _NOTHING.hexdigest()
 
 
 def _arg_text(arg: object) -> bytes:

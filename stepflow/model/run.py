@@ -301,10 +301,11 @@ class RunState(msgspec.Struct, eq=False, gc=False):
                 f"{self.id} expects {self.rs + 1} after LSN {self.lsn}"
             )
             raise ApplyError(message)
-        if self.status in FINISHED and record.__class__ is not RunRetried:
+        kind = type(record)
+        if self.status in FINISHED and kind is not RunRetried:
             message = f"{self.id} has ended, record {record.lsn} came after it"
             raise ApplyError(message)
-        handler = _HANDLERS.get(record.__class__)
+        handler = _HANDLERS.get(kind)
         if handler is None:
             message = f"{type(record).__name__} does not belong to a run"
             raise ApplyError(message)

@@ -65,7 +65,11 @@ class Branch:
     def key(self, name: str) -> str:
         """Return the step key of the next use of `name` in this branch."""
         names = self._names
-        number = names[name] = names.get(name, 0) + 1
+        number = names.get(name, 0) + 1
+        names[name] = number
+        if number == 1 and not self.path:
+            # To format a number costs twice as much as all the rest.
+            return name + "#1"
         return f"{self.path}/{name}#{number}" if self.path else f"{name}#{number}"
 
     def next_key(self, name: str) -> str:
