@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 CEILINGS = {
-    "instructions_per_run_64": 11_000,
+    "instructions_per_run_64": 10_880,
     "calls_per_run_64": 405,
     "instructions_per_run_1": 19_200,
     "calls_per_run_1": 785,
@@ -25,11 +25,11 @@ function.
 """
 
 
-TO_BARE_LOOP = 0.23
+TO_BARE_LOOP = 0.24
 """Of the processor's instructions: a bare loop's over ours, 64 in flight.
 
-As `python -m benchmarks.machine_instructions --quick` shows them: 0.238 on CPython 3.11, 0.25 on
-3.12 and 3.13.
+As `python -m benchmarks.machine_instructions --quick` shows them: 0.246 on CPython 3.11, 0.256
+on 3.12 and 3.13.
 """
 
 
