@@ -44,6 +44,7 @@ ALL_RUNS: Final = "*"
 """In place of a run: the stream of all runs is read."""
 _SAID_EVERY_S: Final = 4.0
 _HEARD_S: Final = 10.0
+_SORTED_EVERY_S: Final = 1.0
 _AUDIENCE_MAX: Final = 100_000
 _NAMED_AT_ONCE: Final = 100
 _QUEUED: Final = 512
@@ -86,6 +87,7 @@ class Passing:
         self._clock = clock
         self._is_due = is_due
         self._heard: dict[str, float] = {}
+        self._sorted_s = 0.0
         self._queue: deque[Told] = deque()
         self._bytes = 0
         self._task: asyncio.Task[None] | None = None
@@ -95,7 +97,9 @@ class Passing:
     def heard(self, run_ids: Iterable[str]) -> None:
         """Somebody reads these runs, for a while from now."""
         now_s = self._clock.monotonic_s()
-        self._heard = {run: until for run, until in self._heard.items() if until > now_s}
+        if now_s - self._sorted_s > _SORTED_EVERY_S:
+            self._sorted_s = now_s
+            self._heard = {run: until for run, until in self._heard.items() if until > now_s}
         if len(self._heard) < _AUDIENCE_MAX:
             self._heard.update(dict.fromkeys(run_ids, now_s + _HEARD_S))
 
