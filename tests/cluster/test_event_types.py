@@ -19,6 +19,7 @@ from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.postgres.delivering import Types, deliver
 from stepflow.errors import EventNotFoundError, InvalidInputError, UnavailableError
 from stepflow.testing.conformance.reading import decoded
+from tests.cluster.moving_kit import mover
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -468,17 +469,39 @@ async def test_what_waits_take_is_said_again_when_it_could_not_be_written(url, m
     node = a_node(url, worker=True)
     async with node.flow:
         run_id = await waiting(node, "waits", "int")
-        worker = node.engine._worker
+        waits = node.engine._worker.waits
         (key,) = [step.key for step in (await node.engine.get_run(run_id)).steps]
 
         async def gone(*_: Any) -> None:
             raise UnavailableError("gone")
 
-        worker._untold = {(run_id, key)}
+        waits._untold = {(run_id, key)}
         with monkeypatch.context() as patch:
-            patch.setattr(worker._database, "act", gone)
+            patch.setattr(waits._database, "act", gone)
             with pytest.raises(UnavailableError):
-                await worker._say_types()
-        assert worker._untold == {(run_id, key)}
-        await worker._say_types()
-        assert worker._untold == set()
+                await waits.say()
+        assert waits._untold == {(run_id, key)}
+        await waits.say()
+        assert waits._untold == set()
+
+
+async def test_of_runs_that_were_moved_in_one_of_each_kind_is_woken_to_hear_what_it_takes(
+    url, data
+):
+    async with on_local(str(data)) as local:
+        for kind in ("int", "int", "payment"):
+            await waiting(local, "waits", kind)
+        paused = await waiting(local, "waits", "text")
+        await local.flow.pause(paused)
+    await mover(data, url).move()
+    with psycopg.connect(url, autocommit=True) as conn:
+        untold = "select run_id from stepflow.waits where type is null"
+        assert len(conn.execute(untold).fetchall()) == 4
+        async with cluster(url, passivate_after_s=0.01) as api:
+            async with asyncio.timeout(30):
+                while conn.execute(untold).fetchall() != [(paused,)]:
+                    await asyncio.sleep(0.01)
+            # Of the paused one nobody asks, so it takes anything.
+            assert await api.engine.notify("news", b'"any"') == 1
+            assert await refusal(api, b'"any"') == "expected object, got str"
+            assert await api.engine.notify("news", b"7") == 2

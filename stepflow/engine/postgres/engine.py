@@ -474,7 +474,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         data = encode(parse_json(body, depth_max=self.settings.json_depth_max), "payload")
         starts, refused = self._begun_by(event_id, data) if run_id is None else ([], None)
         letter = event_letter(event_id, data, by)
-        types = self._types if self._worker is None else self._worker.types
+        types = self._types if self._worker is None else self._worker.waits.types
         async with database.connection() as conn:
 
             async def ask(taking: list[str], refusing: list[str]) -> Row:

@@ -82,6 +82,7 @@ create table stepflow.waits (
 );
 
 create index waits_event on stepflow.waits (event, n);
+create index waits_untold on stepflow.waits (run_id) where type is null;
 
 create table stepflow.declared (
   event text not null,

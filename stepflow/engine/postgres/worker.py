@@ -27,7 +27,7 @@ from stepflow.clock import HybridTime
 from stepflow.engine.postgres.claims import CLAIM, Claim, channel_of, claim_of
 from stepflow.engine.postgres.commit import Committer
 from stepflow.engine.postgres.database import end, rest
-from stepflow.engine.postgres.delivering import Types, deliver
+from stepflow.engine.postgres.delivering import deliver
 from stepflow.engine.postgres.firing import Firing, Starter
 from stepflow.engine.postgres.gate import first_ask
 from stepflow.engine.postgres.history import load
@@ -46,6 +46,7 @@ from stepflow.engine.postgres.retention import ClusterRetention
 from stepflow.engine.postgres.rows import Consumed, WaitsAgain
 from stepflow.engine.postgres.supervisor import ClusterSupervisor
 from stepflow.engine.postgres.traced import Spans
+from stepflow.engine.postgres.waittypes import WaitTypes
 from stepflow.entropy import Entropy, system_entropy
 from stepflow.errors import ApiError
 from stepflow.journal.suspects import SUSPICIONS_MAX
@@ -137,7 +138,6 @@ class Worker:
         )
         starter = Starter(registry, self.sup.time, self.sup.entropy, Spans(), self._started)
         self.firing = Firing(database, registry, clock, starter)
-        self.types = Types(registry, self.sup.delivery.wants)
         self.passing.write = partial(self._committer.pass_on, self.journal.holders)
         self.gatekeeper = Gatekeeper(database, registry, clock)
         self.retention = ClusterRetention(database, settings, clock)
@@ -147,6 +147,7 @@ class Worker:
         self._told = 0
         """For so many runs it was told that there is work, since it has last looked."""
         self._letters = asyncio.Event()
+        self.waits = WaitTypes(database, registry, self.sup, self._letters.set)
         self._written_to: set[str] = set()
         self._sweep_s = 0.0
         """When it looks for work by itself."""
@@ -156,10 +157,6 @@ class Worker:
         self._open: set[tuple[str, int]] = set()
         """Letters that were given to their actors, until what came of them is written."""
         self._conditions: dict[str, tuple[str, str]] = {}
-        self._untold: set[tuple[str, str]] = set()
-        """Waits that were written while nobody knew what they take, by run and key."""
-        self._meeting: set[str] = set()
-        """Sleeping runs that are woken to hear what they take."""
         self._tasks: list[asyncio.Task[None]] = []
         self._ending = False
         self._said_room: bool | None = None
@@ -238,18 +235,7 @@ class Worker:
         return self.journal.strict_lsn > self.journal.durable_lsn
 
     def _type_of(self, run_id: str, key: str) -> str | None:
-        """Return what the wait takes, as text; None where nobody knows yet."""
-        actor = self.sup.runs.get(run_id)
-        state = actor.peek() if actor is not None else None
-        call = state.calls.get(key) if state is not None else None
-        if actor is None or state is None or call is None:
-            return None
-        asks = actor.event_asks(call.event)
-        converter = next((ask.converter for ask in asks if ask.key == key), None)
-        told = self.types.text_of(state.workflow, call.name, converter)
-        if told is None:
-            self._untold.add((run_id, key))
-        return told
+        return self.waits.type_of(run_id, key)
 
     # ------------------------------------------------------------ claims
 
@@ -289,6 +275,7 @@ class Worker:
         """
         # What was under way before its limits were there is counted first.
         await self.gatekeeper.ready.wait()
+        await self.waits.look(again=False)
         now_s = self._clock.monotonic_s()
         count, self._told = self._told, 0
         if now_s >= self._sweep_s:
@@ -369,6 +356,7 @@ class Worker:
             )
             _log.error("%s", reason)
             self.sup.set_aside(actor, reason)
+        self.waits.adopted(actor)
 
     def _give_up(self, run_id: str) -> None:
         self.journal.lose(run_id)
@@ -480,7 +468,11 @@ class Worker:
             if (
                 actor.busy
                 or not self.journal.has_room(len(body))
-                or (kind == "event" and actor.session is None and self._meets(run_id, bytes(body)))
+                or (
+                    kind == "event"
+                    and actor.session is None
+                    and self.waits.meets(run_id, bytes(body))
+                )
             ):
                 # Decided later: what came of a letter is written with its record.
                 self._written_to.add(run_id)
@@ -493,27 +485,6 @@ class Worker:
             except (msgspec.MsgspecError, KeyError):
                 _log.exception("%s: a letter cannot be read and is dropped: %s", run_id, kind)
             self.journal.after_effects(partial(self._open.discard, (run_id, n)))
-
-    def _meets(self, run_id: str, body: bytes) -> bool:
-        """Whether the run has to be woken first: it sleeps, and nobody knows what it takes."""
-        if run_id in self._meeting:
-            return True
-        try:
-            letter = decode_event(body)
-        except msgspec.MsgspecError:
-            return False
-        if self.sup.delivery.stranger(letter.event, run_id) is None:
-            return False
-        self._meeting.add(run_id)
-        self.sup.spawn(self._meet(run_id, letter.event))
-        return True
-
-    async def _meet(self, run_id: str, event: str) -> None:
-        try:
-            await self.sup.delivery.meet(event, run_id)
-        finally:
-            self._meeting.discard(run_id)
-            self._letters.set()
 
     def _deliver(self, actor: RunActor, kind: str, letter: Letter) -> None:
         message = wanted(kind, letter)
@@ -580,7 +551,7 @@ class Worker:
         payload = bytes(decode_event(body).payload)
         while True:
             try:
-                reached, refusal = await deliver(self.types, payload, ask)
+                reached, refusal = await deliver(self.waits.types, payload, ask)
             except ApiError:
                 await rest(self._clock, self._poll_s)
             except psycopg.Error as error:
@@ -611,7 +582,7 @@ class Worker:
         await sup.pack_ended()
         await sup.passivate_idle()
         await self._say_conditions()
-        await self._say_types()
+        await self.waits.say()
         for run_id in list(self.journal.holders):
             actor = sup.runs.get(run_id)
             if actor is not None and self._may_sleep(actor):
@@ -620,7 +591,9 @@ class Worker:
     def _may_sleep(self, actor: RunActor) -> bool:
         if actor.session is not None or actor.busy or actor.lsn > self.journal.durable_lsn:
             return False
-        if self.sup.gate.moves(actor.id) or any(row[0] == actor.id for row in self._open):
+        if self.sup.gate.moves(actor.id) or self.waits.holds(actor.id):
+            return False
+        if any(row[0] == actor.id for row in self._open):
             return False
         state = actor.peek()
         if state.finished:
@@ -699,27 +672,10 @@ class Worker:
                 *map(list, zip(*changed, strict=True)),
             )
 
-    async def _say_types(self) -> None:
-        """Write what waits take of which nobody knew it when they were written: after a retry."""
-        places, self._untold = self._untold, set()
-        told = [(run_id, key, self._type_of(run_id, key)) for run_id, key in places]
-        known = [row for row in told if row[2] is not None]
-        if not known:
-            return
-        try:
-            await self._database.act(
-                """update stepflow.waits w set type = p.type
-                     from unnest(%s::text[], %s::text[], %s::text[]) as p(run_id, key, type)
-                    where w.run_id = p.run_id and w.key = p.key and w.type is null""",
-                *map(list, zip(*known, strict=True)),
-            )
-        except ApiError:
-            self._untold |= places
-            raise
-
     async def _cleaning(self) -> None:
         """Forget what is of no use to anybody: wake-ups that are over, runs past their limits."""
         await rest(self._clock, _CLEANED_S)
+        await self.waits.look()
         await self._database.act(
             "select absurd.cleanup_events('stepflow', %s, 1000)", _WAKES_KEPT_S
         )
