@@ -159,7 +159,7 @@ def line_of(parked: bytes, run_id: str) -> bytes:
     if not flags & _COMPRESSED:
         return parked[_HEAD.size :]
     inflate = zlib.decompressobj(_WINDOW, _WORDS)
-    line = inflate.decompress(memoryview(parked)[_HEAD.size :])
+    line = inflate.decompress(parked[_HEAD.size :])
     if not flags & _BARE:
         return line
     _, lsn, _, updated_ms, *_ = _HEAD.unpack_from(parked)

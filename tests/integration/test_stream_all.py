@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from stepflow import Context  # noqa: TC001  the workflow's annotation is read
-from stepflow.clock import rfc3339
-from stepflow.journal import recovery
+from stepflow.clock import next_pass, rfc3339
+from stepflow.journal import api, recovery
 from stepflow.model.event_filter import EVERYTHING, EventFilter
 from stepflow.model.records import decode_record
 from stepflow.model.views import passing_emit
@@ -280,6 +280,24 @@ async def test_they_are_bounded_in_bytes() -> None:
         # What is rendered counts for what it takes.
         await all_of(world, f"{world.engine.sup.journal.store_id}-{recent.first_lsn - 1}")
         assert recent.nbytes <= 64 * 1024
+
+
+async def test_a_seconds_records_are_folded_some_in_each_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "_FOLD_SLICE", 3)
+    async with service() as world:
+        recent = world.engine.sup.journal.recent
+        for n in range(8):
+            await world.finished(await world.trigger("echo", n))
+        begun, seen = recent.next_lsn, [recent.next_lsn]
+        folding = asyncio.ensure_future(world.engine.sup.journal.fold())
+        while not folding.done():
+            await next_pass()
+            seen.append(recent.next_lsn)
+        assert seen == sorted(seen)
+        assert len(set(seen)) >= 4
+        assert recent.next_lsn == world.engine.sup.journal.durable_lsn + 1 > begun + 8
 
 
 async def test_a_reader_that_falls_behind_what_is_kept_is_told_to_begin_anew() -> None:
