@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["migrate"]
 
 _QUIET_S: Final = 1.0
-_LEFT_OUT: Final = ("limits", "schedules", "set-aside")
+_LEFT_OUT: Final = ("set-aside",)
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from stepflow import Concurrency, Context, RateLimit, Stepflow
 from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine
+from stepflow.engine.postgres import worker as worker_module
 from stepflow.errors import ConflictError, RateLimitedError
 from tests.served import doomed
 
@@ -91,6 +93,9 @@ def assert_nothing_is_left(url: str) -> None:
     assert tables(url, "select * from stepflow.gated") == []
     assert tables(url, "select * from stepflow.lanes") == []
     assert tables(url, "select bucket from stepflow.buckets where held <> 0") == []
+    # Its transactions never wait for each other in a circle.
+    found = "select deadlocks from pg_stat_database where datname = current_database()"
+    assert tables(url, found) == [(0,)]
 
 
 async def test_one_at_a_time_in_order_over_two_workers_and_each_has_a_task_only_then(url) -> None:
@@ -107,6 +112,13 @@ async def test_one_at_a_time_in_order_over_two_workers_and_each_has_a_task_only_
     assert_nothing_is_left(url)
 
 
+@pytest.fixture
+def stays_present(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are there once and for all: on a machine that stands still they would be missed."""
+    monkeypatch.setattr(worker_module, "_PRESENT_S", 3600.0)
+
+
+@pytest.mark.usefixtures("stays_present")
 async def test_who_frees_a_slot_wakes_the_next_though_nobody_looks_by_himself(url) -> None:
     one, two = App(url, poll_s=3600), App(url, poll_s=3600)
     async with one, two:
@@ -117,6 +129,21 @@ async def test_who_frees_a_slot_wakes_the_next_though_nobody_looks_by_himself(ur
         assert (await two.flow.resume(runs[2])).state == "queued"
         for run_id in runs:
             await one.let_end(run_id)
+    assert_nothing_is_left(url)
+
+
+@pytest.mark.usefixtures("stays_present")
+async def test_a_rate_lets_the_next_in_by_itself_when_its_window_is_over(url) -> None:
+    app = App(url, poll_s=3600, rate_limit=RateLimit(1, per=0.3))
+    async with app:
+        await until(lambda: _all(url, "select 1 from stepflow.present where has_room", 1))
+        runs = await app.order(1, 2, 3)
+        for run_id in runs:
+            await app.running(run_id)
+        at = tables(url, "select at_ms from stepflow.starts order by n")
+        assert all(b[0] - a[0] >= 300 for a, b in itertools.pairwise(at))
+        for run_id in runs:
+            await app.let_end(run_id)
     assert_nothing_is_left(url)
 
 
@@ -251,6 +278,8 @@ async def test_the_place_in_the_queue_is_told_with_who_is_in_the_way(url) -> Non
         why = await app.engine.why(runs[2])
         assert runs[0] in why.summary
         assert why.waiting_for[0].kind == "queue"
+        assert (await app.engine.system()).runs.queued == 2
+        assert (await app.engine.workflow_pace("job")).queued == 2
 
 
 async def test_a_queued_run_that_is_paused_is_passed_over_and_has_its_place_again(url) -> None:

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 
-from stepflow import Stepflow
+from stepflow import RateLimit, Schedule, Stepflow
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
+from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.postgres.moving.source import Source
 from stepflow.engine.postgres.moving.target import Target, where
 from stepflow.engine.postgres.schema import FORMAT
@@ -491,31 +492,72 @@ async def test_acts_move_along_in_their_order_those_on_runs_that_have_gone_too(d
 # ------------------------------------------------------------ left out
 
 
-async def test_what_the_other_engine_has_not_is_named_and_left_out_by_a_flag(data, url):
-    app = App(concurrency=1)
-    flow = app.register(Stepflow(str(data)))
+def limited(flow: Stepflow) -> Stepflow:
+    """Register what has limits and schedules."""
 
     @flow.workflow("nightly", schedule="0 0 1 1 *")
     async def nightly(ctx: Any) -> None:
         del ctx
 
-    async with flow:
+    @flow.workflow("in-turn", schedule=Schedule("0 0 1 1 *", overlap="queue"))
+    async def in_turn(ctx: Any) -> str:
+        await ctx.wait_for_event("on", f"on-{ctx.run_id}", timeout=None)
+        return str(ctx.run_id)
+
+    @flow.workflow("rated", rate_limit=RateLimit(2, per="1h"))
+    async def rated(ctx: Any, n: int) -> int:
+        return n
+
+    return App(concurrency=1).register(flow)
+
+
+async def test_queues_rates_and_schedules_go_on_where_they_were(data, url):
+    async with limited(Stepflow(str(data))) as flow:
         first = await flow.trigger("short", 200)
         await until(lambda: waited_for(flow, "short-on"))
         second = await flow.trigger("short", 5)
-    with pytest.raises(ConfigurationError, match=r"--leave-out limits .*schedules"):
-        await mover(data, url).move()
-    schemas = "select nspname from pg_namespace where nspname in ('stepflow', 'absurd')"
-    assert await rows(url, schemas) == []
-    with pytest.raises(ConfigurationError, match=r"no place.*schedules"):
-        await mover(data, url, leave_out=["limits"]).move()
-    report = await mover(data, url, leave_out=["limits", "schedules"]).move()
-    assert set(report.survey.lacking) == {"limits", "schedules"}
-    async with cluster(url, App()) as flow:
-        # It was queued at a limit that there is not any more.
-        assert await result_of(flow, second.id) == 5
+        rated = [await flow.trigger("rated", n) for n in range(3)]
+        for run in rated[:2]:
+            await run.result()
+        one, two = [await flow.schedules.trigger("in-turn") for _ in range(2)]
+        await until(lambda: waited_for(flow, f"on-{one.id}"))
+        await flow.schedules.pause("nightly")
+    report = await mover(data, url).move()
+    assert not report.survey.lacking
+    async with limited(Stepflow(engine=PostgresEngine(url))) as flow:
+
+        async def in_line() -> bool:
+            return len(await rows(url, "select 1 from stepflow.gated where state = 'waits'")) == 3
+
+        await until(in_line)
+        for run in (second, rated[2], two):
+            assert (await flow.get_run(run.id)).state == "queued"
+        assert (await flow.get_run(second.id)).queue.held_by == (first.id,)
+        assert (await flow.get_run(rated[2].id)).queue.free_at
+        assert (await flow.schedules.get("nightly")).state == "paused"
+        assert (await flow.schedules.get("in-turn")).live_run_ids == [one.id, two.id]
         await flow.notify("short-on")
         assert await result_of(flow, first.id) == 200
+        assert await result_of(flow, second.id) == 5
+        for run in (one, two):
+            await until(lambda event=f"on-{run.id}": waited_for(flow, event))
+            await flow.notify(f"on-{run.id}")
+            assert await result_of(flow, run.id) == run.id
+
+
+async def test_a_time_that_passed_during_the_move_is_not_lost(data, url):
+    async with limited(Stepflow(str(data))):
+        pass
+    await mover(data, url).move()
+    await rows(
+        url, "update stepflow.schedules set last_ms = last_ms - 400 * 86400000::bigint returning 1"
+    )
+    async with limited(Stepflow(engine=PostgresEngine(url))) as flow:
+
+        async def fired() -> bool:
+            return (await flow.schedules.get("nightly")).fired > 0
+
+        await until(fired)
 
 
 async def test_a_run_that_is_set_aside_is_left_out_by_a_flag_alone(data, url, monkeypatch):

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from stepflow.cli.main import main
 from stepflow.clock import SystemClock
+from stepflow.engine.postgres.moving.source import Source
 from stepflow.engine.postgres.moving.target import Target
 from tests.cluster.moving_kit import App, local, some_runs, until, waited_for
 
@@ -122,21 +123,25 @@ def test_a_directory_in_use_names_the_next_move(data, url):
     assert "next:  stop the server on it, then run the same command again" in refused.output
 
 
-def test_what_is_left_out_is_said(data, url):
-    async def queued() -> None:
-        async with local(data, App(concurrency=1)) as flow:
-            for _ in range(2):
-                await flow.trigger("short", 200)
+def test_what_is_left_out_is_said(data, url, monkeypatch):
+    asyncio.run(some_runs(data, 1))
+    whole = Source._read
 
-    asyncio.run(queued())
+    def damaged(self: Source) -> Any:
+        restorer, found = whole(self)
+        run = next(restorer.runs())
+        run.state.set_aside(run.state.lsn, "for the test")
+        return restorer, found
+
+    monkeypatch.setattr(Source, "_read", damaged)
     refused = migrate(str(data), url)
     assert refused.exit_code == 64
-    assert "limits: 1 (runs queued at a limit" in refused.output
-    assert "leave it behind with --leave-out limits" in refused.output
-    assert "and must be told --leave-out limits" in migrate(str(data), url, "--dry-run").output
-    done = migrate(str(data), url, "--leave-out", "limits")
+    assert "set-aside: 1 (runs whose records" in refused.output
+    assert "leave it behind with --leave-out set-aside" in refused.output
+    assert "and must be told --leave-out set-aside" in migrate(str(data), url, "--dry-run").output
+    done = migrate(str(data), url, "--leave-out", "set-aside")
     assert done.exit_code == 0
-    assert "left out: 1 of limits" in done.output
+    assert "left out: 1 of set-aside" in done.output
 
 
 def test_wrong_usage_is_refused(data, url):

@@ -38,7 +38,7 @@ from stepflow.engine.postgres.passing import Audience
 from stepflow.engine.postgres.presence import Presence, Starts
 from stepflow.engine.postgres.retention import write_limits
 from stepflow.engine.postgres.schedules import ScheduleControl
-from stepflow.engine.postgres.starting import lock_gate, start_run, start_runs
+from stepflow.engine.postgres.starting import start_for_later, start_run, start_runs
 from stepflow.engine.postgres.traced import Spans
 from stepflow.engine.postgres.triggers import Triggers
 from stepflow.engine.postgres.worker import Worker
@@ -480,8 +480,6 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             async def ask(taking: list[str], refusing: list[str]) -> Row:
                 with self._spans.handing() as spans:
                     async with conn.transaction():
-                        if any(workflow.options.limits for workflow in starts):
-                            await lock_gate(conn)
                         row = await self._offer(
                             conn, event_id, run_id or "", letter, taking, refusing
                         )
@@ -489,7 +487,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
                             record = self._started(
                                 workflow, data, events=workflow.event_ids(data), by=by
                             )
-                            await start_run(conn, self.registry, spans.traced(record))
+                            await start_for_later(conn, self.registry, spans.traced(record))
                 return row
 
             try:

@@ -10,8 +10,9 @@
 --   gated    runs: 'waits'; 'let-in', their slots are taken and their worker was told; 'begun'
 --   seats    slots: by the run that took one, the runs that are on it, awaited children too
 --
--- All of it but the step from 'let-in' to 'begun' is done under one lock, which each transaction
--- takes before it writes to a run that is not its own: so no limit is ever exceeded, and what a
+-- All of it but the step from 'let-in' to 'begun' is done under one lock. A transaction takes it after
+-- whatever it locks of its own runs, waits among it, and before it writes to others': so nobody
+-- waits for it who holds what its holder wants. Under it no limit is ever exceeded, and what a
 -- transaction frees, it gives to the next in line. A slot is a run's, never a worker's: it is free
 -- when the end of the run is committed, however often its workers have died.
 --

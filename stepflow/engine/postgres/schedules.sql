@@ -51,7 +51,8 @@ begin
     from unnest(p_ids, p_workflows, p_specs) as p(id, workflow, spec) order by id
   on conflict (id) do update
      set workflow = excluded.workflow, spec = excluded.spec,
-         last_ms = greatest(s.last_ms, excluded.last_ms)
+         last_ms = case when s.spec = excluded.spec then s.last_ms
+                        else greatest(s.last_ms, excluded.last_ms) end
    where (s.workflow, s.spec) <> (excluded.workflow, excluded.spec);
   if v_changed or found then
     perform pg_notify('stepflow_timed', '');

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from stepflow.authoring.registry import Registry
 
-__all__ = ["lock_gate", "start_run", "start_runs"]
+__all__ = ["lock_gate", "start_for_later", "start_run", "start_runs"]
 
 
 async def lock_gate(conn: psycopg.AsyncConnection[Any]) -> None:
@@ -39,6 +39,19 @@ async def start_run(
         await conn.execute(ANNOUNCE, (1,))
     else:
         await start_runs(conn, [(record, ask)])
+
+
+async def start_for_later(
+    conn: psycopg.AsyncConnection[Any], registry: Registry, record: RunStarted
+) -> None:
+    """Start the run, and have its worker ask for what it needs, where it has limits.
+
+    For a transaction that has locked what others write before they come to the gate.
+    """
+    if first_ask(registry, record) is not None:
+        record = msgspec.structs.replace(record, held=True)
+    await conn.execute(START, start_values(record, encode_record(record)))
+    await conn.execute(ANNOUNCE, (1,))
 
 
 async def start_runs(

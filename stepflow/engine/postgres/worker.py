@@ -247,13 +247,14 @@ class Worker:
     @property
     def has_room(self) -> bool:
         """Whether it takes more runs."""
-        full = len(self.sup.runs) >= _HELD_MAX or not self.gatekeeper.ready.is_set()
+        full = len(self.sup.runs) >= _HELD_MAX
         return not (full or self.sup.stopping or self._ending or self.journal.stalled)
 
     @property
     def takes_its_own(self) -> bool:
         """Whether it runs what is started in its process; else it is told to who has time."""
-        return self.has_room and len(self.sup.runs) < _OWN_MAX
+        counted = self.gatekeeper.ready.is_set()
+        return counted and self.has_room and len(self.sup.runs) < _OWN_MAX
 
     def claim_values(self) -> tuple[object, ...]:
         """Return what `stepflow.claim` takes, for all that there is."""
@@ -397,6 +398,7 @@ class Worker:
 
     async def _appearing(self) -> None:
         """Say every so often, and when it changes, that work may be told here."""
+        await self.gatekeeper.ready.wait()
         now_s = self._clock.monotonic_s()
         if self.has_room != self._said_room or now_s >= self._say_again_s:
             self._said_room = self.has_room

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from stepflow.engine.postgres.inbox import child_letter
 from stepflow.engine.postgres.moving.rows import RunRows, digest, key_of, rows_of_run
 from stepflow.engine.postgres.moving.source import LEFT_OUT, Source
-from stepflow.engine.postgres.moving.target import Target, where
+from stepflow.engine.postgres.moving.target import Rest, Target, where
 from stepflow.errors import ConfigurationError
 from stepflow.journal.moved import Moved, forget_moved, read_moved, write_moved
 from stepflow.journal.opening import lock_directory
@@ -117,10 +117,11 @@ class Mover:
             found = found._replace(terms=terms, copied=0)
         await self._copy(source, target, survey, found.copied)
         await target.settle()
-        checksum, letters = await self._verify(source, target, survey)
+        checksum, rest = await self._verify(source, target, survey)
+        rest = rest._replace(schedules=survey.schedules, rates=survey.rates)
         # First: at no moment may an engine start on either side while one might run on the other.
         write_moved(self._disk, Moved(target.place, found.id))
-        await target.switch(letters, survey.acts)
+        await target.switch(rest, survey.acts)
         write_moved(self._disk, Moved(target.place, found.id, done=True))
         return MoveReport(survey, target.place, found.copied, checksum, "now")
 
@@ -196,10 +197,8 @@ class Mover:
 
     # ------------------------------------------------------------ verifying
 
-    async def _verify(
-        self, source: Source, target: Target, survey: Survey
-    ) -> tuple[str, list[tuple[str, str, bytes]]]:
-        """Read both sides whole; return their checksum, and what parents have not heard yet.
+    async def _verify(self, source: Source, target: Target, survey: Survey) -> tuple[str, Rest]:
+        """Read both sides whole; return their checksum, and what runs need besides to go on.
 
         Raises `ConfigurationError`, naming runs, where they differ.
         """
@@ -208,9 +207,10 @@ class Mover:
         totals: Counter[str] = Counter()
         keys: dict[tuple[str, str, str], Key] = {}
         children: dict[str, tuple[str, str]] = {}
+        scheduled: dict[str, str] = {}
 
         done = 0
-        for runs, new_keys in self._batches(_noting(source.states(), children)):
+        for runs, new_keys in self._batches(_noting(source.states(), children, scheduled)):
             found = await target.read([rows.id for rows in runs])
             for rows in runs:
                 here.update(digest(rows))
@@ -227,7 +227,8 @@ class Mover:
         stray = await self._stray(target, totals, set(keys.values()))
         if wrong or stray or here.digest() != there.digest():
             raise self._differs(target, wrong, stray)
-        return here.hexdigest(), await self._letters(target, children)
+        letters = await self._letters(target, children)
+        return here.hexdigest(), Rest(letters, list(scheduled.items()))
 
     def _differs(
         self, target: Target, wrong: Sequence[str], stray: Sequence[str]
@@ -291,9 +292,13 @@ class Mover:
         return target.place
 
 
-def _noting(states: Iterable[RunState], children: dict[str, tuple[str, str]]) -> Iterator[RunState]:
-    """Pass the runs on; note which children they await."""
+def _noting(
+    states: Iterable[RunState], children: dict[str, tuple[str, str]], scheduled: dict[str, str]
+) -> Iterator[RunState]:
+    """Pass the runs on; note which children live ones await, and what schedule they are of."""
     for state in states:
+        if not state.finished and state.started is not None and state.started.schedule:
+            scheduled[state.id] = state.started.schedule
         for call in () if state.finished else state.pending_calls():
             if call.kind == "child" and call.child and call.awaited:
                 children[call.child] = state.id, call.key

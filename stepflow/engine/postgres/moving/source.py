@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from stepflow.journal.disk import Disk
     from stepflow.journal.recovery import Recovered
+    from stepflow.model.rates import RateRow
     from stepflow.model.run import RunState
+    from stepflow.model.schedules import ScheduleRow
 
     Tell = Callable[[str, int, int], None]
 
 __all__ = ["LEFT_OUT", "Source", "Survey"]
 
 LEFT_OUT: Final[dict[str, str]] = {
-    "limits": "runs queued at a limit, rates that still count",
-    "schedules": "schedules: their last times, and whether they are paused",
     "set-aside": "runs whose records cannot be applied (SFW401)",
 }
 """What the PostgreSQL engine has no place for, by the name under which it is left out."""
@@ -48,6 +48,9 @@ class Survey:
     """How much there is of what the other engine has not."""
     acts: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])
     """Who did what, oldest first, as rows of the audit."""
+    schedules: list[ScheduleRow] = field(default_factory=list["ScheduleRow"])
+    rates: list[RateRow] = field(default_factory=list["RateRow"])
+    """Starts that a rate limit still counts."""
     messages: list[str] = field(default_factory=list[str])
     """What a start would say of the directory."""
 
@@ -95,7 +98,7 @@ class Source:
         survey = Survey(self._store.hex_id, found.lsn, messages=found.messages[1:])
         newest = restorer.audit.page(1 << 62, "", len(restorer.audit))
         survey.acts = [row_of(act) for act in reversed(newest)]
-        limited = aside = 0
+        aside = 0
         for run in restorer.runs():
             state = run.state
             run.forget()
@@ -105,25 +108,13 @@ class Source:
             survey.runs += 1
             survey.by_status[state.status] += 1
             survey.records += len(state.records)
-            limited += not state.finished and _limited(state)
             # What cannot become rows is to be known before anything is copied.
             rows_of_run(state)
-        counting = sum(
-            any(ts > self._now_ms - row.per for ts in row.times)
-            for row in restorer.rates.rows.values()
-        )
-        lacking = {
-            "limits": limited + counting,
-            "schedules": len(restorer.schedules.rows),
-            "set-aside": aside,
-        }
+        survey.schedules = list(restorer.schedules.rows.values())
+        for row in restorer.rates.rows.values():
+            row.prune(self._now_ms)
+            if row.times:
+                survey.rates.append(row)
+        lacking = {"set-aside": aside}
         survey.lacking = {name: count for name, count in lacking.items() if count}
         return survey
-
-
-def _limited(state: RunState) -> bool:
-    """Whether a limit holds the run, or may."""
-    start = state.started
-    if start is None:
-        return False
-    return bool(start.exclusive) or (state.status == "pending" and not state.due)

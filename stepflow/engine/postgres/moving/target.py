@@ -17,6 +17,7 @@ import psycopg.conninfo
 from stepflow.engine.postgres.acts import ACTS
 from stepflow.engine.postgres.database import Database
 from stepflow.engine.postgres.history import lines_of
+from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.moving.rows import Key, RunRows
 from stepflow.engine.postgres.schema import FORMAT, HELD, QUEUE, check_server, exists, make
 from stepflow.errors import ConfigurationError
@@ -25,6 +26,9 @@ from stepflow.model.run import FINISHED, RunState
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
+
+    from stepflow.model.rates import RateRow
+    from stepflow.model.schedules import ScheduleRow
 
 __all__ = ["Migration", "Target", "where"]
 
@@ -54,6 +58,23 @@ update stepflow.runs r set task_id = (
            %s, r.workflow, jsonb_build_object('run', r.run_id),
            jsonb_build_object('idempotency_key', r.run_id || '@' || r.seq)) t)
  where r.status in ('pending', 'running')"""
+_SCHEDULED: Final = b"update stepflow.runs set schedule = %s where run_id = %s"
+_SCHEDULE: Final = b"""
+insert into stepflow.schedules
+  (id, workflow, spec, last_ms, paused, fired, skipped, run_id, at_ms)
+values (%s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_RATE: Final = b"""
+insert into stepflow.limits (kind, id, count, per_ms, path) values ('rate', %s, %s, %s, '')
+on conflict do nothing"""
+_BUCKET: Final = b"""
+insert into stepflow.buckets (kind, id, key, started) values ('rate', %s, %s, %s)
+returning bucket"""
+_COPY_STARTS: Final = b"copy stepflow.starts (bucket, n, at_ms) from stdin"
+_UNCOUNTED: Final = b"""
+insert into stepflow.gates (workflow, spec)
+select distinct workflow, '[["moved"], []]' from stepflow.runs
+ where status in ('pending', 'running')"""
+"""Limits that no code has: the first worker with the workflow counts its runs by what it has."""
 _TABLES: Final = "runs, records, payloads, waits, declared, keys, inbox, sent"
 
 
@@ -66,6 +87,17 @@ class Migration(NamedTuple):
     copied: int
     switched: str
     """When; empty: not yet."""
+
+
+class Rest(NamedTuple):
+    """What the runs need besides their rows."""
+
+    letters: list[tuple[str, str, bytes]]
+    """What parents have not heard yet."""
+    scheduled: list[tuple[str, str]]
+    """Live runs, with the schedule that each is of."""
+    schedules: Sequence[ScheduleRow] = ()
+    rates: Sequence[RateRow] = ()
 
 
 def where(url: str) -> str:
@@ -301,21 +333,39 @@ class Target:
 
     # ------------------------------------------------------------ the end of it
 
-    async def switch(
-        self, letters: Sequence[tuple[str, str, bytes]], acts: Sequence[tuple[str, bytes]]
-    ) -> None:
-        """Give each live run its task, hand in letters and acts, and open the database."""
+    async def switch(self, rest: Rest, acts: Sequence[tuple[str, bytes]]) -> None:
+        """Give each live run its task, hand in what it needs and acts, and open the database."""
         conn = self.conn
         async with conn.transaction():
             await self._mine()
             await conn.execute(_SPAWN, (QUEUE,))
-            for letter in letters:
+            for letter in rest.letters:
                 await conn.execute(
                     b"insert into stepflow.inbox (run_id, kind, body) values (%s, %s, %s)", letter
                 )
             await conn.execute(ACTS, ([act[0] for act in acts], [act[1] for act in acts]))
+            await self._plan(rest)
             await conn.execute(b"update stepflow.meta set version = %s", (FORMAT,))
             await conn.execute(b"update stepflow.migration set switched_at = clock_timestamp()")
+
+    async def _plan(self, rest: Rest) -> None:
+        """Write what begins by the clock, and have those that are under way counted."""
+        conn = self.conn
+        for run_id, schedule in rest.scheduled:
+            await conn.execute(_SCHEDULED, (text(schedule), run_id))
+        for row in rest.schedules:
+            # Whose it is, its code says when it is started.
+            name, told = text(row.id), (row.fired, row.skipped, row.run, row.at)
+            await conn.execute(_SCHEDULE, (name, name, row.spec, row.last, row.paused, *told))
+        for rate in rest.rates:
+            count = len(rate.times)
+            await conn.execute(_RATE, (text(rate.id), count, rate.per))
+            found = await conn.execute(_BUCKET, (text(rate.id), rate.key, count))
+            bucket = await found.fetchone()
+            assert bucket is not None
+            starts = [(bucket[0], n, at) for n, at in enumerate(rate.times, 1)]
+            await self._copy(_COPY_STARTS, starts)
+        await conn.execute(_UNCOUNTED)
 
     async def settle(self) -> None:
         """Let the database know how much there is, before anybody asks for it."""
