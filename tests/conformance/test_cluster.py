@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -80,3 +81,16 @@ class TestClusterSpares(SpareConformance):
     engine = ENGINE
     lacks = LACKS
     spare = ("worker-1", "worker-2", "api-1", "api-2") if ALL else ("worker-2", "api-2")
+
+
+def test_a_browser_stays_logged_in_behind_the_balancer(deployment: Cluster) -> None:
+    page = {"Sec-Fetch-Site": "same-origin"}
+    with httpx.Client(base_url=deployment.url, headers=page, timeout=60) as browser:
+        for _ in range(2):
+            # One after the other, each by itself.
+            begun = browser.post("/session", json={"key": deployment.api_key})
+            assert begun.status_code == 200, begun.text
+            for path in ("/session", "/runs", "/system", "/workflows") * 3:
+                assert browser.get(path).status_code == 200, path
+            assert browser.delete("/session").status_code == 200
+            assert browser.get("/runs").status_code == 401
