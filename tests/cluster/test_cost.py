@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from stepflow import Context, Stepflow
+from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine
 from stepflow.model.event_filter import EventFilter
 from tests.cluster.counting import Counted, counted
@@ -27,7 +28,9 @@ RUNS = 20
 
 
 def a_flow(url: str, *, worker: bool, poll_s: float = NEVER_S) -> Stepflow:
-    flow = Stepflow(engine=PostgresEngine(url, worker=worker, poll_s=poll_s))
+    engine = PostgresEngine(url, worker=worker, poll_s=poll_s)
+    # What may wait waits for what is written anyway, however slow the machine is.
+    flow = Stepflow(engine=engine, settings=Settings(lazy_delay_s=60))
 
     @flow.workflow("three")
     async def three(ctx: Context) -> int:
@@ -243,3 +246,30 @@ async def test_readers_of_all_runs_ask_as_one_does(cluster: Stepflow, seen: Coun
         stream.close()
     await asyncio.gather(*nobody)
     assert looks <= 3 * len(first)
+
+
+async def test_an_end_is_not_missed_while_one_begins_to_listen(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_flow(url, worker=False) as api:
+        run = await api.trigger("three")
+        statuses = api.engine.statuses.get
+        looked = asyncio.Event()
+
+        async def ended_since(run_id: str) -> str | None:
+            status = await statuses(run_id)
+            if not looked.is_set():
+                # It ends, and is told, before anybody here listens; and nobody looks by himself.
+                async with a_flow(url, worker=True) as worker:
+                    async with asyncio.timeout(20):
+                        await worker.engine.wait(run_id)
+                looked.set()
+            return status
+
+        monkeypatch.setattr(api.engine.bell, "hears_of_runs", False)
+        monkeypatch.setattr(api.engine.statuses, "get", ended_since)
+        waiting = asyncio.ensure_future(api.engine.wait(run.id))
+        await looked.wait()
+        api.engine.bell.ring_all()
+        async with asyncio.timeout(20):
+            assert (await waiting).status == "completed"

@@ -16,7 +16,6 @@ from stepflow.engine.postgres.inbox import text
 from stepflow.engine.postgres.journal import LostRunsError, UnreachableError
 from stepflow.engine.postgres.passing import CLEAN, KEPT_MS, WRITE, columns_of
 from stepflow.engine.postgres.rows import Begins, Enters, Leaves, rows_of
-from stepflow.engine.postgres.schema import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,9 +62,17 @@ update stepflow.runs r set kept = p.kept, kept_bytes = p.bytes
   from unnest(%s::text[], %s::int[], %s::bigint[]) as p(run_id, kept, bytes)
  where r.run_id = p.run_id"""
 _CHECKPOINTS: Final = b"""
-select absurd.set_task_checkpoint_state(%s, r.task_id, p.name, p.state::jsonb, r.holder)
-  from unnest(%s::text[], %s::text[], %s::text[]) as p(run_id, name, state)
-  join stepflow.runs r on r.run_id = p.run_id"""
+insert into absurd.c_stepflow
+  (task_id, checkpoint_name, state, status, owner_run_id, updated_at)
+select distinct on (r.task_id, p.name)
+       r.task_id, p.name, p.state::jsonb, 'committed', r.holder, absurd.current_time()
+  from unnest(%s::text[], %s::text[], %s::text[]) with ordinality as p(run_id, name, state, place)
+  join stepflow.runs r on r.run_id = p.run_id
+ order by r.task_id, p.name, p.place desc
+on conflict (task_id, checkpoint_name) do update
+   set state = excluded.state, status = excluded.status, owner_run_id = excluded.owner_run_id,
+       updated_at = excluded.updated_at"""
+"""What absurd.set_task_checkpoint_state does to one, once the claim is known to be good."""
 _UNDECLARE: Final = b"delete from stepflow.declared where run_id = any(%s::text[])"
 _DECLARE: Final = b"""
 insert into stepflow.declared (run_id, event)
@@ -271,7 +278,7 @@ class Committer:
         if rows.kept:
             await run(_KEPT, _columns(list(self._kept(rows.kept)), 3))
         if rows.checkpoints:
-            await run(_CHECKPOINTS, (QUEUE, *_columns(rows.checkpoints, 3)))
+            await run(_CHECKPOINTS, _columns(rows.checkpoints, 3))
         await self._at_the_gate(conn, rows)
         if rows.ended:
             await run(_FINISH, _columns(list(rows.ended.items()), 2))

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
-from stepflow.model.run import RunState
+from stepflow.model.records import (
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    decode_record,
+)
+from stepflow.model.run import ApplyError, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,6 +20,7 @@ if TYPE_CHECKING:
     from stepflow.engine.postgres.database import Database
 
 __all__ = ["Seen", "line_of", "lines_of", "load", "look"]
+__all__ += ["summaries"]
 
 _READ: Final = """
 with asked as (select * from stepflow.runs where run_id = any(%s))
@@ -61,6 +69,54 @@ async def look(database: Database, run_ids: Sequence[str]) -> dict[str, Seen]:
         for run_id, (condition, reason, cancelled) in said.items()
         if run_id in lines
     }
+
+
+_ENDS: Final = """
+with asked as (
+  select run_id, forgotten, rs from stepflow.runs
+   where run_id = any(%s) and status in ('completed', 'failed', 'cancelled'))
+select e.run_id, e.rs, e.lsn, e.crc, e.data
+  from asked a join stepflow.records e
+    on e.run_id = a.run_id and e.rs in (a.forgotten + 1, a.rs)
+ order by 1, 2"""
+
+
+async def summaries(database: Database, run_ids: Sequence[str]) -> dict[str, RunState]:
+    """Return the runs that there are, their steps left out where they have ended.
+
+    Of what has ended the first record and the last say all the rest, but for what a delay, a
+    timeout or a restart has changed between them.
+    """
+    ends: dict[str, list[_Record]] = {}
+    for run_id, rs, lsn, crc, data in await database.rows(_ENDS, list(run_ids)):
+        ends.setdefault(run_id, []).append((rs, lsn, crc, bytes(data)))
+    found = {
+        run_id: state
+        for run_id, records in ends.items()
+        if (state := _summary(run_id, records)) is not None
+    }
+    more = [run_id for run_id in run_ids if run_id not in found]
+    return found | (await load(database, more) if more else {})
+
+
+def _summary(run_id: str, records: Sequence[_Record]) -> RunState | None:
+    if len(records) != 2 or any(crc32(data) != crc for _, _, crc, data in records):
+        return None
+    (_, _, _, first), (rs, lsn, _, last) = records
+    start, end = decode_record(first), decode_record(last)
+    if not isinstance(start, RunStarted) or start.timeout or start.due or start.held:
+        return None
+    if not isinstance(end, RunCompleted | RunFailed | RunCancelled):
+        return None
+    state = RunState(run_id)
+    try:
+        state.apply(start, first)
+        # As if all that was between them had been applied.
+        state.rs, state.lsn = rs - 1, lsn - 1
+        state.apply(end, last)
+    except ApplyError:
+        return None
+    return state
 
 
 async def load(database: Database, run_ids: Sequence[str]) -> dict[str, RunState]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from stepflow.clock import rfc3339
 from stepflow.engine.listing import decode_cursor, encode_cursor
 from stepflow.engine.part import queue_view
-from stepflow.engine.postgres.history import load, look
+from stepflow.engine.postgres.history import look, summaries
 from stepflow.engine.postgres.part import ClusterPart
 from stepflow.engine.postgres.passing import ALL_RUNS
 from stepflow.engine.postgres.places import places_of
@@ -93,13 +93,15 @@ class Reading(ClusterPart):
 
     async def wait(self, run_id: str) -> RunView:
         with self.ends.waiter(run_id) as waiter:
-            if not self.ends.is_live(run_id):
-                status = await self.statuses.get(run_id)
-                if status is None:
-                    raise RunNotFoundError
-                if status in FINISHED:
-                    waiter.tell(ended=True)
+            is_live = self.ends.is_live(run_id)
             while True:
+                if not (is_live or waiter.has_ended):
+                    status = await self.statuses.get(run_id)
+                    if status is None:
+                        raise RunNotFoundError
+                    if status in FINISHED:
+                        waiter.has_ended = True
+                is_live = False
                 if waiter.state is not None:
                     return run_view(waiter.state, steps=False)
                 if waiter.has_ended:
@@ -137,7 +139,7 @@ class Reading(ClusterPart):
         rows = await self._page(where, limit + 1, cursor)
         more = len(rows) > limit
         shown = rows[:limit]
-        states = await load(database, [row[0] for row in shown])
+        states = await summaries(database, [row[0] for row in shown])
         views: list[RunView] = []
         nbytes = 0
         last = 0
