@@ -72,9 +72,9 @@ SCRIPTS: Final = (
     ),
     Script(
         "machine_instructions",
-        "the processor's instructions a run of three steps, at 1, 64 and 1,000 in flight, counted "
-        "by callgrind; needs valgrind and a C compiler",
-        "a bare loop with the same disk in memory",
+        "the processor's instructions a run of three steps, at 1, 64 and 1,000 in flight, and a "
+        "trigger over HTTP, counted by callgrind; needs valgrind and a C compiler",
+        "a bare loop with the same disk in memory; a bare Starlette echo",
         2,
         long=True,
         in_quick=False,

@@ -153,10 +153,10 @@ class Bench:
     async def counted(self, name: str, config: uvicorn.Config, what: bytes) -> None:
         async with connected(config) as connections:
             await together(connections, what, CONNECTIONS * 8)
-            await self._idle()
+            await self.idle()
             with Count() as count:
                 await together(connections, what, self.count)
-                await self._idle()
+                await self.idle()
         self._put(name, count)
 
     def _put(self, name: str, count: Count) -> None:
@@ -165,7 +165,7 @@ class Bench:
         self.figures[f"{name}_calls"] = found["calls"]
         self.by_function[name] = found["by_function"]
 
-    async def _idle(self) -> None:
+    async def idle(self) -> None:
         """Wait until no run is under way."""
         engine = self.flow.engine
         assert isinstance(engine, LocalEngine)

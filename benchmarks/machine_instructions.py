@@ -1,10 +1,11 @@
-"""How many of the processor's instructions a run takes, beside a bare loop: C counts too.
+"""How many of the processor's instructions a run and a trigger take: C counts too.
 
 benchmarks/instructions.py counts bytecode, to which a store in an object, a dict merged for `**`
 and an encoder's whole work are one instruction each. This counts what the processor does for a run
 of three steps, by callgrind: all on one loop (uvloop), a disk in memory, a clock that stands still,
 no collector. The same figure to a thousandth, however busy the machine is. It is no time: a cache
-miss counts like any other.
+miss counts like any other. Beside a run the same workflow by a bare loop; beside a trigger by HTTP,
+with the whole run behind it, a bare Starlette echo (benchmarks/http_instructions.py).
 
 Needs valgrind and a C compiler; says so where they are not. The profiles stay in `build/bench`:
 `callgrind_annotate --tree=caller build/bench/ours-64.callgrind`.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import os
 import re
 import shutil
 import subprocess
@@ -23,15 +25,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
+from benchmarks import http_instructions as over_http
 from benchmarks.bare_loop import BareJournal, Run, w1
-from benchmarks.instructions import WARM_RUNS, StillClock, together
+from benchmarks.instructions import WARM_RUNS, StillClock, one_after_the_other, together
 from benchmarks.report import ROOT, WORK, arguments, finish
+from benchmarks.servers import KEY, echo_app
 from benchmarks.workload import INPUT, flow
 from stepflow import Stepflow
 from stepflow.config import MEMORY, Settings
 from stepflow.engine.local import LocalEngine
 from stepflow.journal.frame import encode_frame
 from stepflow.journal.memory import MemoryDisk
+from stepflow.web.server import make_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +132,34 @@ async def bare(counter: Counter, in_flight: int, runs: int) -> None:
         await all_of(runs)
 
 
-KINDS: Final[dict[str, Callable[..., Any]]] = {"ours": ours, "bare": bare}
+async def trigger(counter: Counter, connections: int, requests: int) -> None:
+    bench = over_http.Bench(requests)
+    async with bench.flow:
+        await one_after_the_other(bench.flow, WARM_RUNS)
+        app: Any = bench.flow.asgi()
+        asked = over_http.request("POST", "/trigger/w1", over_http.BODY)
+        async with over_http.connected(make_config(app, Settings())) as lines:
+            await over_http.together(lines, asked, connections * 8)
+            await bench.idle()
+            with counter:
+                await over_http.together(lines, asked, requests)
+                await bench.idle()
+
+
+async def echo(counter: Counter, connections: int, requests: int) -> None:
+    asked = over_http.request("POST", "/echo", over_http.BODY)
+    async with over_http.connected(over_http.bare(echo_app())) as lines:
+        await over_http.together(lines, asked, connections * 8)
+        with counter:
+            await over_http.together(lines, asked, requests)
+
+
+KINDS: Final[dict[str, Callable[..., Any]]] = {
+    "ours": ours,
+    "bare": bare,
+    "trigger": trigger,
+    "echo": echo,
+}
 
 
 # ------------------------------------------------------------------- outside
@@ -159,7 +191,7 @@ def counted(shim: Path, kind: str, in_flight: int) -> int:
         *("-m", "benchmarks.machine_instructions"),
         *("--inside", str(shim), kind, str(in_flight), str(runs)),
     ]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "1"}
+    environment = {"PATH": os.defpath, "PYTHONHASHSEED": "1", "STEPFLOW_API_KEYS": KEY}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
     )
@@ -177,10 +209,12 @@ def main() -> None:
         return
     figures: dict[str, Any] = {}
     for in_flight in IN_FLIGHT[1:2] if options.quick else IN_FLIGHT:
-        run, bound = (counted(shim, kind, in_flight) for kind in KINDS)
+        run, bound = (counted(shim, kind, in_flight) for kind in ("ours", "bare"))
         figures[f"instructions_{in_flight}"] = run
         figures[f"bare_instructions_{in_flight}"] = bound
         figures[f"bare_to_ours_{in_flight}"] = round(bound / run, 3)
+    for kind in () if options.quick else ("trigger", "echo"):
+        figures[f"{kind}_instructions"] = counted(shim, kind, over_http.CONNECTIONS)
     finish(figures, options.json)
 
 
