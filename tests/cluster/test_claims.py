@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -75,11 +76,13 @@ def expire(url: str, run_id: str) -> None:
 
 async def test_what_a_worker_decides_after_its_claim_was_lost_is_not_written(database) -> None:
     async with AsyncExitStack() as stack:
-        # The one does not look for work by himself: he would take his own run again.
-        before, after = Shop(database, poll_s=3600), Shop(database)
+        before, after = Shop(database), Shop(database)
         await stack.enter_async_context(before.flow)
         run = await before.flow.trigger("shop")
         await before.slow_began.wait()
+        # From now on it does not look for work by itself: it would take its own run again.
+        assert before.engine._worker is not None
+        before.engine._worker._sweep_s = math.inf
         await stack.enter_async_context(after.flow)
         expire(database, run.id)
         await after.slow_began.wait()
