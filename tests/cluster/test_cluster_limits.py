@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import signal
 import subprocess
 import sys
@@ -17,13 +18,13 @@ from stepflow import Concurrency, Context, RateLimit, Stepflow
 from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine
 from stepflow.engine.postgres import worker as worker_module
-from stepflow.errors import ConflictError, RateLimitedError
+from stepflow.errors import ConflictError, EventNotFoundError, RateLimitedError
 from tests.served import doomed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 
 class App:
@@ -76,9 +77,9 @@ class App:
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(50):
-        while not await true():
-            await asyncio.sleep(0.02)
+    """Return once it is; the test's own limit ends a vain wait."""
+    while not await true():
+        await asyncio.sleep(0.02)
 
 
 def tables(url: str, sql: str) -> list[tuple[Any, ...]]:
@@ -303,6 +304,18 @@ async def test_a_queued_run_that_is_paused_is_passed_over_and_has_its_place_agai
     assert_nothing_is_left(url)
 
 
+async def test_a_pause_and_a_resume_in_one_go_leave_a_queued_run_in_line(url) -> None:
+    async with App(url) as app:
+        runs = await app.order(0, 1)
+        await app.running(runs[0])
+        both = "select stepflow.put('{0}', 'pause', '{{}}'), stepflow.put('{0}', 'resume', '{{}}')"
+        tables(url, both.format(runs[1]))
+        await until(lambda: _all(url, "select 1 from stepflow.inbox", 0))
+        await app.let_end(runs[0])
+        await app.let_end(runs[1])
+    assert_nothing_is_left(url)
+
+
 async def test_a_delayed_run_queues_when_its_delay_is_over_and_a_retried_one_again(url) -> None:
     async with App(url) as app:
         first = (await app.order("first"))[0]
@@ -379,6 +392,57 @@ async def test_many_triggers_over_many_workers_exceed_no_limit_and_all_end(url) 
         watch.cancel()
         assert not watch.done() or watch.cancelled()
     assert Busy.most <= 3
+    assert_nothing_is_left(url)
+
+
+class Mixed:
+    """A process whose limited runs call, tell and await each other."""
+
+    def __init__(self, url: str) -> None:
+        self.flow = flow = Stepflow(engine=PostgresEngine(url, poll_s=0.1, claim_timeout_s=5))
+        limits = [Concurrency(3), Concurrency(1, key="input.k")]
+
+        @flow.workflow("mixed", concurrency=limits, events=["news"], priority="input.k")
+        async def mixed(ctx: Context, order: dict[str, int]) -> None:
+            if order["children"]:
+                await ctx.call("mixed", order | {"children": order["children"] - 1})
+                await ctx.start("mixed", {"k": order["k"] + 1, "children": 0})
+            await ctx.notify("news", order["k"])
+            await ctx.wait_for_event("news", timeout="50ms", default=None)
+
+        @flow.workflow("on-news", on="news-came", events=["news"], concurrency=1)
+        async def on_news(ctx: Context, _: Any = None) -> None:
+            await ctx.wait_for_event("news", timeout="50ms", default=None)
+
+
+async def test_whatever_is_done_at_once_nothing_is_exceeded_leaked_or_locked_up(url) -> None:
+    flows = [Mixed(url).flow for _ in range(3)]
+    async with flows[0], flows[1], flows[2]:
+        watch = asyncio.ensure_future(exceeded(url))
+        dice = random.Random(7)
+
+        async def act(n: int) -> None:
+            flow = flows[n % 3]
+            run = await flow.trigger("mixed", {"k": n % 4, "children": n % 3})
+            with suppress(ConflictError, EventNotFoundError):
+                match dice.randrange(5):
+                    case 0:
+                        await flow.cancel(run.id)
+                    case 1:
+                        await flow.pause(run.id)
+                        await flow.resume(run.id)
+                    case 2:
+                        await flow.notify("news-came", n)
+                    case 3:
+                        await flow.notify("news", n)
+                    case _:
+                        pass
+
+        await asyncio.gather(*(act(n) for n in range(24)))
+        live = "select 1 from stepflow.runs where status in ('pending', 'running')"
+        await until(lambda: _all(url, live, 0))
+        watch.cancel()
+        assert not watch.done() or watch.cancelled()
     assert_nothing_is_left(url)
 
 
@@ -562,7 +626,7 @@ async def test_an_event_that_starts_a_limited_run_and_reaches_queued_ones_locks_
     async def on_it(ctx: Context, _: Any = None) -> Any:
         return await ctx.wait_for_event("order")
 
-    async with app, asyncio.timeout(60):
+    async with app:
         for _ in range(3):
             await app.flow.trigger("on-it")
         reached = await asyncio.gather(*(app.flow.notify("order", n) for n in range(5)))

@@ -82,7 +82,8 @@ class ClusterAdmission(Admission):
         """Ask for what the run needs to begin."""
         state = actor.peek()
         self._coming.discard(actor.id)
-        if state.status != "pending" or state.paused or actor.id in self._asking:
+        asks = isinstance(self._asking.get(actor.id), Enters)
+        if state.status != "pending" or state.paused or asks:
             return
         workflow = self._sup.workflow(state.workflow)
         if workflow is None:
@@ -115,6 +116,7 @@ class ClusterAdmission(Admission):
 
     def leave(self, run_id: str) -> None:
         """The run does not want to begin: it was paused or cancelled."""
+        self._asked.discard(run_id)
         self._tell(Leaves(run_id))
 
 
