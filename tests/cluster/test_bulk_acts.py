@@ -13,7 +13,7 @@ from stepflow import Context, Stepflow
 from stepflow.config import Settings
 from stepflow.engine.postgres import PostgresEngine, bulk
 from stepflow.engine.protocol import BulkReport, RunFilter
-from stepflow.errors import InvalidInputError, UnavailableError
+from stepflow.errors import InvalidInputError, OutcomeUnknownError, UnavailableError
 from stepflow.model.views import RunPage  # noqa: TC001  the lists' type
 
 if TYPE_CHECKING:
@@ -254,7 +254,8 @@ async def test_without_a_worker_it_is_written_down_and_done_later(url, monkeypat
                 assert (await flow.engine.wait(run_id)).status == "cancelled"
 
 
-async def test_what_was_done_before_the_database_went_is_said(url, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [UnavailableError, OutcomeUnknownError])
+async def test_what_was_done_before_the_database_went_is_said(url, monkeypatch, error) -> None:
     monkeypatch.setattr(bulk, "_SLICE", 2)
     node = Node(url)
     async with node.flow:
@@ -265,18 +266,33 @@ async def test_what_was_done_before_the_database_went_is_said(url, monkeypatch) 
             nonlocal calls
             calls += 1
             if calls > 1:
-                raise UnavailableError("The database cannot be reached", retry_after_s=1)
+                raise error
             return await act(*args, **more)
 
         monkeypatch.setattr(node.engine, "_act", failing)
         report = await node.engine.bulk("pause", ALL_OF_W)
         assert report.run_ids == runs[:2:-1]
         assert report.next_cursor
-        with pytest.raises(UnavailableError):
+        with pytest.raises(error):
             await node.engine.bulk("pause", ALL_OF_W, cursor=report.next_cursor)
         monkeypatch.undo()
         rest = await node.engine.bulk("pause", ALL_OF_W, cursor=report.next_cursor)
         assert report.run_ids + rest.run_ids == runs[::-1]
+
+
+async def test_what_is_done_is_said_where_the_end_of_it_cannot_be_looked_at(
+    url, monkeypatch, caplog
+) -> None:
+    node = Node(url)
+    async with node.flow:
+        runs = await node.many(2)
+
+        async def gone(*_: Any) -> Any:
+            raise UnavailableError("The database cannot be reached", retry_after_s=1)
+
+        monkeypatch.setattr(node.engine, "_settled", gone)
+        assert (await node.engine.bulk("cancel", ALL_OF_W)).run_ids == runs[::-1]
+        assert "a bulk action" in caplog.text
 
 
 async def test_what_is_asked_wrongly_is_refused(url) -> None:

@@ -8,6 +8,7 @@ read its letter then is acted on as soon as one has it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import Raw
@@ -24,6 +25,7 @@ from stepflow.errors import (
     ApiError,
     ConflictError,
     InvalidInputError,
+    OutcomeUnknownError,
     RunNotFoundError,
     UnavailableError,
 )
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ClusterBulk"]
 
+_log: Final = logging.getLogger("stepflow.postgres")
 _SLICE: Final = 50
 _SETTLE_S: Final = 2.0
 _PLACE: Final[dict[str, Any]] = {"lsn": 0, "r": "", "rs": 0}
@@ -109,10 +112,11 @@ class ClusterBulk(ClusterPart):
                     if dry_run
                     else await self._act(action, willing, letter, by=by, reason=reason)
                 )
-            except UnavailableError:
+            except (UnavailableError, OutcomeUnknownError):
                 if not done:
                     raise
-                # It stops, or the database has gone: what is done is done, the cursor goes on.
+                # It stops, or the database has gone: what is done is done, the cursor goes on from
+                # there. Of runs that were acted on all the same it leaves out those that are so.
                 more = True
                 break
             for one in chosen:
@@ -125,18 +129,18 @@ class ClusterBulk(ClusterPart):
             if more:
                 break
         if done and not dry_run:
+            told = Raw(encode(told_of(where)))
             act = BulkActed(
                 **_PLACE,
                 ts=self.clock.wall_ms(),
                 action=action,
-                filter=Raw(encode(told_of(where))),
+                filter=told,
                 done=len(done),
                 skipped=len(skipped),
                 by=by,
                 reason=reason,
             )
-            await self.database.act(ACTS.decode(), *act_columns(act))
-            skipped += await self._settled(action, done)
+            skipped += await self._concluded(act, action, done)
         return BulkReport(
             action=action,
             dry_run=dry_run,
@@ -200,6 +204,18 @@ class ClusterBulk(ClusterPart):
                 acts = (purged(one, runs[one], now_ms, by=by, reason=reason) for one in taken)
                 await conn.execute(ACTS, act_columns(*acts))
         return taken, refused
+
+    async def _concluded(
+        self, act: BulkActed, action: BulkAction, done: dict[str, int]
+    ) -> list[BulkSkipped]:
+        """Write the act, and wait for what comes of it; return those that it came too late for."""
+        try:
+            await self.database.act(ACTS.decode(), *act_columns(act))
+            return await self._settled(action, done)
+        except (UnavailableError, OutcomeUnknownError) as error:
+            # What was done to each run is durable, and is in the audit by itself.
+            _log.warning("a bulk action was not told of, or not looked at: %s", error.message)
+            return []
 
     async def _settled(self, action: BulkAction, done: dict[str, int]) -> list[BulkSkipped]:
         """Wait for what comes of the letters; take those out that came too late, and return them.
