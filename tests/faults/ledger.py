@@ -140,12 +140,16 @@ class _Check:
         for run in [*told.started, *told.boxes, *told.cancelled, *told.known]:
             if run not in rows:
                 self.faults.append(f"lost: {run}")
-        self._check_cancelled(rows)
-        self._check_keys()
-        self._check_results()
-        for run, box in self.ledger.boxes.items():
-            if run in rows:
-                self._check_box(run, box)
+        try:
+            self._check_cancelled(rows)
+            self._check_keys()
+            self._check_results()
+            for run, box in self.ledger.boxes.items():
+                if run in rows:
+                    self._check_box(run, box)
+        except AssertionError as error:
+            # What was found before it is told with it.
+            self.faults.append(str(error))
         return self.faults
 
     def _check_cancelled(self, rows: dict[str, Any]) -> None:

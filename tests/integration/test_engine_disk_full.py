@@ -13,7 +13,7 @@ from stepflow import Context, Stepflow
 from stepflow.clock import SystemClock
 from stepflow.config import Settings
 from stepflow.engine.protocol import RunFilter
-from stepflow.errors import RunNotFoundError, UnavailableError
+from stepflow.errors import OutcomeUnknownError, RunNotFoundError, UnavailableError
 from tests.engine_kit import Service, reborn, service
 from tests.harness import KIB
 
@@ -272,7 +272,8 @@ async def test_a_small_file_system_fills_up_and_empties_under_a_running_engine(
         running = await flow.trigger("steps")
         filler.write_bytes(bytes(800 * KIB))
         for size in (2000, 0):
-            with pytest.raises(UnavailableError):
+            # Whose record meets the full disk before the space was looked at is held, not refused.
+            with pytest.raises((UnavailableError, OutcomeUnknownError)):
                 while True:
                     told += [(await flow.trigger("stores", "x" * size)).id]
         assert flow.engine.state == "read-only"
