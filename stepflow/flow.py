@@ -225,7 +225,12 @@ class Stepflow:
                 # Nothing else is kept there, so nobody has made it.
                 Path(self.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._chain = AuthChain.from_env(
-                os.environ, self.data_dir, self.settings, SystemClock(), table=self.engine.keys
+                os.environ,
+                self.data_dir,
+                self.settings,
+                SystemClock(),
+                table=self.engine.keys,
+                logins=self.engine.sessions,
             )
         return self._chain
 

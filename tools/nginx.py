@@ -43,23 +43,10 @@ http {{
 {nodes}
         keepalive 64;
     }}
-    # Who is logged in is known to one API process: a browser's session stays where it began.
-    upstream logged_in {{
-{first}
-        keepalive 64;
-    }}
-    map $http_cookie $by_cookie {{
-        default nodes;
-        ~stepflow_session= logged_in;
-    }}
-    map $uri $place {{
-        default $by_cookie;
-        ~/session$ logged_in;
-    }}
     server {{
         listen 127.0.0.1:{port};
         location / {{
-            proxy_pass http://$place;
+            proxy_pass http://nodes;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
@@ -87,20 +74,12 @@ def write_config(directory: Path, port: int, nodes: Sequence[str]) -> Path:
     """Write the configuration for nodes (`127.0.0.1:8000`) and return its path."""
     directory.mkdir(parents=True, exist_ok=True)
     user = "user root;" if os.geteuid() == 0 else ""
-    servers = [f"        server {node} max_fails=1 fail_timeout=1s" for node in nodes]
-    first = [servers[0], *(f"{server} backup" for server in servers[1:])]
+    servers = "\n".join(f"        server {node} max_fails=1 fail_timeout=1s;" for node in nodes)
     path = directory / "nginx.conf"
     path.write_text(
-        _CONFIG.format(
-            user=user, dir=directory, port=port, nodes=_lines(servers), first=_lines(first)
-        ),
-        encoding="utf-8",
+        _CONFIG.format(user=user, dir=directory, port=port, nodes=servers), encoding="utf-8"
     )
     return path
-
-
-def _lines(servers: Sequence[str]) -> str:
-    return "\n".join(f"{server};" for server in servers)
 
 
 def command(directory: Path, config: Path) -> list[str]:

@@ -36,6 +36,7 @@ from stepflow.auth.public_token import (
 )
 from stepflow.auth.secret_file import with_secret_files
 from stepflow.auth.sessions import Sessions, jwt_seal
+from stepflow.auth.sessions_table import SessionsTable
 from stepflow.config import MEMORY
 from stepflow.errors import RateLimitedError, UnauthorizedError
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from stepflow.auth.sessions import Session
     from stepflow.clock import Clock
     from stepflow.config import Settings
-    from stepflow.model.key_table import KeyTable
+    from stepflow.model.shared_table import SharedTable
 
 __all__ = ["DEFAULT_KEY_FILE", "KEYS_FILE", "SESSIONS_FILE", "TOKEN_KEY_FILE", "AuthChain"]
 __all__ += ["FailureLimiter", "NoCredentialsError"]
@@ -115,12 +116,13 @@ class AuthChain:
         clock: Clock,
         entropy: Callable[[int], bytes] = os.urandom,
         *,
-        table: KeyTable | None = None,
+        table: SharedTable | None = None,
+        logins: SharedTable | None = None,
     ) -> AuthChain:
         """Return the chain that environment and data directory ask for.
 
         With a `table` the keys that are made are there, shared with other processes; those in the
-        directory are good beside them.
+        directory are good beside them. With `logins` the sessions are there.
 
         The directory exists already, or is None or `MEMORY`; `token.key` is made in it when
         missing. Raises `ConfigurationError` for a credential that cannot be used.
@@ -141,9 +143,7 @@ class AuthChain:
             follower=follower,
             beside=beside,
             jwt=jwt,
-            sessions=Sessions(
-                None if directory is None else directory / SESSIONS_FILE, clock, settings, entropy
-            ),
+            sessions=_sessions(directory, settings, clock, entropy, logins),
             seal=jwt_seal(environ),
         )
 
@@ -304,6 +304,19 @@ class FailureLimiter:
 
 
 # ---------------------------------------------------------------- from the environment
+
+
+def _sessions(
+    directory: Path | None,
+    settings: Settings,
+    clock: Clock,
+    entropy: Callable[[int], bytes],
+    table: SharedTable | None,
+) -> Sessions:
+    if table is not None:
+        return SessionsTable(table, clock, settings, entropy)
+    path = None if directory is None else directory / SESSIONS_FILE
+    return Sessions(path, clock, settings, entropy)
 
 
 def _signer(

@@ -15,7 +15,7 @@ from stepflow.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
-    from stepflow.model.key_table import KeyTable
+    from stepflow.model.shared_table import SharedTable
 
 __all__ = ["KeysTable"]
 
@@ -25,7 +25,7 @@ class KeysTable(KeyStore):
 
     __slots__ = ("_table",)
 
-    def __init__(self, table: KeyTable, keys_max: int = 1000) -> None:
+    def __init__(self, table: SharedTable, keys_max: int = 1000) -> None:
         super().__init__(keys_max)
         self._table = table
 

@@ -33,16 +33,25 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from stepflow.auth.principal import Kind, Principal, known_scopes
 from stepflow.auth.secret_file import read_own_secret, write_secret
-from stepflow.errors import OperatorError
+from stepflow.errors import ApiError, OperatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from stepflow.clock import Clock
     from stepflow.config import Settings
 
-__all__ = ["COOKIE", "Session", "Sessions", "cookie_of", "jwt_seal"]
+__all__ = [
+    "COOKIE",
+    "Session",
+    "Sessions",
+    "cookie_of",
+    "is_id",
+    "jwt_seal",
+    "row_of",
+    "session_of",
+]
 
 COOKIE: Final = "stepflow_session"
 PREFIX: Final = "ses_"
@@ -99,6 +108,10 @@ class Sessions:
             return None
         return session
 
+    async def seek(self, text: str) -> Session | None:
+        """Return the same, where it may have begun at another process a moment ago."""
+        return self.find(text)
+
     def by_hash(self, sha256: str | None) -> Session | None:
         """Return the session whose id has that hash."""
         return None if sha256 is None else self._by_hash.get(sha256)
@@ -111,7 +124,7 @@ class Sessions:
     ) -> tuple[str, Session]:
         """Return a new id, to be told once, and its session; durable when it returns.
 
-        Raises `DiskFailedError`.
+        Raises `DiskFailedError`, and what a shared table raises.
         """
         now_ms = self._clock.wall_ms()
         expires_ms = now_ms + round(self._settings.session_ttl_s * 1000)
@@ -120,23 +133,24 @@ class Sessions:
         text = PREFIX + urlsafe_b64encode(self._entropy(_ID_BYTES)).decode().rstrip("=")
         session = Session(_hash(text), principal, seal, now_ms, expires_ms, credential)
         async with self._turn:
-            self._make_room(now_ms)
+            gone = self._make_room(now_ms)
             self._by_hash[session.sha256] = session
             try:
-                await self._save()
-            except OperatorError:
-                del self._by_hash[session.sha256]
+                await self._keep(session, gone)
+            except (OperatorError, ApiError):
+                self._by_hash.pop(session.sha256, None)
                 raise
         return text, session
 
     async def end(self, session: Session) -> None:
         """Forget it, and end the streams that it opened; durable when it returns.
 
-        Raises `DiskFailedError`; it is over all the same until a restart.
+        Raises `DiskFailedError`, and what a shared table raises; it is over all the same, here and
+        until a restart.
         """
         async with self._turn:
             self._forget(session.sha256)
-            await self._save()
+            await self._keep(None, [session.sha256])
 
     def watch(self, sha256: str, ended: Callable[[], None]) -> Callable[[], None]:
         """Call `ended` when that session is ended before its time; returns what stops that."""
@@ -148,22 +162,32 @@ class Sessions:
 
         return stop
 
-    def _make_room(self, now_ms: int) -> None:
-        for session in [each for each in self._by_hash.values() if now_ms >= each.expires_ms]:
-            self._forget(session.sha256)
+    def _make_room(self, now_ms: int) -> list[str]:
+        """Forget what is over, and more where there are too many; return their hashes."""
+        gone = [each.sha256 for each in self._by_hash.values() if now_ms >= each.expires_ms]
+        for sha256 in gone:
+            self._forget(sha256)
         while len(self._by_hash) >= max(self._settings.sessions_max, 1):
             # Of whoever has the most, so that nobody logs the others out by logging in.
             owners = Counter(each.principal.id for each in self._by_hash.values())
             owner = owners.most_common(1)[0][0]
-            self._forget(next(k for k, each in self._by_hash.items() if each.principal.id == owner))
+            gone.append(next(k for k, row in self._by_hash.items() if row.principal.id == owner))
+            self._forget(gone[-1])
+        return gone
 
     def _forget(self, sha256: str) -> None:
         self._by_hash.pop(sha256, None)
+        self._tell(sha256)
+
+    def _tell(self, sha256: str) -> None:
+        """The session is over: end the streams that it opened."""
         for watched, ended in tuple(self._watches.values()):
             if watched == sha256:
                 ended()
 
-    async def _save(self) -> None:
+    async def _keep(self, begun: Session | None, gone: Sequence[str]) -> None:
+        """Make what has changed durable."""
+        del begun, gone
         if self._path is not None:
             kept = [each for each in self._by_hash.values() if each.credential is None]
             await asyncio.to_thread(write_secret, self._path, _encode(kept))
@@ -176,6 +200,11 @@ def cookie_of(header: str) -> str | None:
         if name == COOKIE:
             return value
     return None
+
+
+def is_id(text: str) -> bool:
+    """Say whether the text has the length of an id: nothing is looked up for another one."""
+    return len(text) == _ID_CHARS
 
 
 def jwt_seal(environ: Mapping[str, str]) -> str:
@@ -204,7 +233,7 @@ def _kept(path: Path) -> list[Session]:
         document = json.loads(content)
         rows = document["sessions"]
         if document["format"] == FORMAT and document["checksum"] == _checksum(rows):
-            return [_session_of(row) for row in rows]
+            return [session_of(row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     logger.warning("nobody stays logged in: %s is damaged; the next login writes it anew", path)
@@ -212,7 +241,7 @@ def _kept(path: Path) -> list[Session]:
 
 
 def _encode(sessions: Iterable[Session]) -> bytes:
-    rows = [_row_of(session) for session in sessions]
+    rows = [row_of(session) for session in sessions]
     document = {"format": FORMAT, "checksum": _checksum(rows), "sessions": rows}
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -222,7 +251,8 @@ def _checksum(rows: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _row_of(session: Session) -> dict[str, Any]:
+def row_of(session: Session) -> dict[str, Any]:
+    """Return the session as it is kept."""
     who = session.principal
     return {
         "sha256": session.sha256,
@@ -236,7 +266,8 @@ def _row_of(session: Session) -> dict[str, Any]:
     }
 
 
-def _session_of(row: Any) -> Session:
+def session_of(row: Any) -> Session:
+    """Return a row's session. Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
     if row["kind"] not in _KINDS:
         raise ValueError(row["kind"])
     who = Principal(

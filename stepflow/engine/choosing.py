@@ -9,7 +9,7 @@ from stepflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from stepflow.engine.protocol import Engine
-    from stepflow.model.key_table import KeyTable
+    from stepflow.model.shared_table import SharedTable
 
 __all__ = ["database_engine", "database_keys"]
 
@@ -31,16 +31,16 @@ def database_engine(url: str, *, role: str) -> Engine:
     return engine
 
 
-def database_keys(url: str) -> KeyTable:
+def database_keys(url: str) -> SharedTable:
     """Return the API keys that are kept in that database.
 
     Raises `ConfigurationError` where `stepflow[postgres]` is not installed.
     """
     try:
-        from stepflow.engine.postgres.keys import PostgresKeys  # noqa: PLC0415  as above
+        from stepflow.engine.postgres.shared import PostgresTable  # noqa: PLC0415  as above
     except ImportError as error:
         raise _missing(error) from error
-    return PostgresKeys(url)
+    return PostgresTable(url, "api_keys")
 
 
 def _missing(error: ImportError) -> ConfigurationError:

@@ -75,6 +75,7 @@ class LocalEngine(ScheduleControl, Listing, Bulk, Forking, Auditing, Why, System
 
     capabilities = frozenset(CAPABILITIES)
     keys = None
+    sessions = None
 
     needs_no_task = True
     """Its coroutines wait for plain futures alone, so whoever calls them may drive them by hand."""

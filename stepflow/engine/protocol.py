@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from stepflow.errors import ApiError
     from stepflow.model.audit import AuditEntry, AuditPage
     from stepflow.model.event_filter import EventFilter
-    from stepflow.model.key_table import KeyTable
     from stepflow.model.schedules import BackfillView, ScheduleView
+    from stepflow.model.shared_table import SharedTable
     from stepflow.model.system import SystemView, WorkflowPace
     from stepflow.model.views import RunEvent, RunPage, RunView, WorkflowView
     from stepflow.model.why import WhyView
@@ -181,8 +181,13 @@ class Engine(Protocol):
         ...
 
     @property
-    def keys(self) -> KeyTable | None:
+    def keys(self) -> SharedTable | None:
         """The API keys that all its processes share; None where the data directory has them."""
+        ...
+
+    @property
+    def sessions(self) -> SharedTable | None:
+        """The logins that all its processes share; None where the data directory has them."""
         ...
 
     async def start(self) -> None:

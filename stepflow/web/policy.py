@@ -82,7 +82,7 @@ class Policy:
             token = self._token_principal(scope)
             if token is not None and _reads_a_run(endpoint, scope):
                 return token
-            session = self._session(scope)
+            session = await self._session(scope)
             if session is not None:
                 return await self._of_own_session(self._own, endpoint, scope, session)
             try:
@@ -98,7 +98,7 @@ class Policy:
             )
         except ApiError as error:
             if isinstance(error, NoCredentialsError):
-                session = self._session(scope)
+                session = await self._session(scope)
                 found = None if session is None else self._chain().principal_of(session)
                 if found is not None:
                     return found
@@ -121,7 +121,7 @@ class Policy:
         require_our_page(scope, is_login=True)
         chain = self._chain()
         text_before = session_cookie(scope)
-        before = chain.sessions.find(text_before) if text_before is not None else None
+        before = await chain.sessions.seek(text_before) if text_before is not None else None
         if self._own is None:
             try:
                 begun = await chain.log_in(text, client_of(scope))
@@ -142,7 +142,7 @@ class Policy:
         if session is not None:
             await sessions.end(session)
 
-    def _session(self, scope: AsgiScope) -> Session | None:
+    async def _session(self, scope: AsgiScope) -> Session | None:
         """Return the session of the cookie, where nothing else says who calls.
 
         Raises `ForbiddenError` where a page that is not ours makes the browser send it.
@@ -153,7 +153,7 @@ class Policy:
             return None
         if query_of(scope, "token") is not None:
             return None
-        session = self._chain().sessions.find(text)
+        session = await self._chain().sessions.seek(text)
         if session is not None:
             require_our_page(scope)
         return session

@@ -15,8 +15,8 @@ from stepflow import Stepflow
 from stepflow.auth.keys_table import KeysTable
 from stepflow.cli.main import main
 from stepflow.config import Settings
-from stepflow.engine.postgres import PostgresEngine, keys
-from stepflow.engine.postgres.keys import PostgresKeys
+from stepflow.engine.postgres import PostgresEngine, shared
+from stepflow.engine.postgres.shared import PostgresTable
 from stepflow.errors import ConfigurationError, OutcomeUnknownError, UnavailableError
 
 if TYPE_CHECKING:
@@ -100,9 +100,9 @@ async def test_a_key_is_good_on_every_node_and_a_revoked_one_on_none(nodes, url)
 async def test_without_a_notification_a_node_looks_by_itself(url, tmp_path) -> None:
     async with Node(url, tmp_path / "a") as node:
         node.engine.bell.on_keys = None
-        text, row = KeysTable(PostgresKeys(url)).create("deploy", ["read"], NOW_MS)
+        text, row = KeysTable(PostgresTable(url, "api_keys")).create("deploy", ["read"], NOW_MS)
         await node.until(text, 200)
-        KeysTable(PostgresKeys(url)).revoke(row.id, NOW_MS)
+        KeysTable(PostgresTable(url, "api_keys")).revoke(row.id, NOW_MS)
         await node.until(text, 401)
 
 
@@ -148,14 +148,16 @@ async def test_the_command_line_makes_lists_and_revokes_them(url, tmp_path, caps
 
 
 async def test_what_the_database_does_not_do_is_said(url) -> None:
-    table = KeysTable(PostgresKeys(url))
+    table = KeysTable(PostgresTable(url, "api_keys"))
     with pytest.raises(ConfigurationError, match="start Stepflow on it once"):
         table.rows()
     with pytest.raises(UnavailableError):
-        KeysTable(PostgresKeys("postgresql://127.0.0.1:1/none?connect_timeout=1")).rows()
+        KeysTable(
+            PostgresTable("postgresql://127.0.0.1:1/none?connect_timeout=1", "api_keys")
+        ).rows()
     async with Stepflow(engine=PostgresEngine(url, worker=False)):
         pass
-    known = PostgresKeys(url)
+    known = PostgresTable(url, "api_keys")
     with pytest.raises(OutcomeUnknownError), known.turn() as rows:
         rows["x"] = b"{}"
         with psycopg.connect(url, autocommit=True) as conn:
@@ -168,16 +170,16 @@ async def test_what_the_database_does_not_do_is_said(url) -> None:
 
 async def test_a_look_that_fails_is_tried_again(url, tmp_path, monkeypatch, caplog) -> None:
     async with Node(url, tmp_path / "a") as node:
-        look, failed = keys.PostgresKeys._look, asyncio.Event()
+        look, failed = shared.PostgresTable._look, asyncio.Event()
 
         async def failing(*_: object) -> None:
             failed.set()
             raise UnavailableError("The database cannot be reached", retry_after_s=1)
 
-        monkeypatch.setattr(keys.PostgresKeys, "_look", failing)
+        monkeypatch.setattr(shared.PostgresTable, "_look", failing)
         await failed.wait()
-        monkeypatch.setattr(keys.PostgresKeys, "_look", look)
-        text, _ = KeysTable(PostgresKeys(url)).create("deploy", ["read"], NOW_MS)
+        monkeypatch.setattr(shared.PostgresTable, "_look", look)
+        text, _ = KeysTable(PostgresTable(url, "api_keys")).create("deploy", ["read"], NOW_MS)
         await node.until(text, 200)
         assert "could not be looked at" in caplog.text
 
@@ -194,5 +196,5 @@ async def test_a_stop_in_the_middle_of_a_look_ends_it(url, tmp_path, monkeypatch
                 # As psycopg says it of a query that was cancelled.
                 raise OutcomeUnknownError from None
 
-        monkeypatch.setattr(keys.PostgresKeys, "_look", cut)
+        monkeypatch.setattr(shared.PostgresTable, "_look", cut)
         await began.wait()

@@ -58,7 +58,7 @@ class ManualClock:
 
 
 class Shared:
-    """A `KeyTable` that another process could change."""
+    """A `SharedTable` that another process could change."""
 
     def __init__(self) -> None:
         self.rows: dict[str, bytes] = {}

@@ -176,6 +176,7 @@ class FakeAll:
 class FakeEngine:
     capabilities = frozenset(CAPABILITIES)
     keys = None
+    sessions = None
 
     def __init__(self, signer: TokenSigner, *workflows: str) -> None:
         self.schedule_state: Any = "active"

@@ -104,7 +104,7 @@ class Bell:
         self.on_timed: Callable[[], None] | None = None
         """Told of a change in what begins by the clock."""
         self.on_keys: Callable[[], None] | None = None
-        """Told of API keys that were made or revoked."""
+        """Told of API keys and sessions that began or ended."""
         self.on_audience: Callable[[Sequence[str]], None] | None = None
         """Told of runs that somebody reads in some process."""
         self.hears_of_runs = False

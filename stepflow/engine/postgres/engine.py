@@ -31,13 +31,13 @@ from stepflow.engine.postgres.figures import Figures
 from stepflow.engine.postgres.forking import ClusterForking
 from stepflow.engine.postgres.gate import first_ask
 from stepflow.engine.postgres.inbox import act_letter, cancel_letter, event_letter, text
-from stepflow.engine.postgres.keys import PostgresKeys
 from stepflow.engine.postgres.overview import Overview, Tables
 from stepflow.engine.postgres.part import said
 from stepflow.engine.postgres.passing import Audience
 from stepflow.engine.postgres.presence import Presence, Starts
 from stepflow.engine.postgres.retention import write_limits
 from stepflow.engine.postgres.schedules import ScheduleControl
+from stepflow.engine.postgres.shared import PostgresTable
 from stepflow.engine.postgres.starting import start_for_later, start_run, start_runs
 from stepflow.engine.postgres.traced import Spans
 from stepflow.engine.postgres.triggers import Triggers
@@ -115,7 +115,8 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
         self._entropy = entropy or system_entropy()
         self._database = Database(url)
         self.bell = Bell(self._database, self.clock)
-        self.keys = PostgresKeys(url)
+        self.keys = PostgresTable(url, "api_keys")
+        self.sessions = PostgresTable(url, "sessions")
         self.audience = Audience(self._database, self.clock)
         self.runs = Batched(self._look_at_runs, at_once=_READ_AT_ONCE)
         self.feeds = Feeds(self._database, self.runs)
@@ -170,12 +171,18 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             self._starts -= 1
             raise
 
+    def _told_of_keys(self) -> None:
+        self.keys.told()
+        self.sessions.told()
+
     async def _start(self) -> None:
         self._spans = Spans()
         self._state = "starting"
         try:
             await self._database.open()
-            await self.keys.start(self._database, self.bell, self.clock, self.poll_s)
+            for table in (self.keys, self.sessions):
+                await table.start(self._database, self.clock, self.poll_s)
+            self.bell.on_keys = self._told_of_keys
             if self._works:
                 await write_limits(self._database, self.registry)
         except BaseException:
@@ -241,6 +248,7 @@ class PostgresEngine(ClusterForking, Figures, Overview, ClusterAudit, ClusterBul
             if presence is not None:
                 await presence.stop()
             await self.keys.stop()
+            await self.sessions.stop()
             await self.bell.stop()
             await self._database.close()
             self._state = "stopped"

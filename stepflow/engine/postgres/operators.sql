@@ -4,6 +4,7 @@
 --   audit      who did what, newest last
 --   retention  how long a workflow's finished runs are kept, where it says so
 --   api_keys   keys of the HTTP API that were made, by their hash
+--   sessions   who is logged in to the dashboard, by the hash of the session's id
 
 create table stepflow.processes (
   process text primary key,
@@ -95,6 +96,19 @@ create table stepflow.api_keys_version (
 );
 
 insert into stepflow.api_keys_version (version) values (1);
+
+-- Logins, likewise: neither an id nor what was logged in with is here.
+create table stepflow.sessions (
+  id text primary key,
+  row jsonb not null
+);
+
+create table stepflow.sessions_version (
+  one boolean primary key default true check (one),
+  version bigint not null
+);
+
+insert into stepflow.sessions_version (version) values (1);
 
 -- ---------------------------------------------------------------- how long runs are kept
 

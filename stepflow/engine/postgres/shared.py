@@ -1,8 +1,9 @@
-"""API keys in the database, for all processes on it. Satisfies `model.key_table.KeyTable`.
+"""Small tables of the auth room in the database, for all processes on it: API keys and sessions.
 
-Each process knows the rows as they were when it last looked: whoever changes one tells the others
-by `NOTIFY`, and everybody looks at the version every second. So a key that is revoked is refused by
-all of them a moment later, and within two seconds where the notification was lost.
+Each satisfies `model.shared_table.SharedTable`. A process knows the rows as they were when it last
+looked: whoever changes one tells the others by `NOTIFY`, and everybody looks at the version every
+second. So a key that is revoked is refused by all of them a moment later, and within two seconds
+where the notification was lost.
 
 What changes is done in a thread of the caller's, over a connection of its own: it is rare.
 """
@@ -23,28 +24,37 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
 
     from stepflow.clock import Clock
-    from stepflow.engine.postgres.bell import Bell
     from stepflow.engine.postgres.database import Database
 
-__all__ = ["PostgresKeys"]
+__all__ = ["PostgresTable"]
 
 _log: Final = logging.getLogger("stepflow.postgres")
-_VERSION: Final = "select version from stepflow.api_keys_version"
+_VERSION: Final = "select version from stepflow.{0}_version"
 _ROWS: Final = """
 select v.version, k.id, k.row::text
-  from stepflow.api_keys_version v left join stepflow.api_keys k on true"""
+  from stepflow.{0}_version v left join stepflow.{0} k on true"""
+_RAISE: Final = "update stepflow.{0}_version set version = version + 1"
+_DELETE: Final = "delete from stepflow.{0} where id = any(%s)"
+_WRITE: Final = """
+insert into stepflow.{0} (id, row) values (%s, %s::jsonb)
+on conflict (id) do update set row = excluded.row"""
 
 
-class PostgresKeys:
-    """The keys of one database."""
+class PostgresTable:
+    """One of them: `api_keys` or `sessions`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self._url = url
+        self._version_sql = _VERSION.format(name)
+        self._rows_sql = _ROWS.format(name)
+        self._raise_sql = _RAISE.format(name).encode()
+        self._delete_sql = _DELETE.format(name).encode()
+        self._write_sql = _WRITE.format(name).encode()
         self._known: tuple[int, dict[str, bytes]] = (0, {})
         self._task: asyncio.Task[None] | None = None
         self._told = asyncio.Event()
 
-    # ------------------------------------------------------------ a key table
+    # ------------------------------------------------------------ a shared table
 
     @property
     def version(self) -> int:
@@ -55,28 +65,27 @@ class PostgresKeys:
 
     def read(self) -> Mapping[str, bytes]:
         with self._connected() as conn:
-            return self._learn(conn.execute(_ROWS.encode()).fetchall())
+            return self._learn(conn.execute(self._rows_sql.encode()).fetchall())
 
     @contextmanager
     def turn(self) -> Generator[dict[str, bytes]]:
         with self._connected() as conn:
             with conn.transaction():
-                conn.execute(b"update stepflow.api_keys_version set version = version + 1")
-                found = conn.execute(_ROWS.encode()).fetchall()
+                conn.execute(self._raise_sql)
+                found = conn.execute(self._rows_sql.encode()).fetchall()
                 before = _rows_of(found)
                 rows = dict(before)
                 yield rows
                 gone = [key_id for key_id in before if key_id not in rows]
                 changed = {key: row for key, row in rows.items() if before.get(key) != row}
-                conn.execute(b"delete from stepflow.api_keys where id = any(%s)", (gone,))
+                conn.execute(self._delete_sql, (gone,))
                 conn.cursor().executemany(
-                    b"""insert into stepflow.api_keys (id, row) values (%s, %s::jsonb)
-                        on conflict (id) do update set row = excluded.row""",
+                    self._write_sql,
                     [(key, row.decode()) for key, row in changed.items()],
                 )
                 conn.execute(b"select pg_notify('stepflow_keys', '')")
             # Only now, as it is written: `jsonb` has an order of its own.
-            self._learn(conn.execute(_ROWS.encode()).fetchall())
+            self._learn(conn.execute(self._rows_sql.encode()).fetchall())
 
     @contextmanager
     def _connected(self) -> Generator[psycopg.Connection[Any]]:
@@ -102,11 +111,14 @@ class PostgresKeys:
 
     # ------------------------------------------------------------ following it
 
-    async def start(self, database: Database, bell: Bell, clock: Clock, poll_s: float) -> None:
-        """Look at the keys, and again when somebody changes one."""
+    async def start(self, database: Database, clock: Clock, poll_s: float) -> None:
+        """Look at the rows, and again when `told`, and every so often."""
         await self._look(database)
-        bell.on_keys = self._told.set
         self._task = asyncio.ensure_future(self._following(database, clock, poll_s))
+
+    def told(self) -> None:
+        """Somebody has changed one of these tables."""
+        self._told.set()
 
     async def stop(self) -> None:
         """Look no more."""
@@ -127,12 +139,12 @@ class PostgresKeys:
                 await self._look(database)
             except ApiError as error:
                 # They are what they were: without the database nothing is done with them.
-                _log.warning("the API keys could not be looked at: %s", error.message)
+                _log.warning("keys and sessions could not be looked at: %s", error.message)
 
     async def _look(self, database: Database) -> None:
-        version = await database.rows(_VERSION)
+        version = await database.rows(self._version_sql)
         if version[0][0] != self._known[0]:
-            self._learn(await database.rows(_ROWS))
+            self._learn(await database.rows(self._rows_sql))
 
 
 def _rows_of(found: list[tuple[Any, ...]]) -> dict[str, bytes]:

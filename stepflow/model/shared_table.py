@@ -1,4 +1,4 @@
-"""API keys that several processes share: what keeps them, as the auth room asks for it. PURE."""
+"""Rows that several processes share: what keeps them, as the auth room asks for it. PURE."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-__all__ = ["KeyTable"]
+__all__ = ["SharedTable"]
 
 
-class KeyTable(Protocol):
-    """Rows by the id of their key, as JSON that whoever keeps them need not understand.
+class SharedTable(Protocol):
+    """Rows by their id, as JSON that whoever keeps them need not understand.
 
     `read` and `turn` may wait, and are called in a thread. They raise `UnavailableError`, and
     `OutcomeUnknownError` where nobody knows whether a change was kept.
