@@ -74,8 +74,7 @@ class SessionsTable(Sessions):
 
     def _asked(self, done: asyncio.Future[Mapping[str, bytes]]) -> None:
         self._asking = None
-        if not done.cancelled():
-            done.exception()  # whoever waits has it
+        done.exception()  # whoever waits has it, if anybody still does
 
     def by_hash(self, sha256: str | None) -> Session | None:
         self._look()

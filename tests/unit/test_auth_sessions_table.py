@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,6 +124,27 @@ async def test_a_stream_hears_within_a_second_that_its_session_ended_elsewhere(t
     for stop in stops:
         stop()
     assert all(timer.callback is None for timer in one.clock.timers)
+
+
+async def test_who_gives_up_waiting_for_the_table_leaves_no_trace(truth) -> None:
+    process = Process(truth)
+    asked, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def read() -> dict[str, bytes]:
+        loop.call_soon_threadsafe(asked.set)
+        go.wait(60)
+        return {}
+
+    process.table.read = read  # type: ignore[method-assign]
+    seeking = asyncio.ensure_future(process.sessions.seek(MADE_UP))
+    await asked.wait()
+    seeking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await seeking
+    again = asyncio.ensure_future(process.sessions.seek(MADE_UP))
+    go.set()
+    assert await again is None
 
 
 @pytest.mark.parametrize("error", [UnavailableError("gone"), OutcomeUnknownError()])
