@@ -236,11 +236,12 @@ class _Service:
         # Every address is one of this machine's, and the copied commands are run here.
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host) or _in_url(host)  # noqa: S104
         self._url = f"http://{shown}:{port}{base_path_of(self._options.base_path)}"
+        everywhere = f" (on every address: {host})" if shown != _in_url(host) else ""
+        # Always: an engine may be ready before the port is bound, and programs wait for this line.
+        logger.info("listening on %s%s", self._url, everywhere)
         if self._ready:
             self._say()
         else:
-            everywhere = f" (on every address: {host})" if shown != _in_url(host) else ""
-            logger.info("listening on %s%s", self._url, everywhere)
             self._begin_progress()
 
     def _begin_shutdown(self) -> None:
