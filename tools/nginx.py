@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PROGRAM: Final = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-STARTED: Final = "start worker process "
 
 _CONFIG: Final = """
 {user}

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from stepflow.runtime.actor import RunActor
     from stepflow.runtime.runs import Runs
 
-__all__ = ["Firehose", "Reader"]
+__all__ = ["Firehose", "Reader", "status_of"]
 
 _SERVED_AT_ONCE: Final = 100
 """Readers that have their turn in one go, if they find things rendered."""
@@ -349,7 +349,7 @@ class Firehose:
         at = rfc3339(record.ts).encode()
         data = b'%b,"at":"%b"%b' % (event.data[:-1], at, about.tail)
         frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (mark, event.event.encode(), data)
-        return _Row(len(frame) + _ROW_BYTES, frame, event.event, _status_of(record, event), about)
+        return _Row(len(frame) + _ROW_BYTES, frame, event.event, status_of(record, event), about)
 
     def _event_of(self, record: Record) -> RunEvent | None:
         actor = self._runs.awake_one(record.r)
@@ -403,7 +403,7 @@ class Firehose:
         return about
 
 
-def _status_of(record: Record, event: RunEvent) -> str:
+def status_of(record: Record, event: RunEvent) -> str:
     """Return the run's status as the record leaves it."""
     match record:
         case RunCompleted():

@@ -12,15 +12,15 @@ import msgspec
 
 from stepflow.clock import rfc3339
 from stepflow.engine.postgres.batched import Batched
-from stepflow.model.records import RunCancelled, RunCompleted, RunFailed, decode_record
+from stepflow.model.records import RunCancelled, RunFailed, decode_record
 from stepflow.model.views import RunEvent, event_of, sse_frame
+from stepflow.runtime.firehose import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stepflow.engine.postgres.database import Database
     from stepflow.engine.postgres.history import Seen
-    from stepflow.model.records import Record
 
 __all__ = ["AllKey", "Begin", "Feeds", "Frame", "Piece", "RunKey", "TaggedFrame"]
 
@@ -205,7 +205,7 @@ class Feeds:
         cursor = f"{self.database.store_id}-{xid}.{n}".encode()
         frame = b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor, event.event.encode(), told)
         row_event = RunEvent(xid, event.event, told, xid)
-        return TaggedFrame(*run, _status(record, event), row_event, frame)
+        return TaggedFrame(*run, status_of(record, event), row_event, frame)
 
     async def _payloads(self, found: Iterable[tuple[str, Any]]) -> dict[str, dict[int, bytes]]:
         """Return the payloads that records name, by run."""
@@ -241,16 +241,3 @@ def _with_run(data: bytes, at_ms: int, run_id: str, workflow: str) -> bytes:
         rfc3339(at_ms).encode(),
         *run,
     )
-
-
-def _status(record: Record, event: RunEvent) -> str:
-    match record:
-        case RunCompleted():
-            return "completed"
-        case RunFailed():
-            return "failed"
-        case RunCancelled():
-            return "cancelled"
-        case _:
-            pending = event.event == "status" and event.data.startswith(b'{"status":"pending"')
-            return "pending" if pending else "running"
